@@ -43,10 +43,12 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Number of images, height, width."""
         return (len(self.rows), *self.array.shape[1:])
 
     @property
     def dtype(self):
+        """Type of a pixel."""
         return self.array.dtype
 
     def __getitem__(self, key) -> np.ndarray:

@@ -1,0 +1,156 @@
+"""Grad-CAM: which places of an image raise the score of a class.
+
+Selvaraju et al. 2017, doi:10.1109/ICCV.2017.74. A heat map shows where a model looked, not
+that it was right to look there.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+
+
+class ExplainError(ValueError):
+    """A model or class for which no heat map can be made."""
+
+
+def split_at_last_convolution(model):
+    """Divide a sequential CNN into what makes the last feature maps and what reads them.
+
+    Returns
+    -------
+    base : keras.Model
+        Images to feature maps (height, width, channels), after the activation and pooling
+        that follow the last convolution directly.
+    tail : list of keras.Layer
+        The layers from there to the output.
+    """
+    import keras
+
+    layers = model.layers
+    spatial = [n for n, layer in enumerate(layers) if len(layer.output.shape) == 4]
+    if not any(isinstance(layer, keras.layers.Conv2D) for layer in layers):
+        raise ExplainError("The model has no convolution among its layers, so no feature maps.")
+    last = spatial[-1]
+    return keras.Model(model.inputs, layers[last].output), layers[last + 1 :]
+
+
+@contextmanager
+def _ready_for_gradients(layers):
+    """Freeze layers, silence dropout and take the output before its sigmoid or softmax."""
+    import keras
+
+    kept = [(la, la.trainable, getattr(la, "rate", None)) for la in layers]
+    activation = layers[-1].activation
+    try:
+        for layer in layers:
+            layer.trainable = False
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0.0
+        layers[-1].activation = keras.activations.linear
+        yield
+    finally:
+        layers[-1].activation = activation
+        for layer, trainable, rate in kept:
+            layer.trainable = trainable
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = rate
+
+
+def gradients(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
+    """Derivative of a class's score by the feature maps, on any Keras backend.
+
+    Keras has no gradient function of its own. It has gradient descent: a layer that adds a
+    variable of zeros to the maps is trained for one step of size 1, with everything else
+    frozen. What the step subtracted is the gradient.
+
+    Parameters
+    ----------
+    tail : list of keras.Layer
+        From feature maps to the output (sigmoid for two classes, or softmax).
+    maps : ndarray, shape (n, height, width, channels), float32
+    class_number : int
+
+    Returns
+    -------
+    ndarray, shape (n, height, width, channels), float32
+
+    Raises
+    ------
+    ExplainError
+        If the model has no such class.
+    """
+    import keras
+
+    outputs = tail[-1].units
+    if not 0 <= class_number < max(outputs, 2):
+        raise ExplainError(f"The model has classes 0 to {max(outputs, 2) - 1}, not {class_number}.")
+    sign = -1.0 if outputs == 1 and class_number == 0 else 1.0
+    column = 0 if outputs == 1 else class_number
+
+    class Probe(keras.layers.Layer):
+        def build(self, input_shape):
+            self.added = self.add_weight(shape=maps.shape, initializer="zeros", name="added")
+
+        def call(self, inputs):
+            return inputs + self.added
+
+    with _ready_for_gradients(tail):
+        probe = Probe()
+        entry = keras.Input(batch_shape=maps.shape)
+        value = probe(entry)
+        for layer in tail:
+            value = layer(value)
+        model = keras.Model(entry, value)
+        model.compile(
+            keras.optimizers.SGD(1.0),
+            loss=lambda _, score: -sign * len(maps) * score[:, column],
+            jit_compile=False if keras.backend.backend() != "jax" else "auto",
+        )
+        model.train_on_batch(maps, np.zeros((len(maps), 1), dtype=np.float32))
+        return np.asarray(keras.ops.convert_to_numpy(probe.added))
+
+
+def grad_cam(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
+    """Heat maps of a class: channels weighted by their mean gradient, negative parts cut off.
+
+    Parameters
+    ----------
+    tail, maps, class_number
+        As in :func:`gradients`.
+
+    Returns
+    -------
+    ndarray, shape (n, height, width), float32
+        0 to 1 within each image; all 0 where nothing speaks for the class.
+    """
+    weights = gradients(tail, maps, class_number).mean(axis=(1, 2), keepdims=True)
+    heat = np.maximum((weights * maps).sum(axis=-1), 0)
+    peak = heat.max(axis=(1, 2), keepdims=True)
+    return np.divide(heat, peak, out=np.zeros_like(heat), where=peak > 0).astype(np.float32)
+
+
+def enlarge(heat: np.ndarray, side: int) -> np.ndarray:
+    """Heat maps (n, h, w) at the size of the image, (n, side, side), by linear interpolation."""
+    import cv2
+
+    return np.stack([cv2.resize(h, (side, side), interpolation=cv2.INTER_LINEAR) for h in heat])
+
+
+def mass_inside(heat: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Share of each heat map that lies inside its mask.
+
+    Parameters
+    ----------
+    heat : ndarray, shape (n, height, width), 0 or more
+    masks : ndarray, shape (n, height, width), bool
+
+    Returns
+    -------
+    ndarray, shape (n,), float
+        0 to 1; NaN where the map is all 0.
+    """
+    total = heat.sum(axis=(1, 2))
+    inside = (heat * masks).sum(axis=(1, 2))
+    return np.divide(inside, total, out=np.full(len(heat), np.nan), where=total > 0)

@@ -1,0 +1,196 @@
+"""A trained model with all that is needed to use it: saved, loaded, asked about an image."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cxrlib import backbone, explain, training
+from cxrlib.cohort import SIDE
+from cxrlib.files import sha256, whole_file, write_json
+
+CARD, WEIGHTS = "predictor.json", "model.weights.h5"
+
+
+class PredictorError(ValueError):
+    """A saved model that is missing, damaged or of another version."""
+
+
+@dataclass
+class Prediction:
+    """What a model says about one image. Teaching material: not for clinical use."""
+
+    probabilities: dict[str, float]
+    heat_map: np.ndarray  # (300, 300) float32, 0 to 1: Grad-CAM of the most probable class
+    image: np.ndarray  # (300, 300) uint8, as the model saw it before its own resizing
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return max(self.probabilities, key=self.probabilities.get)
+
+
+@dataclass
+class Predictor:
+    """A head on a frozen backbone, or a whole CNN, and what its outputs mean.
+
+    Attributes
+    ----------
+    model : keras.Sequential
+        The head (features to probabilities), or the CNN where `backbone_name` is None.
+    classes : list of str
+        In the order of the outputs; the second is the positive one of a sigmoid.
+    backbone_name, size, weights
+        The frozen backbone, the side of its input in pixels, and its weights.
+    provenance : dict
+        Where the model comes from: notebook, profile, data, seed. ``synthetic`` True if it
+        was trained on phantoms.
+    """
+
+    model: object
+    classes: list[str]
+    backbone_name: str | None = None
+    size: int | None = None
+    weights: backbone.Weights | None = None
+    provenance: dict = field(default_factory=dict)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the card (JSON) and the weights; the card last, so that it vouches for both.
+
+        The architecture goes as JSON and the weights as ``.weights.h5``, which, unlike a
+        ``.keras`` file, also load in an older Keras.
+        """
+        import keras
+
+        folder = Path(folder)
+        (folder / CARD).unlink(missing_ok=True)
+        with whole_file(folder / WEIGHTS) as partial:
+            plain = partial.with_name(f"{partial.name}.weights.h5")
+            self.model.save_weights(plain)
+            plain.replace(partial)
+        card = {
+            "classes": list(self.classes),
+            "backbone": self.backbone_name,
+            "size": self.size,
+            "weights": self.weights.describe() if self.weights else None,
+            "provenance": self.provenance,
+            "keras": keras.version(),
+            "model_sha256": sha256(folder / WEIGHTS),
+            "architecture": json.loads(self.model.to_json()),
+        }
+        write_json(folder / CARD, card)
+        return folder
+
+    def probabilities(self, images) -> np.ndarray:
+        """Probabilities of all classes, shape (n, classes), of grey images (n, h, w) uint8."""
+        if self.backbone_name is None:
+            return training.predict(self.model, images)
+        found = backbone.features(images, self.backbone_name, self.size, self.weights, 8, False)
+        return training.predict(self.model, found)
+
+    def heat_maps(self, images, class_number: int) -> np.ndarray:
+        """Grad-CAM of a class, shape (n, h, w) float32 from 0 to 1, at the images' size."""
+        import keras
+
+        images = np.asarray(images)
+        if self.backbone_name is None:
+            base, tail = explain.split_at_last_convolution(self.model)
+            ready = training.batches(images, self.model.input_shape[1])
+            maps = np.asarray(base.predict(ready, verbose=0))
+        else:
+            base = backbone.load(self.backbone_name, self.size, self.weights)
+            ready = backbone.prepare(images, self.backbone_name, self.size)
+            maps = np.asarray(base.predict(ready, batch_size=8, verbose=0))
+            tail = [keras.layers.GlobalAveragePooling2D(), *self.model.layers]
+        return explain.enlarge(explain.grad_cam(tail, maps, class_number), images.shape[1])
+
+    def predict(self, image) -> Prediction:
+        """Ask about one image.
+
+        Parameters
+        ----------
+        image : path or ndarray, shape (height, width), uint8
+
+        Raises
+        ------
+        cxrlib.images.ImageError
+            If the file is no usable image.
+        """
+        from cxrlib import images as pictures
+
+        grey = image if isinstance(image, np.ndarray) else pictures.read_grey(image)
+        seen = pictures.resize(grey, SIDE)[None]
+        found = self.probabilities(seen)[0]
+        heat = self.heat_maps(seen, int(found.argmax()))[0]
+        named = dict(zip(self.classes, map(float, found), strict=True))
+        return Prediction(named, heat, seen[0], self._warnings(grey))
+
+    def _warnings(self, grey: np.ndarray) -> list[str]:
+        found = []
+        if self.provenance.get("synthetic"):
+            found.append("The model was trained on synthetic phantoms; real films are new to it.")
+        if self.weights is not None and self.weights.kind == "random":
+            found.append("The backbone has random weights: it has learned nothing from ImageNet.")
+        if min(grey.shape) < SIDE:
+            found.append(f"The image is small ({grey.shape[1]} x {grey.shape[0]} pixels).")
+        if max(grey.shape) > 2 * min(grey.shape):
+            found.append("The image is far from square; a chest film hardly ever is.")
+        return found
+
+
+def load(folder: Path | str) -> Predictor:
+    """Load what :meth:`Predictor.save` wrote.
+
+    Raises
+    ------
+    PredictorError
+        If the folder holds no whole model, or it was written by an incompatible Keras.
+    cxrlib.backbone.WeightsError
+        If the backbone's weights cannot be had.
+    """
+    import keras
+
+    folder = Path(folder)
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        intact = sha256(folder / WEIGHTS) == card["model_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PredictorError(
+            f"{folder} holds no model ({CARD} and {WEIGHTS}). A run of the course leaves them in "
+            "its folder models/, for instance runs/quick/models/05_vgg16."
+        ) from error
+    if not intact:
+        raise PredictorError(f"{folder / WEIGHTS} is damaged: run the notebook again.")
+    try:
+        model = keras.models.model_from_json(json.dumps(card["architecture"]))
+        model.load_weights(folder / WEIGHTS)
+    except Exception as error:  # Keras raises many kinds here
+        raise PredictorError(
+            f"The model in {folder} was written by Keras {card['keras']} and cannot be read by "
+            f"Keras {keras.version()}: run its notebook again with this version."
+        ) from error
+    weights = _weights(card)
+    return Predictor(
+        model, card["classes"], card["backbone"], card["size"], weights, card["provenance"]
+    )
+
+
+def _weights(card: dict) -> backbone.Weights | None:
+    """Find the weights that the backbone had when the head was trained."""
+    noted = card["weights"]
+    if noted is None:
+        return None
+    kind = "imagenet" if noted["kind"] == "file" else noted["kind"]
+    found = backbone.find_weights(card["backbone"], kind, noted["seed"] or 0)
+    if found.sha256 != noted["sha256"]:
+        warnings.warn(
+            f"The head was trained on {noted['path']}; {found.path} has another content, so the "
+            "probabilities may differ.",
+            stacklevel=3,
+        )
+    return found

@@ -1,0 +1,139 @@
+"""Train, validation and test parts: the paper's way, and by patient.
+
+The paper divides images 80/20, with 20 % of the training part for validation (section IV.A),
+and does not say whether it divides before or after augmenting. Both readings are here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cxrlib.augment import expand
+from cxrlib.cohort import Cohort
+
+
+class SplitError(ValueError):
+    """A split that cannot be made, or that lets the test set leak into training."""
+
+
+class Parts(NamedTuple):
+    """The three parts of a split."""
+
+    train: Cohort
+    validation: Cohort
+    test: Cohort
+
+
+def _divide(items, labels, share: float, seed: int):
+    """Divide items at random in two, each label in proportion."""
+    from sklearn.model_selection import train_test_split
+
+    if not 0 < share < 1:
+        raise SplitError(f"A part takes a share between 0 and 1, not {share}.")
+    try:
+        return train_test_split(items, test_size=share, random_state=seed, stratify=labels)
+    except ValueError as error:
+        counts = pd.Series(labels).value_counts().to_dict()
+        raise SplitError(
+            f"{len(items)} items cannot be divided with {share:.0%} on one side and every label "
+            f"on both ({counts}): {error} Take more images or patients."
+        ) from error
+
+
+def _labels(cohort: Cohort) -> pd.Series:
+    unknown = cohort.table["label"].isna()
+    if unknown.any():
+        name = cohort.table.loc[unknown, "image"].iloc[0]
+        raise SplitError(f"{cohort.name}: image {name!r} has no label; select with where(label=).")
+    return cohort.table["label"]
+
+
+def by_image(cohort: Cohort, test: float = 0.2, validation: float = 0.2, seed: int = 0) -> Parts:
+    """Divide images at random, whoever they show: the usual way, and the leaky one.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    test, validation : float
+        Share of all images for testing; share of the remaining ones for validation.
+    seed : int
+
+    Raises
+    ------
+    SplitError
+        If a label has too few images, or an image has no label.
+    """
+    labels = _labels(cohort).to_numpy()
+    rest, rows_test = _divide(np.arange(len(cohort)), labels, test, seed)
+    rows_train, rows_validation = _divide(rest, labels[rest], validation, seed)
+    return Parts(*(cohort.take(np.sort(r)) for r in (rows_train, rows_validation, rows_test)))
+
+
+def by_patient(cohort: Cohort, test: float = 0.2, validation: float = 0.2, seed: int = 0) -> Parts:
+    """Divide patients at random; all images of a patient go the same way.
+
+    A patient with images of several labels counts with the first of them. Parameters and
+    errors as :func:`by_image`, the shares being shares of patients.
+    """
+    _labels(cohort)
+    if cohort.table["patient"].isna().any():
+        raise SplitError(f"{cohort.name}: some images name no patient; give each an id first.")
+    first = cohort.table.drop_duplicates("patient").set_index("patient")["label"]
+    rest, test_patients = _divide(first.index.to_numpy(), first.to_numpy(), test, seed)
+    train, held = _divide(rest, first.loc[rest].to_numpy(), validation, seed)
+    patient = cohort.table["patient"]
+    parts = Parts(*(cohort.take(patient.isin(p).to_numpy()) for p in (train, held, test_patients)))
+    check_patients(parts)
+    return parts
+
+
+def paper_protocol(cohort: Cohort, copies: int = 3, seed: int = 0) -> Parts:
+    """Augment everything, then divide images: copies of one film land on both sides."""
+    return by_image(expand(cohort, copies, seed), seed=seed)
+
+
+def clean_protocol(cohort: Cohort, copies: int = 3, seed: int = 0) -> Parts:
+    """Divide patients, then augment the training part only."""
+    parts = by_patient(cohort, seed=seed)
+    return parts._replace(train=expand(parts.train, copies, seed))
+
+
+PROTOCOLS = {"paper": paper_protocol, "clean": clean_protocol}
+
+
+def overlap(parts: Parts) -> pd.DataFrame:
+    """Count what stands in the test part and also in training or validation.
+
+    Returns
+    -------
+    DataFrame
+        Rows ``patient`` and ``origin`` (the film a copy was made from); columns ``in test``,
+        ``also in training`` and ``share``.
+    """
+    seen = pd.concat([parts.train.table, parts.validation.table])
+    rows = {}
+    for column in ("patient", "origin"):
+        in_test = parts.test.table[column].unique()
+        shared = int(np.isin(in_test, seen[column].unique()).sum())
+        rows[column] = {
+            "in test": len(in_test),
+            "also in training": shared,
+            "share": shared / len(in_test),
+        }
+    return pd.DataFrame(rows).T.astype({"in test": int, "also in training": int})
+
+
+def check_patients(parts: Parts) -> None:
+    """Raise :class:`SplitError` if a patient stands in two of the parts."""
+    names = parts._fields
+    for place, part in enumerate(parts):
+        for later in range(place + 1, len(parts)):
+            both = set(part.table["patient"]) & set(parts[later].table["patient"])
+            if both:
+                raise SplitError(
+                    f"{len(both)} patient(s), {sorted(map(str, both))[0]!r} among them, stand in "
+                    f"both {names[place]} and {names[later]}. Divide with split.by_patient."
+                )

@@ -1,0 +1,165 @@
+import keras
+import numpy as np
+import pytest
+
+from cxrlib import backbone
+
+from helpers import tiny_cohort
+
+SIZE = 48
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No weights anywhere: empty Keras home, no folder, no network."""
+    import requests
+
+    def refuse(*args, **kwargs):
+        raise requests.ConnectionError("no network")
+
+    monkeypatch.setattr(requests, "head", refuse)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv("CXR_WEIGHTS", raising=False)
+
+
+@pytest.fixture
+def local_weights(monkeypatch, tmp_path):
+    """A folder with weights of VGG16's shape, as if they were ImageNet's."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    model = keras.applications.VGG16(include_top=False, weights=None)
+    model.save_weights(folder / "vgg16_notop.weights.h5")
+    monkeypatch.setenv("CXR_WEIGHTS", str(folder))
+    return folder, model
+
+
+def test_features_equal_the_plain_keras_pipeline():
+    images = tiny_cohort(patients=6).images
+    found = backbone.features(images, "MobileNet", 64, "random")
+    model = backbone.load("MobileNet", 64, "random", pooling="avg")
+    batch = np.repeat(np.asarray(images, np.float32)[..., None], 3, axis=-1)
+    expected = model.predict(keras.applications.mobilenet.preprocess_input(batch), verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_each_image_passes_the_backbone_once(monkeypatch):
+    images = np.asarray(tiny_cohort(patients=6).images)
+    seen = []
+    prepare = backbone.prepare
+    monkeypatch.setattr(
+        backbone, "prepare", lambda batch, *rest: seen.append(len(batch)) or prepare(batch, *rest)
+    )
+    first = backbone.features(images[:8], "MobileNet", SIZE, "random")
+    twice = backbone.features(np.concatenate([images, images]), "MobileNet", SIZE, "random")
+    assert seen == [8, 4]
+    np.testing.assert_array_equal(twice[:8], first)
+    np.testing.assert_array_equal(twice[:12], twice[12:])
+
+
+def test_interrupted_extraction_goes_on(monkeypatch):
+    images = np.asarray(tiny_cohort(patients=6).images)
+    monkeypatch.setattr(backbone, "BLOCK", 4)
+    prepare, seen = backbone.prepare, []
+
+    def stop_at_second(batch, *rest):
+        seen.append(len(batch))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return prepare(batch, *rest)
+
+    monkeypatch.setattr(backbone, "prepare", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        backbone.features(images, "MobileNet", SIZE, "random")
+    assert backbone.features(images, "MobileNet", SIZE, "random").shape == (12, 1024)
+    assert seen == [4, 4, 4, 4]
+
+
+def test_damaged_cache_is_computed_again():
+    images = np.asarray(tiny_cohort(patients=2).images)
+    first = backbone.features(images, "MobileNet", SIZE, "random")
+    shards = list(backbone.cache_folder("features").rglob("*.npz"))
+    assert shards
+    for shard in shards:
+        shard.write_bytes(shard.read_bytes()[:100])
+    np.testing.assert_array_equal(backbone.features(images, "MobileNet", SIZE, "random"), first)
+
+
+def test_random_weights_are_the_same_every_time_and_say_so():
+    one, two = (backbone.load("MobileNet", SIZE, "random", seed=3) for _ in range(2))
+    other = backbone.load("MobileNet", SIZE, "random", seed=4)
+    kernel = [m.get_layer("conv1").get_weights()[0] for m in (one, two, other)]
+    np.testing.assert_array_equal(kernel[0], kernel[1])
+    assert not np.array_equal(kernel[0], kernel[2])
+    # He et al. 2015: variance 2 / fan-in, here 3 x 3 x 3 inputs
+    assert kernel[0].std() == pytest.approx(np.sqrt(2 / 27), rel=0.1)
+    weights = backbone.find_weights("MobileNet", "random")
+    assert "RANDOM WEIGHTS" in weights._repr_html_()
+
+
+def test_backbone_is_frozen():
+    assert backbone.load("MobileNet", SIZE, "random").trainable_weights == []
+
+
+def test_auto_falls_back_to_random_and_imagenet_says_where_to_put_the_file(offline):
+    assert backbone.find_weights("VGG16", "auto").kind == "random"
+    with pytest.raises(backbone.WeightsError, match=r"vgg16_notop\.weights\.h5.*CXR_WEIGHTS"):
+        backbone.find_weights("VGG16", "imagenet")
+
+
+def test_local_folder_comes_first(offline, local_weights):
+    folder, original = local_weights
+    found = backbone.find_weights("VGG16", "auto")
+    assert found.kind == "imagenet" and found.path == str(folder / "vgg16_notop.weights.h5")
+    loaded = backbone.load("VGG16", SIZE, found)
+    np.testing.assert_array_equal(loaded.get_weights()[0], original.get_weights()[0])
+    assert str(folder) not in str(found.describe())
+    assert backbone.find_weights("VGG19", "auto").kind == "random"
+
+
+def test_weights_of_another_network_are_refused(offline, local_weights):
+    folder, _ = local_weights
+    path = str(folder / "vgg16_notop.weights.h5")
+    for other in ("VGG19", "ResNet50"):
+        with pytest.raises(backbone.WeightsError, match=f"does not hold the weights of {other}"):
+            backbone.load(other, SIZE, path)
+
+
+def test_damaged_weights_are_refused(offline, local_weights):
+    folder, _ = local_weights
+    path = folder / "vgg16_notop.weights.h5"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(backbone.WeightsError, match="damaged"):
+        backbone.load("VGG16", SIZE, "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "expected"),
+    [
+        ("ResNet50", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", True),
+        ("ResNet50", "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5", False),
+        ("VGG16", "vgg16_weights_tf_dim_ordering_tf_kernels.h5", False),
+        ("EfficientNetB0", "efficientnetb0_notop.h5", True),
+        ("VGG16", "vgg16_notop.weights.h5", True),
+    ],
+)
+def test_weights_files_are_recognised_by_name(name, file, expected):
+    assert backbone._is_weights_of(name, file) is expected
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: backbone.find_weights("ResNet5O"), "Did you mean"),
+        (lambda: backbone.find_weights("VGG16", "/nowhere/w.h5"), "no weights file /nowhere/w.h5"),
+        (lambda: backbone.load("VGG16", 8, "random"), "cannot take images of 8 x 8"),
+    ],
+)
+def test_bad_names_and_sizes_are_named(call, message):
+    with pytest.raises(backbone.WeightsError, match=message):
+        call()
+
+
+def test_a_weights_folder_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("CXR_WEIGHTS", "/nowhere")
+    with pytest.raises(NotADirectoryError, match="CXR_WEIGHTS names /nowhere"):
+        backbone.find_weights("VGG16", "auto")

@@ -1,0 +1,99 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from cxrlib import backbone, predictor, training
+
+from helpers import tiny_cohort
+
+CLASSES = ["healthy", "covid"]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.asarray(tiny_cohort(patients=8, side=300).images)
+
+
+def head_on_backbone(images):
+    weights = backbone.find_weights("MobileNet", "random")
+    features = backbone.features(images, "MobileNet", 48, weights)
+    head = training.dense_head(features, neurons=8)
+    return predictor.Predictor(head, CLASSES, "MobileNet", 48, weights, {"synthetic": True})
+
+
+def small_cnn():
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(3, "softmax"),
+        ]
+    )
+    return predictor.Predictor(model, ["healthy", "pneumonia", "covid"])
+
+
+@pytest.mark.parametrize("kind", ["backbone", "cnn"])
+def test_a_saved_model_says_the_same(kind, images, tmp_path):
+    original = head_on_backbone(images) if kind == "backbone" else small_cnn()
+    loaded = predictor.load(original.save(tmp_path / "model"))
+    np.testing.assert_allclose(
+        loaded.probabilities(images), original.probabilities(images), atol=1e-6
+    )
+    assert loaded.classes == original.classes and loaded.provenance == original.provenance
+
+
+def test_prediction_has_probabilities_heat_map_and_warnings(images, tmp_path):
+    import cv2
+
+    path = tmp_path / "film.png"
+    cv2.imwrite(str(path), images[0][:200, :90])
+    found = head_on_backbone(images).predict(path)
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    assert found.label in CLASSES
+    assert found.heat_map.shape == found.image.shape == (300, 300)
+    assert 0 <= found.heat_map.min() and found.heat_map.max() <= 1
+    text = " ".join(found.warnings)
+    assert "synthetic" in text and "random weights" in text and "small (90 x 200" in text
+    assert "far from square" in text
+
+
+def test_no_model_damaged_model_and_foreign_model_are_told_apart(images, tmp_path):
+    with pytest.raises(predictor.PredictorError, match="holds no model"):
+        predictor.load(tmp_path)
+    folder = small_cnn().save(tmp_path / "model")
+    card = json.loads((folder / predictor.CARD).read_text())
+    card["architecture"]["class_name"] = "FromTheFuture"
+    (folder / predictor.CARD).write_text(json.dumps(card))
+    with pytest.raises(predictor.PredictorError, match="cannot be read by Keras"):
+        predictor.load(folder)
+    weights = folder / predictor.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(predictor.PredictorError, match="damaged"):
+        predictor.load(folder)
+
+
+def test_an_interrupted_save_leaves_no_model(images, tmp_path, monkeypatch):
+    model = small_cnn()
+    model.save(tmp_path)
+    monkeypatch.setattr(predictor, "write_json", lambda *a: (_ for _ in ()).throw(OSError(28)))
+    with pytest.raises(OSError):
+        model.save(tmp_path)
+    with pytest.raises(predictor.PredictorError, match="holds no model"):
+        predictor.load(tmp_path)
+
+
+def test_code_in_an_architecture_is_not_run(images, tmp_path):
+    folder = small_cnn().save(tmp_path / "model")
+    card = json.loads((folder / predictor.CARD).read_text())
+    lambda_model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x)])
+    card["architecture"] = json.loads(lambda_model.to_json())
+    (folder / predictor.CARD).write_text(json.dumps(card))
+    with pytest.raises(predictor.PredictorError):
+        predictor.load(folder)

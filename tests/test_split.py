@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from cxrlib import split
+
+from helpers import tiny_cohort
+
+
+def names(part):
+    return set(part.table["image"])
+
+
+@pytest.mark.parametrize("divide", [split.by_image, split.by_patient])
+def test_parts_are_disjoint_complete_and_sized_as_the_paper_says(divide):
+    cohort = tiny_cohort(patients=100, per_patient=1)
+    parts = divide(cohort)
+    assert [len(part) for part in parts] == [64, 16, 20]
+    assert set.union(*map(names, parts)) == names(cohort)
+    for part in parts:
+        assert (part.table["label"] == "covid").mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_by_patient_keeps_patients_whole_for_every_seed():
+    cohort = tiny_cohort(patients=20, per_patient=3)
+    for seed in range(20):
+        parts = split.by_patient(cohort, seed=seed)
+        patients = [set(part.table["patient"]) for part in parts]
+        assert not (patients[0] & patients[1] or patients[0] & patients[2])
+        assert not patients[1] & patients[2]
+
+
+def test_seeds_decide():
+    cohort = tiny_cohort(patients=30)
+    assert names(split.by_patient(cohort, seed=1).test) == names(
+        split.by_patient(cohort, seed=1).test
+    )
+    assert names(split.by_patient(cohort, seed=1).test) != names(
+        split.by_patient(cohort, seed=2).test
+    )
+
+
+def test_paper_protocol_leaks_and_clean_protocol_does_not():
+    cohort = tiny_cohort(patients=40, per_patient=1)
+    leaky = split.overlap(split.paper_protocol(cohort, copies=3))
+    # all three other copies of a test image stay out with probability about 0.2**3
+    assert leaky.loc["origin", "share"] > 0.9
+    parts = split.clean_protocol(cohort, copies=3)
+    clean = split.overlap(parts)
+    assert clean["also in training"].sum() == 0
+    assert "copy" not in parts.test.table and "copy" not in parts.validation.table
+    assert (parts.train.table["copy"] > 0).mean() == 0.75
+
+
+def test_a_patient_on_both_sides_is_named():
+    cohort = tiny_cohort(patients=4, per_patient=2)
+    parts = split.Parts(cohort.take([0, 2]), cohort.take([4]), cohort.take([1, 6]))
+    with pytest.raises(split.SplitError, match=r"'p00'.*train and test.*by_patient"):
+        split.check_patients(parts)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: split.by_image(c, test=1.5), "between 0 and 1"),
+        (lambda c: split.by_image(c.take([0, 2, 1])), "Take more images or patients"),
+        (lambda c: split.by_patient(c.where(patient=["p00", "p01"])), "Take more"),
+    ],
+)
+def test_impossible_splits_say_why(call, message):
+    with pytest.raises(split.SplitError, match=message):
+        call(tiny_cohort())
+
+
+def test_images_without_label_or_patient_are_refused():
+    cohort = tiny_cohort()
+    cohort.table.loc[0, "label"] = np.nan
+    with pytest.raises(split.SplitError, match="has no label"):
+        split.by_image(cohort)
+    cohort = tiny_cohort()
+    cohort.table.loc[0, "patient"] = np.nan
+    with pytest.raises(split.SplitError, match="name no patient"):
+        split.by_patient(cohort)

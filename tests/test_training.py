@@ -1,0 +1,110 @@
+import keras
+import numpy as np
+import pytest
+
+from cxrlib import training
+
+from helpers import tiny_cohort
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((120, 10)).astype(np.float32)
+Y = (X[:, 0] + X[:, 1] > 0).astype(int)
+TRAIN, HELD = (X[:80], Y[:80]), (X[80:], Y[80:])
+
+
+def test_fit_learns_a_linear_rule_and_reports_every_epoch():
+    history = training.fit(training.dense_head(X[:80], neurons=16), TRAIN, HELD, 30, 5e-3)
+    assert list(history) == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
+    assert list(history["epoch"]) == list(range(1, 31))
+    assert history["val_accuracy"].iloc[-1] > 0.85
+
+
+def test_reported_validation_loss_is_scikit_learns():
+    from sklearn.metrics import log_loss
+
+    model = training.dense_head(X[:80])
+    history = training.fit(model, TRAIN, HELD, 2)
+    expected = log_loss(HELD[1], training.predict(model, HELD[0]))
+    assert history["val_loss"].iloc[-1] == pytest.approx(expected, rel=1e-4)
+
+
+def test_same_seed_same_history():
+    runs = [training.fit(training.dense_head(X[:80], dropout=0.3), TRAIN, HELD, 3) for _ in "ab"]
+    assert runs[0].equals(runs[1])
+
+
+def test_head_standardises_by_the_training_part():
+    shifted = X * 50 + 1000
+    head = training.dense_head(shifted)
+    scaled = np.asarray(head.get_layer("standardise")(shifted))
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-2)
+    np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-2)
+
+
+def test_head_has_the_layers_that_were_asked_for():
+    head = training.dense_head(X, classes=3, hidden_layers=2, neurons=8, dropout=0.5)
+    kinds = [type(layer).__name__ for layer in head.layers]
+    assert kinds == ["Normalization", "Dense", "Dropout", "Dense", "Dropout", "Dense"]
+    # 10 x 8 + 8, 8 x 8 + 8, 8 x 3 + 3 by hand
+    assert sum(int(np.prod(w.shape)) for w in head.trainable_weights) == 88 + 72 + 27
+    probabilities = training.predict(head, X)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_grid_equals_heads_trained_alone():
+    settings = {"epochs": 4, "learning_rate": 5e-3, "batch_size": 80}
+    grid = training.fit_grid(TRAIN, HELD, (1, 2), (4, 8), **settings)
+    assert len(grid) == 2 * 2 * 4
+    for depth, width in [(1, 4), (2, 8)]:
+        head = training.dense_head(X[:80], 2, depth, width)
+        alone = training.fit(head, TRAIN, HELD, **settings)
+        rows = grid[(grid["layers"] == depth) & (grid["neurons"] == width)]
+        np.testing.assert_allclose(rows["val_loss"], alone["val_loss"], rtol=1e-4)
+
+
+def test_images_are_read_in_batches_and_resized():
+    cohort = tiny_cohort(patients=5)
+    data = training.batches(cohort.images, 32, np.arange(10)[:, None], batch_size=4)
+    assert len(data) == 3
+    batch, targets = data[2]
+    assert batch.shape == (2, 32, 32, 1) and list(targets[:, 0]) == [8, 9]
+    # area interpolation by exactly two is the mean of 2 x 2 pixels, rounded
+    means = cohort.images[8].reshape(32, 2, 32, 2).mean(axis=(1, 3))
+    assert np.abs(batch[0, ..., 0] - means).max() <= 0.5
+
+
+def test_a_cnn_trains_on_cohort_images():
+    cohort = tiny_cohort(patients=16)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.GlobalMaxPooling2D(),
+            layers.Dense(1, "sigmoid"),
+        ]
+    )
+    data = (cohort.images, cohort.targets(["healthy", "covid"]))
+    history = training.fit(model, data, data, 15, 0.05, 8)
+    assert history["val_accuracy"].iloc[-1] > 0.9
+    assert training.predict(model, cohort.images).shape == (32, 2)
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ((X[:5], Y[:4]), "5 inputs for 4 targets"),
+        ((X[:0], Y[:0]), "0 inputs"),
+        ((X[:4], np.array([0, 1, 2, 0])), "knows 2"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(train, message):
+    with pytest.raises(training.TrainingError, match=message):
+        training.fit(training.dense_head(X), train, HELD, 1)
+
+
+@pytest.mark.parametrize("wrong", [{"neurons": 0}, {"dropout": 1.0}, {"classes": 1}])
+def test_impossible_heads_are_refused(wrong):
+    with pytest.raises(training.TrainingError, match="A head has at least"):
+        training.dense_head(X, **wrong)
