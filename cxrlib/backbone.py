@@ -297,6 +297,29 @@ def features(
     return np.stack(rows)
 
 
+def dataset(parts, classes, name: str, size: int, weights, batch_size: int = 16):
+    """Features and class numbers of the three parts of a split.
+
+    Parameters
+    ----------
+    parts : split.Parts
+    classes : sequence of str
+        As in :meth:`cxrlib.cohort.Cohort.targets`.
+    name, size, weights, batch_size
+        As in :func:`features`.
+
+    Returns
+    -------
+    split.Parts
+        Of pairs: features (n, channels) float32, class numbers (n,) int64.
+    """
+    pairs = (
+        (features(part.images, name, size, weights, batch_size), part.targets(classes))
+        for part in parts
+    )
+    return type(parts)(*pairs)
+
+
 def _write_shard(folder: Path, keys: list[bytes], found: np.ndarray) -> None:
     name = hashlib.blake2b(b"".join(keys), digest_size=16).hexdigest()
     with whole_file(folder / f"{name}.npz") as partial:

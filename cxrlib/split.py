@@ -51,6 +51,20 @@ def _labels(cohort: Cohort) -> pd.Series:
     return cohort.table["label"]
 
 
+def balance(cohort: Cohort, seed: int = 0) -> Cohort:
+    """Keep equally many images of every label, as many as the rarest label has.
+
+    Whole patients are drawn at random, so few of them are torn apart. The paper's binary test
+    set fits 48 positives and 48 negatives, while controls are plentiful everywhere.
+    """
+    labels = _labels(cohort)
+    order = np.random.default_rng(seed).permutation(cohort.table["patient"].unique())
+    rank = cohort.table["patient"].map({patient: place for place, patient in enumerate(order)})
+    by_rank = labels.loc[rank.sort_values(kind="stable").index]
+    kept = by_rank.groupby(by_rank).head(labels.value_counts().min()).index
+    return cohort.take(np.sort(kept.to_numpy()))
+
+
 def by_image(cohort: Cohort, test: float = 0.2, validation: float = 0.2, seed: int = 0) -> Parts:
     """Divide images at random, whoever they show: the usual way, and the leaky one.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from cxrlib.machine import accelerator
+
 
 class TrainingError(ValueError):
     """Something that cannot be trained on."""
@@ -25,12 +27,11 @@ def compile_model(model, learning_rate: float):
     import keras
 
     binary = model.output_shape[-1] == 1
-    on_cpu = not any("gpu" in d or "cuda" in d for d in keras.distribution.list_devices())
     model.compile(
         keras.optimizers.Adam(learning_rate),
         loss="binary_crossentropy" if binary else "categorical_crossentropy",
         metrics=["accuracy"],
-        jit_compile=False if on_cpu and keras.backend.backend() != "jax" else "auto",
+        jit_compile="auto" if accelerator() or keras.backend.backend() == "jax" else False,
     )
     return model
 

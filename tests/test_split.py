@@ -51,6 +51,14 @@ def test_paper_protocol_leaks_and_clean_protocol_does_not():
     assert (parts.train.table["copy"] > 0).mean() == 0.75
 
 
+def test_balance_keeps_all_of_the_rarest_and_whole_patients():
+    cohort = tiny_cohort(patients=30, per_patient=2, labels=("healthy", "healthy", "covid"))
+    even = split.balance(cohort, seed=1)
+    assert even.table["label"].value_counts().to_dict() == {"healthy": 20, "covid": 20}
+    assert set(even.table.groupby("patient").size()) == {2}
+    assert names(split.balance(cohort, seed=1)) == names(even) != names(split.balance(cohort, 2))
+
+
 def test_a_patient_on_both_sides_is_named():
     cohort = tiny_cohort(patients=4, per_patient=2)
     parts = split.Parts(cohort.take([0, 2]), cohort.take([4]), cohort.take([1, 6]))

