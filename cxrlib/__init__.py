@@ -8,5 +8,10 @@ The modules follow the data: ``cohort`` (what an image set is), ``phantom``, ``s
 Teaching material. Not for clinical use.
 """
 
+import logging
+
+# TensorFlow warns of retracing whenever several small models are used in turn, as here
+logging.getLogger("tensorflow").addFilter(lambda entry: "retracing" not in entry.getMessage())
+
 __version__ = "0.1.0"
 NOT_CLINICAL = "Teaching material: not for clinical use."

@@ -165,6 +165,25 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
     return ImageBatches()
 
 
+def standardiser(features: np.ndarray):
+    """Build the layer that brings each feature to mean 0 and variance 1 in the training part.
+
+    A channel that is silent in the training part would blow up the first film in which it
+    speaks; so no variance counts as less than a hundredth of the average one.
+
+    Parameters
+    ----------
+    features : ndarray, shape (n, d), float32
+    """
+    import keras
+
+    variance = features.var(axis=0, dtype=np.float64)
+    floor = max(variance.mean() / 100, 1e-12)
+    return keras.layers.Normalization(
+        mean=features.mean(axis=0), variance=np.maximum(variance, floor), name="standardise"
+    )
+
+
 def dense_head(
     features: np.ndarray,
     classes: int = 2,
@@ -200,10 +219,7 @@ def dense_head(
             f"dropout={dropout}."
         )
     set_seed(seed)
-    scale = keras.layers.Normalization(
-        mean=features.mean(axis=0), variance=features.var(axis=0) + 1e-6, name="standardise"
-    )
-    layers = [keras.Input(features.shape[1:]), scale]
+    layers = [keras.Input(features.shape[1:]), standardiser(features)]
     for number in range(hidden_layers):
         layers.append(keras.layers.Dense(neurons, "relu", name=f"hidden_{number + 1}"))
         if dropout:

@@ -41,6 +41,13 @@ def test_head_standardises_by_the_training_part():
     np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-2)
 
 
+def test_a_channel_that_was_silent_in_training_does_not_blow_up():
+    silent = X.copy()
+    silent[:, 3] = 0
+    scale = training.standardiser(silent)
+    assert np.abs(np.asarray(scale(X))).max() < 100
+
+
 def test_head_has_the_layers_that_were_asked_for():
     head = training.dense_head(X, classes=3, hidden_layers=2, neurons=8, dropout=0.5)
     kinds = [type(layer).__name__ for layer in head.layers]

@@ -1,0 +1,296 @@
+"""Scores as in Tables I and II of the paper, each with an interval, and calibration.
+
+Two kinds of interval. A proportion (accuracy, precision, recall, specificity) gets Wilson's
+(1927, doi:10.1080/01621459.1927.10502953), which keeps inside 0 to 1 also for few images. It
+takes images for independent: where a patient has several, it is too narrow, and F1 and AUC are
+safer guides. Those get a percentile bootstrap (Efron 1979, doi:10.1214/aos/1176344552) that
+draws whole patients, because images of one patient resemble each other. A bootstrap knows only
+the images at hand: an AUC of 1 gets the interval from 1 to 1, which is too sure of itself.
+
+Throughout, an image is called positive when its probability is *at or above* the threshold.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from cxrlib.bootstrap import bootstrap_rows, patient_numbers, weighted_auc, weighted_f1
+from cxrlib.checks import (
+    MetricsError,
+    check_binary,
+    check_confidence,
+    check_probabilities,
+    check_same_length,
+    class_numbers,
+)
+
+COLUMNS = ("value", "low", "high", "count", "n", "method")
+
+
+def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Give Wilson's score interval for a proportion.
+
+    Parameters
+    ----------
+    count, n : int
+        Successes, and trials. With no trial both ends are NaN.
+    confidence : float in (0, 1)
+
+    Returns
+    -------
+    low, high : float in [0, 1]
+
+    Raises
+    ------
+    MetricsError
+        If `count` is outside 0 to `n`, or `confidence` outside 0 to 1.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in wilson(87, 96)]  # Model 2's accuracy, Table I
+    [0.831, 0.95]
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    if not 0 <= count <= n:
+        raise MetricsError(f"count={count} of n={n} is no proportion: give 0 <= count <= n.")
+    check_confidence(confidence)
+    if n == 0:
+        return float("nan"), float("nan")
+    low, high = proportion_confint(count, n, alpha=1 - confidence, method="wilson")
+    return max(0.0, float(low)), min(1.0, float(high))
+
+
+def binary_scores(
+    y_true,
+    probability,
+    threshold: float = 0.5,
+    patients=None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score a detector of one class: the columns of Table I, and more, with intervals.
+
+    Parameters
+    ----------
+    y_true : array_like, shape (n,), of 0 and 1 or bool
+        1 is the class to be found.
+    probability : array_like, shape (n,), 0 to 1
+        The model's probability of class 1.
+    threshold : float
+        Images at or above it are called positive.
+    patients : array_like, shape (n,), optional
+        Whose image it is; the bootstrap then draws patients. Without it, it draws images.
+    confidence : float in (0, 1)
+    resamples : int
+        Of the bootstrap. Resamples in which a score is undefined are left out.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        Rows accuracy, precision, recall, specificity, f1, auc. Columns value, low, high (0 to
+        1, NaN where undefined), count and n (the proportion's numerator and denominator; for
+        f1 and auc no count, and n images) and method, which also says why a value is
+        undefined.
+
+    Raises
+    ------
+    MetricsError
+        If lengths differ, an array is empty, or a value is missing or out of range.
+    """
+    truth, probability = check_binary(y_true, probability)
+    check_confidence(confidence)
+    groups, drawn = patient_numbers(patients, len(truth))
+    called = probability >= threshold
+    rows = {
+        "accuracy": _proportion(called == truth, "image", confidence),
+        "precision": _proportion(truth[called], "image called positive", confidence),
+        "recall": _proportion(called[truth], "positive image", confidence),
+        "specificity": _proportion(~called[~truth], "negative image", confidence),
+    }
+    measures = {
+        "f1": partial(weighted_f1, truth=truth, called=called),
+        "auc": partial(weighted_auc, truth=truth, probability=probability),
+    }
+    rows |= bootstrap_rows(measures, groups, drawn, confidence, resamples, seed)
+    return _scores(rows)
+
+
+def class_scores(
+    y_true,
+    probabilities,
+    classes,
+    patients=None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score a classifier of several classes; the most probable class is its answer.
+
+    Parameters
+    ----------
+    y_true : array_like, shape (n,), int
+        Class numbers, as ``cohort.targets(classes)`` gives them.
+    probabilities : array_like, shape (n, len(classes)), 0 to 1
+    classes : sequence of str
+        Names of the classes.
+    patients, confidence, resamples, seed
+        As in :func:`binary_scores`.
+
+    Returns
+    -------
+    DataFrame
+        Rows ``accuracy``; for each class, one against the rest, ``precision NAME``,
+        ``recall NAME`` and ``f1 NAME``; ``macro f1`` and ``macro auc`` (plain means over the
+        classes). Columns as in :func:`binary_scores`.
+
+    Raises
+    ------
+    MetricsError
+        As :func:`binary_scores`, and if a class number has no column.
+    """
+    classes = list(classes)
+    truth = class_numbers(y_true, classes, "y_true")
+    probabilities = check_probabilities(probabilities, "probabilities")
+    if probabilities.shape != (len(truth), len(classes)):
+        raise MetricsError(
+            f"probabilities has the shape {probabilities.shape}; {len(truth)} images and "
+            f"{len(classes)} classes need {(len(truth), len(classes))}."
+        )
+    check_confidence(confidence)
+    groups, drawn = patient_numbers(patients, len(truth))
+    answer = probabilities.argmax(axis=1)
+    rows = {"accuracy": _proportion(answer == truth, "image", confidence)}
+    measures = {}
+    for number, name in enumerate(classes):
+        called, member = answer == number, truth == number
+        rows[f"precision {name}"] = _proportion(member[called], f"image called {name}", confidence)
+        rows[f"recall {name}"] = _proportion(called[member], f"{name} image", confidence)
+        rows[f"f1 {name}"] = None  # keeps the place; the bootstrap fills it
+        measures[f"f1 {name}"] = partial(weighted_f1, truth=member, called=called)
+    aucs = [
+        partial(weighted_auc, truth=truth == number, probability=probabilities[:, number])
+        for number in range(len(classes))
+    ]
+    f1s = list(measures.values())
+    measures["macro f1"] = lambda w: np.mean([f1(w) for f1 in f1s], axis=0)
+    measures["macro auc"] = lambda w: np.mean([auc(w) for auc in aucs], axis=0)
+    return _scores(rows | bootstrap_rows(measures, groups, drawn, confidence, resamples, seed))
+
+
+def confusion(y_true, y_pred, classes) -> pd.DataFrame:
+    """Count how often each class was called what.
+
+    Parameters
+    ----------
+    y_true, y_pred : array_like, shape (n,)
+        Class numbers, or names out of `classes`.
+    classes : sequence of str
+
+    Returns
+    -------
+    DataFrame of int
+        A row for each actual class, a column for each predicted one.
+    """
+    classes = list(classes)
+    actual = class_numbers(y_true, classes, "y_true")
+    predicted = class_numbers(y_pred, classes, "y_pred")
+    check_same_length(y_true=actual, y_pred=predicted)
+    counts = np.zeros((len(classes), len(classes)), dtype=int)
+    np.add.at(counts, (actual, predicted), 1)
+    return pd.DataFrame(
+        counts,
+        index=pd.Index(classes, name="actual"),
+        columns=pd.Index(classes, name="predicted"),
+    )
+
+
+def row_percent(matrix: pd.DataFrame) -> pd.DataFrame:
+    """Lay a confusion matrix out as Table II: images of each class, and percent called what.
+
+    Returns
+    -------
+    DataFrame
+        Column ``number of images`` (int), then a column for each class with percentages of
+        the row (0 to 100, not rounded; NaN for a class without images).
+    """
+    images = matrix.sum(axis=1)
+    percent = 100 * matrix.div(images.where(images > 0), axis=0)
+    percent.insert(0, "number of images", images)
+    return percent
+
+
+def calibration(y_true, probability, bins: int = 10) -> pd.DataFrame:
+    """Compare what was promised with what happened, in equally wide bins of probability.
+
+    Returns
+    -------
+    DataFrame
+        A row for each bin that holds an image: ``mean_probability`` and
+        ``fraction_positive`` (0 to 1), and ``n`` images.
+    """
+    truth, probability = check_binary(y_true, probability)
+    if bins < 1:
+        raise MetricsError(f"bins={bins}: give at least one bin.")
+    number = np.minimum((probability * bins).astype(int), bins - 1)
+    table = pd.DataFrame({"bin": number, "p": probability, "y": truth.astype(float)})
+    table = table.groupby("bin").agg(
+        mean_probability=("p", "mean"), fraction_positive=("y", "mean"), n=("y", "size")
+    )
+    return table.reset_index(drop=True)
+
+
+def brier(y_true, probability) -> float:
+    """Mean squared error of the probabilities (Brier 1950): 0 is perfect, 0.25 a coin's."""
+    truth, probability = check_binary(y_true, probability)
+    return float(np.mean((probability - truth) ** 2))
+
+
+def expected_calibration_error(y_true, probability, bins: int = 10) -> float:
+    """Mean distance between promised and observed share, weighted by images (0 to 1).
+
+    Over the bins of :func:`calibration` (Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602).
+    """
+    table = calibration(y_true, probability, bins)
+    gap = (table["mean_probability"] - table["fraction_positive"]).abs()
+    return float(np.average(gap, weights=table["n"]))
+
+
+def threshold_for(y_true, probability, sensitivity: float = 0.95) -> float:
+    """Find the largest threshold that still finds this share of the positive images.
+
+    Choose it on validation data: on the test set, the sensitivity is no news.
+
+    Raises
+    ------
+    MetricsError
+        If no image is positive, or `sensitivity` is outside (0, 1].
+    """
+    truth, probability = check_binary(y_true, probability)
+    if not 0 < sensitivity <= 1:
+        raise MetricsError(f"sensitivity={sensitivity}: give a share above 0 and up to 1.")
+    if not truth.any():
+        raise MetricsError("y_true has no positive image, so no threshold finds any.")
+    positives = np.sort(probability[truth])[::-1]
+    needed = int(np.ceil(sensitivity * len(positives) - 1e-9))  # 0.55 * 100 is 55.000000000000007
+    return float(positives[needed - 1])
+
+
+def _proportion(hits: np.ndarray, trial: str, confidence: float) -> tuple:
+    """Score a share of `hits`: value, low, high, count, n, method."""
+    count, n = int(np.sum(hits)), len(hits)
+    if n == 0:
+        return (np.nan, np.nan, np.nan, count, n, f"undefined: no {trial}")
+    return (count / n, *wilson(count, n, confidence), count, n, "Wilson")
+
+
+def _scores(rows: dict) -> pd.DataFrame:
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS))
+    table.index.name = "metric"
+    kinds = {"value": float, "low": float, "high": float, "count": "Int64", "n": "Int64"}
+    return table.astype(kinds)

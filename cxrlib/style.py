@@ -1,0 +1,158 @@
+"""How every figure of the course looks: one place for sizes, colours and the line at the foot."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from cxrlib import NOT_CLINICAL
+
+WIDTH = 7.2  # inches; fits a notebook column and a page
+SMALL = 9  # points, the smallest text of any figure
+
+# Okabe and Ito (2008): distinct for colour-blind readers too.
+ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+BLUE, VERMILLION, PURPLE, BLACK = "#0072B2", "#D55E00", "#CC79A7", "#000000"
+GREY = "#666666"
+
+FIXED = {
+    "healthy": GREEN,
+    "pneumonia": SKY,
+    "covid": VERMILLION,
+    "paper": ORANGE,
+    "clean": BLUE,
+    "printed": BLACK,
+    "training": GREY,
+    "validation": PURPLE,
+}
+OTHERS = (BLUE, ORANGE, PURPLE, BLACK, GREEN, VERMILLION, SKY)
+MARKERS = "osD^vP*X"
+
+
+class CourseFigure(Figure):
+    """A matplotlib figure that notebooks show exactly once.
+
+    pyplot's own figures appear twice as the last line of a cell: once by pyplot, once as its
+    value. This one is unknown to pyplot, and brings the picture that Jupyter asks for, whatever
+    the backend.
+    """
+
+    def _repr_png_(self) -> bytes:
+        with io.BytesIO() as file:
+            self.savefig(file, format="png", bbox_inches="tight")
+            return file.getvalue()
+
+
+def colours(names) -> list[str]:
+    """Colours of these classes, protocols or curves: the fixed one, or the next free one."""
+    free = [colour for colour in OTHERS if colour not in {FIXED.get(name) for name in names}]
+    others = [name for name in dict.fromkeys(names) if name not in FIXED]
+    chosen = {name: free[place % len(free)] for place, name in enumerate(others)}
+    return [FIXED.get(name) or chosen[name] for name in names]
+
+
+def subplots(rows: int = 1, columns: int = 1, height: float = 3.6, width: float = WIDTH, **options):
+    """Start a figure: ``figure, axes`` as pyplot's subplots, but unknown to pyplot."""
+    figure = CourseFigure(figsize=(width, height), dpi=100, layout="constrained")
+    axes = figure.subplots(rows, columns, **options)
+    for axis in np.ravel(axes):
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=SMALL)
+    return figure, axes
+
+
+def heat_table(axis, values, said, unit: str, low=None, high=None) -> None:
+    """Draw a table whose cells are coloured by `values` and read as the texts `said`.
+
+    `unit` names the colour bar; without it there is none.
+    """
+    import seaborn
+
+    seaborn.heatmap(
+        values,
+        annot=np.asarray(said, dtype=object),
+        fmt="",
+        cmap=ListedColormap(colormaps["Blues"](np.linspace(0, 0.6, 256))),  # black text reads
+        vmin=low,
+        vmax=high,
+        linewidths=1,
+        ax=axis,
+        annot_kws={"fontsize": SMALL, "color": BLACK},
+        cbar=bool(unit),
+        cbar_kws={"label": unit},
+    )
+    axis.tick_params(length=0, labelrotation=0)
+
+
+def legend_above(figure: Figure, axis, title: str = "") -> None:
+    """Put one legend for all panels, under the title, above them."""
+    # matplotlib would write a figure's legend over its title; as the legend's title it has room
+    figure.legend(
+        *axis.get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=4,
+        title=title or None,
+        title_fontsize=12,
+        frameon=False,
+    )
+
+
+def finish(figure: Figure, title: str = "", note: str = "", predictions: bool = False) -> Figure:
+    """Write the title, and at the foot what a reader of a copied figure must know.
+
+    Parameters
+    ----------
+    title : str
+        Above all panels.
+    note : str
+        Such as "synthetic data" or "random weights".
+    predictions : bool
+        Whether the figure shows what a model says; it then says 'not for clinical use'.
+    """
+    characters = int(figure.get_figwidth() * 13.5)
+    if title:
+        figure.suptitle(textwrap.fill(title, int(characters * 0.8)), fontsize=12)
+    lines = [*note.split("\n"), NOT_CLINICAL if predictions else ""]
+    if any(lines):
+        text = "\n".join(textwrap.fill(line, characters) for line in lines if line)
+        figure.supxlabel(text, fontsize=SMALL, color=GREY, x=0.01, ha="left")
+    return figure
+
+
+def need_columns(table, columns, name: str):
+    """Complain about a table, or a dict of lists, that lacks a column or is empty."""
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise ValueError(f"{name} lacks {', '.join(missing)}; it has {list(table)}.")
+    if len(table[columns[0]]) == 0:
+        raise ValueError(f"{name} is empty: there is nothing to draw.")
+
+
+def need_items(items, name: str):
+    """Complain about an empty list or dict."""
+    if len(items) == 0:
+        raise ValueError(f"{name} is empty: there is nothing to draw.")
+
+
+def provenance(cohort, weights=None) -> str:
+    """Line for a figure's foot: real or synthetic images, ImageNet or random weights.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    weights : backbone.Weights, optional
+    """
+    sources = sorted(map(str, cohort.table["source"].dropna().unique()))
+    synthetic = any(source.startswith("phantom") for source in sources)
+    images = "Synthetic images (phantoms)" if synthetic else f"Real images ({', '.join(sources)})"
+    kinds = {
+        "random": "RANDOM weights, not ImageNet's",
+        "imagenet": "ImageNet weights",
+        "file": "weights from a file",
+    }
+    return f"{images}; {kinds[weights.kind]}." if weights else f"{images}."
