@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrlib.files import cache_folder, sha256, whole_file
+from cxrlib.machine import start_keras
 
 BLOCK = 256  # images read, prepared and kept at once: bounds the memory, whatever the number
 
@@ -67,8 +68,7 @@ def _application(name: str):
     """Find the constructor and the module of a backbone in keras.applications."""
     import difflib
 
-    import keras
-
+    keras = start_keras()
     known = [n for n in dir(keras.applications) if n[0].isupper()]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
@@ -93,7 +93,7 @@ def _download(name: str) -> None:
     """Let Keras fetch (or check) its ImageNet weights; fail soon where there is no network."""
     import requests
 
-    constructor, module = _application(name)
+    constructor, _ = _application(name)
     host = "https://storage.googleapis.com/tensorflow/keras-applications/"
     try:
         requests.head(host, timeout=5, allow_redirects=True)
@@ -149,7 +149,9 @@ def find_weights(name: str, weights: str = "auto", seed: int = 0) -> Weights:
 def _imagenet_file(name: str) -> Path:
     folder = os.environ.get("CXR_WEIGHTS")
     if folder and not Path(folder).expanduser().is_dir():
-        raise NotADirectoryError(f"CXR_WEIGHTS names {folder}, which is no folder; mend or unset it")
+        raise NotADirectoryError(
+            f"CXR_WEIGHTS names {folder}, which is no folder: mend or unset it"
+        )
     found = _local_file(name, Path(folder).expanduser()) if folder else None
     kept = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
     if found is None:

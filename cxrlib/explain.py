@@ -59,7 +59,7 @@ def _ready_for_gradients(layers):
 
 
 def gradients(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
-    """Derivative of a class's score by the feature maps, on any Keras backend.
+    """Derive a class's score by the feature maps, on any Keras backend.
 
     Keras has no gradient function of its own. It has gradient descent: a layer that adds a
     variable of zeros to the maps is trained for one step of size 1, with everything else

@@ -70,6 +70,26 @@ def device() -> str:
     return _first_line(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]) or kind.upper()
 
 
+def start_keras():
+    """Import Keras and wake its backend, without TensorFlow's log lines in the notebook.
+
+    TensorFlow writes some lines to the error stream before its own log levels are in force.
+    """
+    if "keras" in sys.modules:
+        return sys.modules["keras"]
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import keras
+
+        keras.layers.Conv2D(1, 1)(keras.ops.zeros((1, 1, 1, 1)))
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+    return keras
+
+
 def accelerator() -> str:
     """Kind of accelerator that Keras puts its tensors on, or "" for the processor.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cxrlib.machine import accelerator
+from cxrlib.machine import accelerator, start_keras
 
 
 class TrainingError(ValueError):
@@ -14,9 +14,7 @@ class TrainingError(ValueError):
 
 def set_seed(seed: int) -> None:
     """Seed Python, NumPy and the Keras backend."""
-    import keras
-
-    keras.utils.set_random_seed(seed)
+    start_keras().utils.set_random_seed(seed)
 
 
 def compile_model(model, learning_rate: float):

@@ -3,7 +3,6 @@ import pytest
 
 from cxrlib import augment
 from cxrlib.cohort import CohortError
-
 from helpers import tiny_cohort
 
 RAMP = np.tile(np.arange(0, 250, dtype=np.uint8), (250, 1))

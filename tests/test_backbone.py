@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from cxrlib import backbone
-
 from helpers import tiny_cohort
 
 SIZE = 48

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from cxrlib.cohort import Cohort, CohortError, Rows
-
 from helpers import tiny_cohort
 
 

@@ -5,11 +5,11 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import tiny_cohort
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from cxrlib import NOT_CLINICAL, claims, metrics, plots, split, style
+from helpers import tiny_cohort
 
 NOTE = "synthetic data, random weights"
 HISTORY = pd.DataFrame(

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from cxrlib import backbone, predictor, training
-
 from helpers import tiny_cohort
 
 CLASSES = ["healthy", "covid"]
@@ -58,7 +57,7 @@ def test_prediction_has_probabilities_heat_map_and_warnings(images, tmp_path):
     assert sum(found.probabilities.values()) == pytest.approx(1)
     assert found.label in CLASSES
     assert found.heat_map.shape == found.image.shape == (300, 300)
-    assert 0 <= found.heat_map.min() and found.heat_map.max() <= 1
+    assert found.heat_map.min() >= 0 and found.heat_map.max() <= 1
     text = " ".join(found.warnings)
     assert "synthetic" in text and "random weights" in text and "small (90 x 200" in text
     assert "far from square" in text

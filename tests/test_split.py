@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from cxrlib import split
-
 from helpers import tiny_cohort
 
 

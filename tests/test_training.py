@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from cxrlib import training
-
 from helpers import tiny_cohort
 
 RNG = np.random.default_rng(0)

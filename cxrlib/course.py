@@ -1,0 +1,277 @@
+"""Run the course: its notebooks one after the other, each only if it has to.
+
+A run folder holds ``notebooks/`` (executed), ``results/``, ``predictions/``, ``models/``,
+``failed/`` (notebooks that stopped with an error) and ``state/``. A notebook's state is written
+last: what an interrupted run leaves is not taken for finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from cxrlib import execute, lessons
+from cxrlib.files import sha256, shipped, write_json
+from cxrlib.lessons import CourseError
+
+DONE, SKIPPED, FAILED, NOT_RUN = "done", "already done", "failed", "not run"
+CELL_TIMEOUT = {"smoke": 900, "quick": 3600, "paper": 86400}
+
+
+class RunIsBusyError(CourseError):
+    """Another run is writing to the same folder."""
+
+
+@dataclass
+class Outcome:
+    """What became of one notebook."""
+
+    name: str
+    status: str
+    seconds: float = 0.0
+    why: str = ""
+
+
+@dataclass
+class Summary:
+    """What became of a run."""
+
+    out: Path
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """The notebooks without a result: failed or not run."""
+        return [outcome for outcome in self.outcomes if outcome.status in (FAILED, NOT_RUN)]
+
+
+def run(
+    profile: str = "quick",
+    only=(),
+    settings=(),
+    out: Path | str | None = None,
+    force: bool = False,
+    notebooks: Path | str | None = None,
+    cell_timeout: int | None = None,
+    command: str | None = None,
+) -> Summary:
+    """Run notebooks, skipping those that an earlier run finished with the same inputs.
+
+    Parameters
+    ----------
+    profile : str
+        Name of a file in ``profiles/`` beside the notebooks.
+    only : sequence of str
+        Numbers or names of notebooks; all by default.
+    settings : sequence of str
+        ``name=value``, over the profile's values; the value is YAML.
+    out : path, optional
+        The run folder; ``runs/<profile>`` by default.
+    force : bool
+        Run them even if they are finished.
+    notebooks : path, optional
+        Folder of the notebooks; the course's own by default.
+    cell_timeout : int, optional
+        Seconds that a single cell may take; by profile 15 minutes, 1 hour or 1 day.
+    command : str, optional
+        What to note as the command that made the results.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    CourseError
+        If a notebook, profile, parameter or backend is unknown, or the folder is in use.
+    KeyboardInterrupt
+        On Ctrl-C or SIGTERM, after the kernel is stopped.
+    """
+    folder = Path(notebooks) if notebooks else shipped("notebooks")
+    values = lessons.read_profile(folder, profile)
+    chosen = lessons.choose(lessons.find(folder), only)
+    given = lessons.parse_settings(settings)
+    lessons.check_settings(chosen, values, given)
+    around = lessons.surroundings()
+    out = Path(out or Path("runs") / profile).resolve()
+    note = {"profile": profile, "command": command}
+    timeout = cell_timeout or CELL_TIMEOUT.get(profile, 3600)
+    with locked(out), _terminated_as_interrupted(), execute.environment(**_kernel(out, command)):
+        summary = Summary(out)
+        for number, lesson in enumerate(chosen, start=1):
+            title = f"[{number}/{len(chosen)}] {lesson.name}"
+            mine = lessons.parameters(lesson, values, given)
+            one = Turn(lesson, mine, around, out, note, timeout)
+            outcome = one.take(title, summary.failed, force)
+            summary.outcomes.append(outcome)
+            click.echo(f"{title}  {_tell(outcome)}")
+    return summary
+
+
+def _kernel(out: Path, command: str | None) -> dict[str, str]:
+    """Environment of the kernels; of the quieting values the user's own come first."""
+    quiet = {name: os.environ.get(name, text) for name, text in execute.QUIET_KERNEL.items()}
+    package = str(Path(__file__).resolve().parents[1])
+    paths = filter(None, [package, os.environ.get("PYTHONPATH")])
+    return quiet | {
+        "CXR_RUN": str(out),
+        "CXR_COMMAND": command or "",
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+
+
+@dataclass
+class Turn:
+    """One notebook's turn in a run."""
+
+    lesson: lessons.Lesson
+    values: dict
+    around: dict
+    out: Path
+    note: dict
+    timeout: int
+
+    def take(self, title: str, failed: list[Outcome], force: bool) -> Outcome:
+        """Run the notebook, unless it is done already or needs one that failed."""
+        name = self.lesson.name
+        missing = [one.name for one in failed if one.name in self.lesson.needs]
+        if missing:
+            forget(self.out, name)
+            why = "needs " + ", ".join(missing)
+            self._note(status=NOT_RUN, why=why)
+            return Outcome(name, NOT_RUN, why=why)
+        mark = lessons.fingerprint(self.lesson, self.values, self.around, self.out)
+        if not force and is_finished(self.out, name, mark):
+            return Outcome(name, SKIPPED)
+        forget(self.out, name)
+        return self._run(title, mark)
+
+    def _run(self, title: str, mark: str) -> Outcome:
+        name = self.lesson.name
+        whole = self.out / "notebooks" / f"{name}.ipynb"
+        partial = whole.with_name(f".{name}.part.ipynb")
+        with execute.Progress(title) as progress:
+            try:
+                execute.execute(self.lesson, partial, self.values, progress, self.timeout)
+            except execute.NotebookFailed as error:
+                return self._failed(error.failure, partial, progress.seconds)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+        partial.replace(whole)
+        files = {path: sha256(self.out / path) for path in _outputs(self.out, name)}
+        seconds = round(progress.seconds, 1)
+        self._note(status=DONE, fingerprint=mark, seconds=seconds, files=files)
+        return Outcome(name, DONE, seconds)
+
+    def _failed(self, failure: execute.Failure, partial: Path, seconds: float) -> Outcome:
+        name = self.lesson.name
+        forget(self.out, name)
+        if partial.exists():
+            kept = self.out / "failed" / f"{name}.ipynb"
+            kept.parent.mkdir(exist_ok=True)
+            partial.replace(kept)
+        self._note(status=FAILED, failure=failure.as_dict(), seconds=round(seconds, 1))
+        return Outcome(name, FAILED, seconds, str(failure))
+
+    def _note(self, **content) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        content |= self.note | {"parameters": self.values, "ended": now}
+        write_json(_state(self.out, self.lesson.name), {"notebook": self.lesson.name} | content)
+
+
+def _state(out: Path, name: str) -> Path:
+    return out / "state" / f"{name}.json"
+
+
+def read_states(out: Path | str) -> dict[str, dict]:
+    """Read what became of each notebook in a run folder; damaged files are left out."""
+    found = {}
+    for path in sorted((Path(out) / "state").glob("[!.]*.json")):
+        try:
+            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            continue
+    return found
+
+
+def _outputs(out: Path, name: str) -> list[str]:
+    paths = (Path("results") / f"{name}.json", Path("predictions") / f"{name}.csv")
+    return [path.as_posix() for path in paths if (out / path).exists()]
+
+
+def is_finished(out: Path, name: str, mark: str) -> bool:
+    """Tell whether a notebook succeeded with this fingerprint, and its results still stand."""
+    state = read_states(out).get(name, {})
+    if state.get("status") != DONE or state.get("fingerprint") != mark:
+        return False
+    whole = all(
+        (out / path).exists() and sha256(out / path) == digest
+        for path, digest in state["files"].items()
+    )
+    return whole and (out / "notebooks" / f"{name}.ipynb").exists()
+
+
+def forget(out: Path, name: str) -> None:
+    """Remove what an earlier run left of a notebook; its state first."""
+    _state(out, name).unlink(missing_ok=True)
+    for path in _outputs(out, name):
+        (out / path).unlink()
+    for kind in ("notebooks", "failed"):
+        (out / kind / f"{name}.ipynb").unlink(missing_ok=True)
+    shutil.rmtree(out / "models" / name, ignore_errors=True)
+
+
+@contextmanager
+def locked(out: Path):
+    """Keep other runs out of a folder. The lock of a process that died is free at once."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows has no such lock; the course still runs there
+            pass
+        except BlockingIOError as error:
+            file.seek(0)
+            raise RunIsBusyError(
+                f"Another run (process {file.read().strip()}) is writing to {out}. "
+                "Wait for it to end, or choose another folder with --out."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def _terminated_as_interrupted():
+    """Treat SIGTERM like Ctrl-C, so that no kernel is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _tell(outcome: Outcome) -> str:
+    if outcome.status == DONE:
+        return f"{click.style('done', fg='green')} in {execute.clock(outcome.seconds)}"
+    if outcome.status == SKIPPED:
+        return "already done, skipped"
+    if outcome.status == NOT_RUN:
+        return click.style(f"not run, {outcome.why}", fg="yellow")
+    return f"{click.style('failed', fg='red')} after {execute.clock(outcome.seconds)}"

@@ -1,0 +1,263 @@
+"""Execute one notebook with papermill, showing where it is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cxrlib.lessons import CourseError, Lesson
+
+QUIET_KERNEL = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's notes on CPU features
+    "TQDM_DISABLE": "1",  # progress bars make a mess of saved outputs
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a debugger's note on frozen modules
+}
+QUIET_ARGUMENTS = ["--log-level=40"]  # errors, not notes on encryption of local traffic
+
+
+@dataclass
+class Failure:
+    """Where a notebook stopped, and why."""
+
+    cell: str  # "In [5]", as Jupyter numbers it
+    heading: str
+    line: str  # the cell's first line of code
+    error: str
+
+    def __str__(self) -> str:
+        under = f', section "{self.heading}"' if self.heading else ""
+        return f"cell {self.cell}{under}, starting: {self.line}\n{self.error}"
+
+    def as_dict(self) -> dict:
+        """Fields by name, for a JSON file."""
+        return asdict(self)
+
+
+class NotebookFailed(Exception):  # noqa: N818 - it is an outcome, told as such
+    """A notebook ended with an error; ``failure`` says where and why."""
+
+    def __init__(self, failure: Failure):
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+class Progress:
+    """One notebook's progress: a line that rewrites itself, or a line now and then in a log.
+
+    Parameters
+    ----------
+    title : str
+        What stands first, such as ``[3/7] 03_custom_cnn``.
+    stream : file, optional
+        A terminal gets the live line, anything else the log.
+    """
+
+    def __init__(self, title: str, stream=None):
+        self.title = title
+        self.stream = stream or sys.stdout
+        self.live = self.stream.isatty()
+        self.start = time.monotonic()
+        self.place = ""
+        self.shown = ("", self.start)
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> Progress:
+        if not self.live:
+            self._write(f"{self.title}  started\n")
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stopped.set()
+        self.thread.join()
+        if self.live:
+            self._write("\r\033[K")
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self.start
+
+    def move(self, number: int, total: int, heading: str) -> None:
+        """Say which cell is running."""
+        self.place = f"cell {number}/{total}  {heading}"
+        if self.live:
+            self._show()
+
+    def _tick(self) -> None:
+        while not self.stopped.wait(1):
+            place, since = self.shown
+            quiet = time.monotonic() - since
+            if self.live or quiet >= 60 or (quiet >= 10 and place != self.place):
+                self._show()
+
+    def _show(self) -> None:
+        self.shown = (self.place, time.monotonic())
+        text = f"{self.title}  {clock(self.seconds)}  {self.place}"
+        width = shutil.get_terminal_size().columns - 1
+        self._write(f"\r\033[K{text[:width]}" if self.live else f"{text}\n")
+
+    def _write(self, text: str) -> None:
+        self.stream.write(text)
+        self.stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, such as 0:23 or 81:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+class Tracker:
+    """Follows papermill from cell to cell, and remembers the place for an error message."""
+
+    def __init__(self, cells, progress: Progress):
+        self.progress = progress
+        self.total = sum(_runs(cell) for cell in cells)
+        self.number = 0
+        self.heading = ""
+        self.source = ""
+
+    def start(self, cell) -> None:
+        """Take note of the cell that comes next."""
+        if cell.cell_type == "markdown":
+            titles = [line for line in cell.source.splitlines() if line.startswith("#")]
+            self.heading = titles[-1].lstrip("# ").strip() if titles else self.heading
+        if _runs(cell):
+            self.number += 1
+            self.source = cell.source
+            self.progress.move(self.number, self.total, self.heading)
+
+    def failure(self, error: str) -> Failure:
+        """Name the present place as that of an error."""
+        lines = [line for line in self.source.splitlines() if line.strip()]
+        code = [line for line in lines if not line.lstrip().startswith("#")]
+        first = next(iter(code or lines), "")
+        return Failure(f"In [{self.number}]", self.heading, first.strip()[:100], error.strip())
+
+
+def _runs(cell) -> bool:
+    return cell.cell_type == "code" and bool(cell.source.strip())
+
+
+def execute(lesson: Lesson, output: Path, values: dict, progress: Progress, timeout: int) -> None:
+    """Run a notebook in a fresh kernel of this Python, in the notebook's own folder.
+
+    Parameters
+    ----------
+    lesson : Lesson
+    output : Path
+        The executed notebook; with the error in it, if the notebook fails.
+    values : dict
+        Its parameters.
+    progress : Progress
+    timeout : int
+        Seconds that a single cell may take.
+
+    Raises
+    ------
+    NotebookFailed
+        If a cell raises an error or takes too long, or the kernel dies.
+    """
+    try:
+        import papermill
+        from papermill.clientwrap import PapermillNotebookClient
+        from papermill.engines import Engine, papermill_engines
+    except ImportError as error:
+        raise CourseError(
+            f"Running notebooks takes {error.name}: pip install 'cxrlib[run]'."
+        ) from error
+    logger = logging.getLogger("papermill")
+    logger.setLevel(logging.CRITICAL)
+    trackers = []
+
+    class TrackedEngine(Engine):
+        @classmethod
+        def execute_managed_notebook(cls, manager, kernel_name, log_output=False, **_):
+            tracker = Tracker(manager.nb.cells, progress)
+            trackers.append(tracker)
+            usual = manager.cell_start
+
+            def start(cell, *args, **more):
+                tracker.start(cell)
+                return usual(cell, *args, **more)
+
+            manager.cell_start = start
+            client = PapermillNotebookClient(
+                manager, kernel_name=kernel_name, timeout=timeout, startup_timeout=300, log=logger
+            )
+            # Below Python, libraries write to the terminal itself; it would tear our line.
+            client.execute(stdout=noise, stderr=noise)
+
+    papermill_engines.register("cxr", TrackedEngine)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile() as noise:
+        try:
+            with kernel_of_this_python():
+                papermill.execute_notebook(
+                    lesson.path,
+                    output,
+                    values,
+                    engine_name="cxr",
+                    kernel_name="python3",
+                    language="python",
+                    progress_bar=False,
+                    cwd=lesson.path.parent,
+                )
+        except Exception as error:
+            tracker = trackers[0] if trackers else Tracker([], progress)
+            told = _explain(error, timeout, noise)
+            raise NotebookFailed(tracker.failure(told)) from error
+
+
+def _explain(error: Exception, timeout: int, noise) -> str:
+    if hasattr(error, "ename"):
+        return f"{error.ename}: {error.evalue}"
+    kind = type(error).__name__
+    if kind == "DeadKernelError":
+        noise.seek(0)
+        last = noise.read().decode(errors="replace").strip().splitlines()[-5:]
+        advice = "most often memory ran out. Close other programs, or lower sizes."
+        return "\n".join([f"The kernel died; {advice}", *last])
+    if kind == "CellTimeoutError":
+        return f"The cell ran longer than {timeout} s. Allow more with --cell-timeout."
+    return f"{kind}: {error}"
+
+
+@contextmanager
+def kernel_of_this_python():
+    """Let "python3" mean this Python, whatever kernels the user has registered."""
+    from ipykernel.kernelspec import get_kernel_dict
+
+    with tempfile.TemporaryDirectory(prefix="cxr-kernel-") as folder:
+        spec = Path(folder) / "kernels" / "python3" / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        spec.write_text(json.dumps(get_kernel_dict(QUIET_ARGUMENTS)), encoding="utf-8")
+        paths = [folder, os.environ.get("JUPYTER_PATH")]
+        with environment(JUPYTER_PATH=os.pathsep.join(filter(None, paths))):
+            yield
+
+
+@contextmanager
+def environment(**values: str):
+    """Set environment variables (kernels inherit them), and put the old ones back."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

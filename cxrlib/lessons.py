@@ -1,0 +1,247 @@
+"""The course's notebooks as files: which there are, what each takes, and when one is outdated."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from cxrlib.files import sha256, shipped
+
+BACKENDS = ("tensorflow", "jax", "torch")
+NOT_USED_BY_NOTEBOOKS = tuple(
+    f"{name}.py" for name in ("cli", "course", "execute", "lessons", "report", "tables")
+)
+
+
+class CourseError(ValueError):
+    """A run that cannot start: an unknown notebook, profile, parameter or backend."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A notebook: its cells' text, its parameters' defaults, and whose results it reads."""
+
+    path: Path
+    cells: tuple[tuple[str, str], ...]
+    defaults: dict
+    needs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """File name without the ending, such as ``05_vgg16``."""
+        return self.path.stem
+
+
+def read(path: Path) -> Lesson:
+    """Read a notebook file.
+
+    Raises
+    ------
+    CourseError
+        If the file is no notebook.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        cells = [(cell["cell_type"], "".join(cell["source"]), cell) for cell in content["cells"]]
+        needs = content.get("metadata", {}).get("cxr", {}).get("needs", [])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CourseError(f"{path} is no Jupyter notebook ({error}).") from error
+    defaults = {}
+    for _, source, cell in cells:
+        if "parameters" in cell.get("metadata", {}).get("tags", []):
+            defaults |= assigned(source, path)
+    return Lesson(path, tuple((kind, source) for kind, source, _ in cells), defaults, tuple(needs))
+
+
+def assigned(source: str, path: Path) -> dict:
+    """Names that a cell assigns, with their values; None for a value that is computed."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as error:
+        raise CourseError(f"{path.name}: its parameters cell is no Python: {error}.") from error
+    found = {}
+    for line in body:
+        targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+        for target in targets:
+            if isinstance(target, ast.Name):
+                try:
+                    found[target.id] = ast.literal_eval(line.value)
+                except (ValueError, TypeError):
+                    found[target.id] = None
+    return found
+
+
+def find(folder: Path) -> list[Lesson]:
+    """All notebooks ``NN_*.ipynb`` of a folder, in order.
+
+    Raises
+    ------
+    CourseError
+        If there are none.
+    """
+    found = [read(path) for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))]
+    if not found:
+        raise CourseError(f"{folder} holds no notebooks named NN_subject.ipynb.")
+    return found
+
+
+def choose(lessons: list[Lesson], only) -> list[Lesson]:
+    """Those of the lessons whose number or name is given; all, if none is given."""
+    if not only:
+        return lessons
+    by_key = {}
+    for lesson in lessons:
+        number = lesson.name.split("_")[0]
+        for key in (lesson.name, f"{lesson.name}.ipynb", number, number.lstrip("0")):
+            by_key[key] = lesson
+    names = [lesson.name for lesson in lessons]
+    unknown = [key for key in only if Path(key).name not in by_key]
+    if unknown:
+        raise CourseError(no_such("notebook", unknown[0], names))
+    chosen = {by_key[Path(key).name].name for key in only}
+    return [lesson for lesson in lessons if lesson.name in chosen]
+
+
+def no_such(kind: str, name: str, there: list[str]) -> str:
+    """Word the message on an unknown name, with the nearest known one."""
+    near = get_close_matches(str(name), there, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"There is no {kind} {name!r}.{hint} There are: {', '.join(there) or 'none'}."
+
+
+def read_profile(folder: Path, name: str) -> dict:
+    """Read ``profiles/<name>.yaml`` beside the notebooks."""
+    import yaml
+
+    there = {path.stem: path for path in sorted((Path(folder) / "profiles").glob("*.yaml"))}
+    if name not in there:
+        raise CourseError(no_such("profile", name, list(there)))
+    try:
+        content = yaml.safe_load(there[name].read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise CourseError(f"{there[name]} is no YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise CourseError(f"{there[name]} must hold lines 'name: value'.")
+    return content
+
+
+def parse_settings(settings) -> dict:
+    """Turn ``["seed=3", "grid_layers=[1, 2]"]`` into a dict, the values read as YAML."""
+    import yaml
+
+    found = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.strip():
+            raise CourseError(f"--set takes name=value, such as --set seed=1, not {setting!r}.")
+        try:
+            found[name.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise CourseError(f"--set {setting}: the value is no YAML ({error}).") from error
+    return found
+
+
+def check_settings(lessons: list[Lesson], profile: dict, settings: dict) -> None:
+    """Refuse a setting that no chosen notebook takes, or whose kind of value is wrong."""
+    known = {}
+    for lesson in lessons:
+        known |= lesson.defaults
+    for name, value in settings.items():
+        if name == "profile":
+            raise CourseError("Choose a profile with --profile, not with --set.")
+        if name not in known:
+            chosen = ", ".join(lesson.name for lesson in lessons)
+            raise CourseError(f"{no_such('parameter', name, sorted(known))} (Notebooks: {chosen}.)")
+        usual = profile.get(name, known[name])
+        if not _same_kind(value, usual):
+            kind = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+            raise CourseError(
+                f"--set {name}={value}: {name} takes {kind.get(type(usual), 'a list')}, "
+                f"such as {usual}."
+            )
+
+
+def _same_kind(value, usual) -> bool:
+    if usual is None or value is None:
+        return True
+    if isinstance(usual, bool) or isinstance(value, bool):
+        return isinstance(usual, bool) and isinstance(value, bool)
+    if isinstance(usual, float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(usual))
+
+
+def parameters(lesson: Lesson, profile: dict, settings: dict) -> dict:
+    """Values that a notebook is given: those of its parameters that are named."""
+    values = profile | settings
+    return {name: values[name] for name in lesson.defaults if name in values}
+
+
+def backend() -> str:
+    """Name of the Keras backend that notebooks will use, without importing Keras.
+
+    Raises
+    ------
+    CourseError
+        If it is unknown or not installed.
+    """
+    name = os.environ.get("KERAS_BACKEND") or _configured_backend()
+    if name not in BACKENDS:
+        raise CourseError(no_such("Keras backend", name, list(BACKENDS)) + " Set KERAS_BACKEND.")
+    if find_spec(name) is None:
+        there = [other for other in BACKENDS if find_spec(other)]
+        use = f", or use one that is installed: KERAS_BACKEND={there[0]}" if there else ""
+        raise CourseError(
+            f"The Keras backend {name} is not installed. Install it: "
+            f"pip install 'cxrlib[{name}]'{use}."
+        )
+    return name
+
+
+def _configured_backend() -> str:
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        return json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "tensorflow"
+
+
+def surroundings() -> dict:
+    """Gather what outside a notebook shapes its results: package, data, backend, weights."""
+    package = Path(__file__).parent
+    sources = [path for path in package.glob("*.py") if path.name not in NOT_USED_BY_NOTEBOOKS]
+    data = [path for path in shipped("data").rglob("*.*") if path.suffix in (".csv", ".yml")]
+    weights = os.environ.get("CXR_WEIGHTS")
+    files = sorted(Path(weights).expanduser().glob("*")) if weights else []
+    name = backend()
+    return {
+        "files": {path.name: sha256(path) for path in sorted(sources + data)},
+        "backend": [name, _version(name), _version("keras")],
+        "weights": [weights, [(str(path), path.stat().st_mtime_ns) for path in files]],
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def fingerprint(lesson: Lesson, values: dict, around: dict, out: Path) -> str:
+    """SHA-256 of all that shapes what a notebook finds.
+
+    Its own text, its parameters, :func:`surroundings`, and the results that it reads.
+    """
+    results = [out / "results" / f"{need}.json" for need in lesson.needs]
+    read_by_it = [sha256(path) if path.exists() else None for path in results]
+    content = [lesson.cells, values, around, read_by_it]
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

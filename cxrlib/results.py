@@ -1,0 +1,336 @@
+"""What a notebook found: one JSON file of results and one CSV table of predictions.
+
+Notebook 07 and the report read these files; nothing else passes between notebooks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxrlib import jsontable
+from cxrlib.files import shipped, whole_file, write_json
+from cxrlib.machine import environment
+
+SCHEMA = 1
+PROTOCOLS = ("paper", "clean")
+COLUMNS = ("protocol", "image", "origin", "patient", "label", "predicted")
+
+
+class ResultsError(ValueError):
+    """Results that contradict themselves, are damaged, or cannot be found."""
+
+
+@dataclass
+class Result:
+    """What one notebook recorded; see :func:`record`."""
+
+    notebook: str
+    model: str | None
+    profile: str
+    parameters: dict
+    data: dict
+    weights: dict
+    environment: dict
+    comparable: bool
+    why_not_comparable: str
+    created: str
+    command: str | None = None
+    seed: int | None = None
+    seconds: float | None = None
+    scores: dict[str, pd.DataFrame] = field(default_factory=dict)
+    histories: dict[str, pd.DataFrame] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    predictions: pd.DataFrame | None = None
+    schema: int = SCHEMA
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that have a probability column among the predictions, in their order."""
+        return [] if self.predictions is None else _classes(self.predictions)
+
+    @property
+    def has_random_weights(self) -> bool:
+        """Tell whether a backbone had learned nothing."""
+        return any(facts["kind"] == "random" for facts in self.weights.values())
+
+    @property
+    def model_number(self) -> int | None:
+        """Which of the paper's Models 1 to 4 this is, if any."""
+        found = re.match(r"\s*(?:model\s*)?([1-4])\b", str(self.model), re.IGNORECASE)
+        return int(found[1]) if found else None
+
+
+def run_folder() -> Path:
+    """Folder that results go to: ``CXR_RUN``, else ``runs/interactive`` of the course.
+
+    An installed course (no checkout) uses the current folder for its root.
+    """
+    if os.environ.get("CXR_RUN"):
+        return Path(os.environ["CXR_RUN"]).expanduser()
+    root = shipped("notebooks").parent
+    checkout = (root / "pyproject.toml").exists()
+    return (root if checkout else Path.cwd()) / "runs" / "interactive"
+
+
+def record(
+    notebook: str,
+    *,
+    profile: str,
+    parameters: dict,
+    cohort,
+    model: str | int | None = None,
+    weights=None,
+    scores: dict | None = None,
+    predictions: pd.DataFrame | None = None,
+    histories: dict | None = None,
+    tables: dict | None = None,
+    notes=None,
+    seconds: float | None = None,
+) -> Path:
+    """Write what a notebook found.
+
+    Parameters
+    ----------
+    notebook : str
+        Its file name without the ending, such as ``"05_vgg16"``.
+    profile : str
+        ``smoke``, ``quick`` or ``paper``.
+    parameters : dict
+        The notebook's parameters, by name.
+    cohort : Cohort
+        The images that were used, before augmentation.
+    model : str or int, optional
+        Which of the paper's models this is, such as ``3`` or ``"Model 3 (VGG16+)"``.
+    weights : backbone.Weights, or a dict or list of them, optional
+        The backbones' weights; None where no backbone was used.
+    scores : dict of str to DataFrame, optional
+        By protocol (``paper``, ``clean``), as :mod:`cxrlib.metrics` makes them.
+    predictions : DataFrame, optional
+        As :func:`predictions` makes them; several protocols one below the other.
+    histories, tables : dict of str to DataFrame, optional
+        Training curves, and any other tables, by name.
+    notes : str or list of str, optional
+    seconds : float, optional
+        How long the notebook took.
+
+    Returns
+    -------
+    Path
+        ``<run folder>/results/<notebook>.json``; the predictions, if any, are in
+        ``<run folder>/predictions/<notebook>.csv``. Neither is ever half-written.
+
+    Raises
+    ------
+    ResultsError
+        If a protocol is unknown, or the predictions lack a column.
+    """
+    scores = scores or {}
+    _check_protocols(scores)
+    if predictions is not None:
+        _check_predictions(predictions)
+    data = describe_data(cohort)
+    weights = describe_weights(weights)
+    reasons = why_not_comparable(data, weights)
+    content = {
+        "schema": SCHEMA,
+        "notebook": notebook,
+        "model": f"Model {model}" if str(model) in ("1", "2", "3", "4") else model,
+        "profile": profile,
+        "comparable": not reasons,
+        "why_not_comparable": reasons,
+        "data": data,
+        "weights": weights,
+        "parameters": dict(parameters),
+        "seed": parameters.get("seed"),
+        "seconds": seconds,
+        "environment": environment(),
+        "command": os.environ.get("CXR_COMMAND"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notes": [notes] if isinstance(notes, str) else list(notes or []),
+        "scores": jsontable.pack_all(scores),
+        "histories": jsontable.pack_all(histories),
+        "tables": jsontable.pack_all(tables),
+    }
+    folder = run_folder()
+    table = folder / "predictions" / f"{notebook}.csv"
+    if predictions is None:
+        table.unlink(missing_ok=True)
+    else:
+        with whole_file(table) as partial:
+            predictions.to_csv(partial, index=False)
+    return write_json(folder / "results" / f"{notebook}.json", jsontable.to_native(content))
+
+
+def predictions(test, probabilities, classes, protocol: str) -> pd.DataFrame:
+    """Put what a model said about each test image into a table.
+
+    Parameters
+    ----------
+    test : Cohort
+        The n test images.
+    probabilities : array_like, shape (n, classes) or, for two classes, (n,)
+        From 0 to 1, in the order of `test`; one column alone is that of the second class.
+    classes : sequence of str
+        In the order of the columns.
+    protocol : {"paper", "clean"}
+
+    Returns
+    -------
+    DataFrame
+        One row an image: ``protocol``, ``image``, ``origin`` (the image a copy was made from),
+        ``patient``, ``label``, ``predicted`` (the most probable class) and a column
+        ``p_<class>`` for each class.
+
+    Raises
+    ------
+    ResultsError
+        If the protocol is unknown, or images, classes and probabilities don't fit together.
+    """
+    _check_protocols([protocol])
+    found = np.asarray(probabilities, dtype=float)
+    classes = list(classes)
+    if len(classes) == 2 and (found.ndim == 1 or found.shape[1:] == (1,)):
+        found = np.column_stack([1 - found.ravel(), found.ravel()])
+    if found.shape != (len(test), len(classes)):
+        raise ResultsError(
+            f"Probabilities of shape {np.shape(probabilities)} don't fit {len(test)} test images "
+            f"and the classes {classes}: give one row an image and one column a class."
+        )
+    if not ((found >= 0) & (found <= 1)).all():
+        raise ResultsError("Probabilities must lie between 0 and 1; some don't, or are NaN.")
+    table = test.table[["image", "origin", "patient", "label"]].reset_index(drop=True)
+    table.insert(0, "protocol", protocol)
+    table["predicted"] = np.array(classes, dtype=object)[found.argmax(axis=1)]
+    for number, name in enumerate(classes):
+        table[f"p_{name}"] = found[:, number]
+    return table
+
+
+def load(folder: Path | str, notebook: str) -> Result:
+    """Read what a notebook recorded in the run folder `folder`.
+
+    Raises
+    ------
+    ResultsError
+        If there is no such result, or it is damaged or of another version of the course.
+    """
+    path = Path(folder) / "results" / f"{notebook}.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
+        raise ResultsError(
+            f"{folder} has no results of {notebook} (it has: {there}). Run that notebook first."
+        ) from error
+    except ValueError as error:
+        raise ResultsError(f"{path} is damaged ({error}): run {notebook} again.") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise ResultsError(
+            f"{path} was not written by this version of the course (its results have schema "
+            f"{SCHEMA}): run {notebook} again."
+        )
+    for kind in ("scores", "histories", "tables"):
+        content[kind] = jsontable.unpack_all(content[kind])
+    table = Path(folder) / "predictions" / f"{notebook}.csv"
+    if table.exists():
+        # Patient "007" must stay "007", and a label "NA" is a label.
+        text = dict.fromkeys(COLUMNS, str)
+        content["predictions"] = pd.read_csv(
+            table, dtype=text, keep_default_na=False, na_values={"label": [""], "patient": [""]}
+        )
+    return Result(**content)
+
+
+def load_all(folder: Path | str) -> dict[str, Result]:
+    """Read all results in the run folder `folder`, by notebook, in the notebooks' order."""
+    found = sorted(path.stem for path in (Path(folder) / "results").glob("*.json"))
+    return {name: load(folder, name) for name in found if not name.startswith(".")}
+
+
+def provenance(notebook: str, profile: str, cohort, seed: int) -> dict:
+    """Facts that a saved model carries along: where it comes from, and on what it was trained."""
+    data = describe_data(cohort)
+    return {
+        "notebook": notebook,
+        "profile": profile,
+        "seed": seed,
+        "data": data["name"],
+        "synthetic": data["synthetic"],
+        "images": data["images"],
+        "patients": data["patients"],
+    }
+
+
+def describe_data(cohort) -> dict:
+    """Name the images: sources, whether synthetic, and counts by label."""
+    table = cohort.table
+    sources = sorted(map(str, table["source"].dropna().unique()))
+    labels = table["label"].astype(object).where(table["label"].notna(), "unknown")
+    grouped = table.groupby(labels)["patient"]
+    return {
+        "name": cohort.name,
+        "sources": sources,
+        "synthetic": any(source.startswith("phantom") for source in sources),
+        "images": len(table),
+        "patients": int(table["patient"].nunique()),
+        "counts": {
+            str(label): {"images": len(rows), "patients": int(rows.nunique())}
+            for label, rows in grouped
+        },
+    }
+
+
+def describe_weights(weights) -> dict:
+    """Facts on one or several backbones' weights, by backbone."""
+    if weights is None:
+        return {}
+    if isinstance(weights, dict):
+        return {name: _facts(found) for name, found in weights.items()}
+    found = weights if isinstance(weights, list | tuple) else [weights]
+    return {facts["backbone"]: facts for facts in map(_facts, found)}
+
+
+def _facts(weights) -> dict:
+    return dict(weights) if isinstance(weights, dict) else weights.describe()
+
+
+def why_not_comparable(data: dict, weights: dict) -> str:
+    """Say why results cannot be set against the paper's; empty where they can."""
+    reasons = ["the images are synthetic (phantoms)"] if data["synthetic"] else []
+    kinds = {facts["kind"] for facts in weights.values()}
+    if "random" in kinds:
+        reasons.append("the backbone's weights are random")
+    if "file" in kinds:
+        reasons.append("the backbone's weights come from a file that may not be ImageNet's")
+    return " and ".join(reasons)
+
+
+def _classes(table: pd.DataFrame) -> list[str]:
+    return [name.removeprefix("p_") for name in table.columns if name.startswith("p_")]
+
+
+def _check_protocols(names) -> None:
+    unknown = [name for name in names if name not in PROTOCOLS]
+    if unknown:
+        raise ResultsError(f"There is no protocol {unknown[0]!r}; there are {list(PROTOCOLS)}.")
+
+
+def _check_predictions(table: pd.DataFrame) -> None:
+    missing = [name for name in COLUMNS if name not in table]
+    if missing or not _classes(table):
+        raise ResultsError(
+            f"The predictions lack {', '.join(missing) or 'a column p_<class>'}: make them with "
+            "results.predictions(test, probabilities, classes, protocol)."
+        )
+    _check_protocols(table["protocol"].unique())
+    if table[[f"p_{name}" for name in _classes(table)]].isna().any(axis=None):
+        raise ResultsError("Some of the predictions have no probability (NaN).")

@@ -1,0 +1,147 @@
+"""The command cxr: help, exit codes and messages."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cxrlib import cli, course, predictor, sources
+
+NOTEBOOKS = str(Path(__file__).parent / "notebooks")
+
+
+def cxr(*words):
+    return CliRunner().invoke(cli.main, list(words))
+
+
+def commands(group=cli.main, path=()):
+    yield path, group
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands()))
+def test_every_command_helps(path, command):
+    found = cxr(*path, "--help")
+    assert found.exit_code == 0 and found.output.startswith("Usage:")
+    if path != ("data", "list"):
+        assert "Example" in found.output
+    for option in command.params:
+        assert getattr(option, "help", True) or isinstance(option, click.Argument)
+
+
+def test_version():
+    assert "0.1.0" in cxr("--version").output
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, cxrlib.cli; heavy = {'numpy', 'pandas', 'keras', 'cv2', 'matplotlib',"
+    code += "'papermill', 'jinja2', 'requests', 'yaml'} & set(sys.modules); assert not heavy, heavy"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["run", "--profile", "quik"], 2, "Did you mean quick?"),
+        (["run", "--only", "99"], 2, "no notebook '99'"),
+        (["run", "--set", "sedd=1"], 2, "Did you mean seed?"),
+        (["run", "--set", "seed"], 2, "name=value"),
+        (["run", "--set", "seed=one"], 2, "a whole number"),
+        (["run", "--set", "profile=paper"], 2, "with --profile"),
+        (["data", "fetch", "opn"], 2, "Did you mean open?"),
+        (["data", "verify", "phantom"], 2, "no files to download"),
+        (["report", "nowhere"], 1, "holds no run"),
+        (["predict", "film.png", "--model", "nowhere"], 1, "holds no model"),
+        (["predict", "a.png", "--model", "x", "--heatmap", "a.png"], 2, "overwrite the image"),
+        (["predict", "a.png", "--model", "x", "--heatmap", "a.pdf"], 2, "must end in .png"),
+        (["rnu"], 2, "No such command"),
+    ],
+)
+def test_what_does_not_exist_is_named(words, code, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if words[0] == "run":
+        words = [*words, "--notebooks", NOTEBOOKS]
+    found = cxr(*words)
+    assert found.exit_code == code and message in found.output
+    assert "Traceback" not in found.output
+    assert not list(tmp_path.iterdir())  # nothing is started
+
+
+def test_an_unknown_backend_is_bad_usage(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_BACKEND", "theano")
+    found = cxr("run", "--notebooks", NOTEBOOKS, "--out", str(tmp_path))
+    assert found.exit_code == 2 and "tensorflow, jax, torch" in found.output
+
+
+def test_a_run_ends_with_its_report_and_its_failures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "--notebooks", NOTEBOOKS, "--out", "mine", "--only", "03", "--only", "07"]
+    found = cxr(*words)
+    assert found.exit_code == 0, found.output
+    assert "Notebooks: 2 done" in found.output
+    assert found.output.rstrip().endswith(f"Report: {Path('mine', 'report.html')}")
+    page = (tmp_path / "mine" / "report.html").read_text(encoding="utf-8")
+    assert "cxr run --profile quick --only 03 --only 07 --out mine" in page
+
+    found = cxr(*words, "--set", "broken=true")
+    assert found.exit_code == 1
+    assert "03_model failed in cell In [4]" in found.output
+    assert "ValueError: the films are lost" in found.output
+    assert f"See {Path('mine', 'failed', '03_model.ipynb')}" in found.output
+    assert "07_reads  not run, needs 03_model" in found.output
+    assert "Report: " in found.output
+
+
+def test_two_runs_at_once_are_bad_usage(tmp_path):
+    with course.locked(tmp_path):
+        found = cxr("run", "--notebooks", NOTEBOOKS, "--out", str(tmp_path))
+    assert found.exit_code == 2 and "Another run" in found.output
+
+
+class Model:
+    def predict(self, path):
+        if not path.exists():
+            raise FileNotFoundError(2, "No such file", str(path))
+        grey = np.zeros((30, 30), np.uint8)
+        heat = np.zeros((30, 30), np.float32)
+        return predictor.Prediction({"healthy": 0.25, "covid": 0.75}, heat, grey, ["too small"])
+
+
+def test_predict(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(predictor, "load", lambda folder: Model())
+    Path("film.jpg").touch()
+    found = cxr("predict", "film.jpg", "--model", "m")
+    assert found.exit_code == 0, found.output
+    lines = found.output.splitlines()
+    assert lines[0].split() == ["covid", "75.0%"] and lines[1].split() == ["healthy", "25.0%"]
+    assert "Note: too small" in lines and "not for clinical use" in lines[-1]
+    assert Path("film-heatmap.png").read_bytes().startswith(b"\x89PNG")
+
+    found = cxr("predict", "lost.jpg", "--model", "m")
+    assert found.exit_code == 1 and "lost.jpg" in found.output and "Traceback" not in found.output
+    assert isinstance(cxr("--debug", "predict", "lost.jpg", "--model", "m").exception, OSError)
+
+
+def test_data_commands(monkeypatch):
+    table = sources.manifest("open").head(3).assign(state=["present", "missing", "damaged"])
+    monkeypatch.setattr(sources, "verify", lambda name: table)
+    found = cxr("data", "verify", "open")
+    assert found.exit_code == 1 and "damaged: " in found.output
+    asked = {}
+
+    def fetch(name, allow_missing, workers):
+        asked.update(name=name, allow_missing=allow_missing, workers=workers)
+        return table.assign(state="present")
+
+    monkeypatch.setattr(sources, "fetch", fetch)
+    found = cxr("data", "fetch", "open", "--allow-missing", "--workers", "3")
+    assert found.exit_code == 0 and "3 present of 3 files" in found.output
+    assert asked == {"name": "open", "allow_missing": True, "workers": 3}
+    found = cxr("data", "list").output
+    assert all(name in found for name in sources.SOURCES)

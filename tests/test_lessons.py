@@ -1,0 +1,89 @@
+"""Notebooks, profiles and settings: what exists is found, what does not is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cxrlib import lessons
+from cxrlib.lessons import CourseError
+
+NOTEBOOKS = Path(__file__).parent / "notebooks"
+
+
+@pytest.fixture(scope="module")
+def all_of_them():
+    return lessons.find(NOTEBOOKS)
+
+
+def test_parameters_and_needs_are_read_from_the_file(all_of_them):
+    by_name = {lesson.name: lesson for lesson in all_of_them}
+    assert by_name["03_model"].defaults == {"profile": "quick", "seed": 0, "broken": False}
+    assert by_name["07_reads"].needs == ("03_model",)
+    source = "a: int = 1\nb = c = [1, 2]  # why\nd = a + 1\nprint(d)\n"
+    assert lessons.assigned(source, Path("x")) == {"a": 1, "b": [1, 2], "c": [1, 2], "d": None}
+
+
+@pytest.mark.parametrize(
+    "key", ["03", "3", "03_model", "03_model.ipynb", "notebooks/03_model.ipynb"]
+)
+def test_choosing_by_number_or_name(all_of_them, key):
+    assert [one.name for one in lessons.choose(all_of_them, [key, "1"])] == ["01_first", "03_model"]
+
+
+def test_unknown_names_are_refused_with_the_nearest(all_of_them, tmp_path):
+    with pytest.raises(CourseError, match="Did you mean 03_model"):
+        lessons.choose(all_of_them, ["03_modle"])
+    with pytest.raises(CourseError, match=r"Did you mean quick.*There are: quick"):
+        lessons.read_profile(NOTEBOOKS, "quik")
+    with pytest.raises(CourseError, match=r"no parameter 'sede'. Did you mean seed"):
+        lessons.check_settings(all_of_them, {}, {"sede": 1})
+    with pytest.raises(CourseError, match=r"no parameter 'pause'"):  # known, but not here
+        lessons.check_settings(all_of_them[:1], {}, {"pause": 1})
+    with pytest.raises(CourseError, match="holds no notebooks"):
+        lessons.find(tmp_path)
+
+
+def test_files_that_are_no_notebook_or_profile(tmp_path):
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "odd.yaml").write_text("- a\n- b\n")
+    with pytest.raises(CourseError, match="name: value"):
+        lessons.read_profile(tmp_path, "odd")
+    for text in ("", "[]", '{"cells": [{}]}'):
+        (tmp_path / "01_x.ipynb").write_text(text)
+        with pytest.raises(CourseError, match="no Jupyter notebook"):
+            lessons.find(tmp_path)
+
+
+def test_settings_are_yaml():
+    given = ["a=1", "b=[1, 2]", "c=true", "d=x=y", "e=1.5"]
+    expected = {"a": 1, "b": [1, 2], "c": True, "d": "x=y", "e": 1.5}
+    assert lessons.parse_settings(given) == expected
+    for wrong in ("a", "=3", "a=[1"):
+        with pytest.raises(CourseError, match="--set"):
+            lessons.parse_settings([wrong])
+
+
+@pytest.mark.parametrize("value", ["many", 1.5, True, [1]])
+def test_settings_of_another_kind_are_refused(all_of_them, value):
+    with pytest.raises(CourseError, match="seed takes a whole number, such as 0"):
+        lessons.check_settings(all_of_them, {"seed": 0}, {"seed": value})
+
+
+def test_a_notebook_is_given_its_own_parameters_only(all_of_them):
+    values = lessons.parameters(all_of_them[0], {"seed": 1, "pause": 2}, {"seed": 5})
+    assert values == {"seed": 5}
+
+
+def test_backends(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_BACKEND", "tensrflow")
+    with pytest.raises(CourseError, match="Did you mean tensorflow"):
+        lessons.backend()
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.setattr(lessons, "find_spec", lambda name: name == "jax" or None)
+    with pytest.raises(CourseError, match=r"torch is not installed.*KERAS_BACKEND=jax"):
+        lessons.backend()
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": "jax"}))
+    assert lessons.backend() == "jax"

@@ -1,0 +1,112 @@
+"""The course itself: every notebook executed for real, and what it leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from cxrlib import results
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+MODELS = ["03_custom_cnn", "04_resnet50", "05_vgg16", "06_densenet121_multiclass"]
+
+pytestmark = pytest.mark.slow
+
+
+def run(command, folder, **more):
+    environment = {**os.environ, "CXR_CACHE": str(folder / "cache"), **more}
+    ended = subprocess.run(
+        [str(part) for part in command], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """One smoke run of the whole course."""
+    folder = tmp_path_factory.mktemp("smoke")
+    out = folder / "run"
+    command = [sys.executable, "-m", "cxrlib.cli", "run", "--profile", "smoke", "--out", out]
+    return out, run(command, folder)
+
+
+def test_all_seven_run(smoke):
+    out, said = smoke
+    assert len(NOTEBOOKS) >= 7
+    for name in NOTEBOOKS:
+        executed = json.loads((out / "notebooks" / f"{name}.ipynb").read_text())
+        code = [c for c in executed["cells"] if c["cell_type"] == "code" and c["source"]]
+        assert all(cell["execution_count"] for cell in code), name
+        assert name in said
+    assert "report.html" in said
+
+
+def test_every_notebook_shows_figures_that_say_what_they_are(smoke):
+    for name in NOTEBOOKS:
+        text = (smoke[0] / "notebooks" / f"{name}.ipynb").read_text()
+        assert "image/png" in text, name
+        assert "not for clinical use" in text, name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_both_protocols_are_recorded_and_the_scores_agree_with_the_predictions(smoke, name):
+    from sklearn.metrics import accuracy_score
+
+    result = results.load(smoke[0], name)
+    assert set(result.scores) == {"paper", "clean"}
+    for protocol, scores in result.scores.items():
+        rows = result.predictions[result.predictions["protocol"] == protocol]
+        expected = accuracy_score(rows["label"], rows["predicted"])
+        assert scores.loc["accuracy", "value"] == pytest.approx(expected)
+    assert result.data["synthetic"] and not result.comparable
+
+
+def test_the_clean_protocol_tests_on_new_patients_and_the_papers_on_known_films(smoke):
+    table = results.load(smoke[0], "04_resnet50").predictions
+    clean, paper = (table[table["protocol"] == name] for name in ("clean", "paper"))
+    assert (clean["image"] == clean["origin"]).all()
+    assert (paper["image"] != paper["origin"]).any()
+
+
+def test_a_model_of_the_run_predicts_an_image_file(smoke, tmp_path):
+    import cv2
+
+    from cxrlib.phantom import render
+
+    film = tmp_path / "film.png"
+    cv2.imwrite(str(film), render("covid", seed=5).image)
+    heat = tmp_path / "heat.png"
+    model = smoke[0] / "models" / "04_resnet50"
+    command = [sys.executable, "-m", "cxrlib.cli", "predict", film, "--model", model]
+    said = run([*command, "--heatmap", heat], tmp_path)
+    assert "healthy" in said and "covid" in said and "not for clinical use" in said
+    assert cv2.imread(str(heat)).ndim == 3
+
+
+def test_plain_papermill_is_enough(smoke, tmp_path):
+    command = [sys.executable, "-m", "papermill", "notebooks/05_vgg16.ipynb"]
+    command += [tmp_path / "out.ipynb", "-f", "notebooks/profiles/smoke.yaml", "-k", "python3"]
+    run(command, tmp_path, CXR_RUN=str(tmp_path / "run"))
+    by_hand, by_runner = (results.load(f, "05_vgg16") for f in (tmp_path / "run", smoke[0]))
+    for protocol, scores in by_hand.scores.items():
+        assert scores["value"].equals(by_runner.scores[protocol]["value"])
+
+
+def test_resnet_runs_on_jax_without_tensorflow(tmp_path):
+    """A fresh environment with JAX alone, as on a machine where TensorFlow cannot be had."""
+    venv.create(tmp_path / "jax", with_pip=True)
+    python = tmp_path / "jax" / "bin" / "python"
+    run([python, "-m", "pip", "install", "-q", "-e", f"{ROOT}[jax,run]"], tmp_path)
+    absent = [python, "-c", "import importlib.util as u; assert not u.find_spec('tensorflow')"]
+    run(absent, tmp_path)
+    command = [python, "-m", "cxrlib.cli", "run", "--profile", "smoke", "--only", "04"]
+    run([*command, "--out", tmp_path / "run"], tmp_path, KERAS_BACKEND="jax")
+    result = results.load(tmp_path / "run", "04_resnet50")
+    assert result.environment["backend"] == "jax"
+    assert "tensorflow" not in result.environment["versions"]
