@@ -39,7 +39,7 @@ SOURCES = {
     "phantom": Source(
         "Synthetic radiographs made on the spot by simulated X-ray projection: the lungs, the "
         "lesions and the scanner of every image are known. Needs nothing.",
-        "MIT (made by this course)",
+        "CC0-1.0: synthetic, made by this course",
         "nothing to download",
     ),
     "open": Source(
