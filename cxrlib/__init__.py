@@ -1,11 +1,20 @@
 """Detect COVID-19 in chest X-rays, and find out whether such a detector works at all.
 
-The modules follow the data: ``cohort`` (what an image set is), ``phantom``, ``sources``,
-``download`` and ``images`` (where images come from), ``augment``, ``split``, ``backbone``,
-``training``, ``metrics``, ``claims``, ``explain``, ``plots``, ``predictor``, ``results``,
-``report``, ``course`` and ``cli``. Nothing heavy is imported before it is used.
+The modules follow the way of the data; none imports a later one.
 
-Teaching material. Not for clinical use.
+What an image set is     cohort; files (where things live, written whole)
+Where images come from   sources (the names you load by)
+                         phantom: thorax, skeleton, findings, scanner
+                         open, external: download, pinned
+                         chexpert; folders; images (with dicom) decodes them all, once
+What is done to them     augment, split
+What learns              backbone (frozen features), training (heads, grid), machine
+What came out            metrics (with bootstrap, checks), claims (the paper's figures),
+                         explain (Grad-CAM), predictor (a saved model), results (with jsontable)
+What people see          plots: style, imageplots, scoreplots, drawings
+Running it all           lessons, execute, course; report (with tables); cli (the command cxr)
+
+Nothing heavy is imported before it is used. Teaching material. Not for clinical use.
 """
 
 import logging
