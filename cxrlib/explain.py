@@ -33,7 +33,9 @@ def split_at_last_convolution(model):
     if not any(isinstance(layer, keras.layers.Conv2D) for layer in layers):
         raise ExplainError("The model has no convolution among its layers, so no feature maps.")
     last = spatial[-1]
-    return keras.Model(model.inputs, layers[last].output), layers[last + 1 :]
+    # Built anew: a layer that another model shares has several outputs, and only one is ours.
+    before = [la for la in layers[: last + 1] if not isinstance(la, keras.layers.InputLayer)]
+    return keras.Sequential([keras.Input(model.input_shape[1:]), *before]), layers[last + 1 :]
 
 
 @contextmanager

@@ -36,10 +36,12 @@ def lesion_depth(label, severity, x, y, air, texture, a, rng):
             at = a["apex"] + v * (floor - a["apex"])
             reach = float(cage_width(np.float32(at), a))
             centre = side * (a["mediastinum"] + u * (reach - a["mediastinum"]))
-            dx, dy = (x - centre) / width, (y - at) / height
-            shape = unit((1.5 - dx * dx - dy * dy + texture * 0.45) * 0.6)
-            shape = shape * shape * (3 - 2 * shape)
-            rough = 1 if label == "pneumonia" else unit(0.65 + texture * 0.45)
-            added = np.maximum(added, shape * rough * (dense * (0.3 + 0.7 * severity)))
-        added = added * (np.sign(x) == side) if label == "pneumonia" else added
-    return added * air
+            near = np.flatnonzero(np.abs(y - at).min(axis=1) < 1.8 * height)
+            rows = slice(near[0], near[-1] + 1)  # with the texture it reaches 1.6 radii
+            dx, dy = (x[rows] - centre) / width, (y[rows] - at) / height
+            shape = unit((1.5 - dx * dx - dy * dy + texture[rows] * 0.45) * 0.6)
+            shape = shape * shape * (3 - 2 * shape) * (dense * (0.3 + 0.7 * severity))
+            np.maximum(added[rows], shape, out=added[rows])
+    if label == "pneumonia":
+        return added * air * (np.sign(x) == affected[0])
+    return added * air * unit(0.65 + texture * 0.45)
