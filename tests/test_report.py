@@ -70,7 +70,10 @@ def record(notebook, model, source, kind, classes=("healthy", "covid"), note="on
                 accuracy=[0.5, 0.6], val_accuracy=[0.4, 0.5]
             )
         },
-        tables={"grid": pd.DataFrame({"layers": range(100), "name": EVIL})},
+        tables={
+            "grid": pd.DataFrame({"layers": range(100), "name": EVIL}),
+            "mixed": pd.DataFrame({"guess": [None, 0.25], "found": ["words", 1 / 3]}, dtype=object),
+        },
         notes=note,
     )
 
