@@ -163,7 +163,7 @@ def figure2(counts, note=""):
     figure, axis = subplots(height=0.36 * len(counts) + 1.2)
     heat_table(axis, percent, said, "studies (%)", 0, 100)
     axis.set(xlabel="", ylabel="finding")
-    axis.set_xlabel("what the radiologist's report says: studies (%)")
+    axis.set_xlabel("label as counted (negative: no, or not mentioned): studies (%)")
     return finish(figure, "CheXpert's labels (as Fig. 2)", note)
 
 
@@ -224,7 +224,7 @@ def learning_curves(history, title="", metric="accuracy", note=""):
         last = np.max(epochs)
         axis.plot([last, last], [trained, held], color="black", linewidth=1)
         axis.set(xlabel="epoch", ylabel=column)
-        axis.set_title(f"gap at epoch {last:.0f}: {trained - held:+.3f}", fontsize=10)
+        axis.set_title(f"training minus validation: {trained - held:+.3f}", fontsize=10)
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[1].legend(fontsize=SMALL)
     return finish(figure, title, note)
@@ -255,7 +255,8 @@ def grid_accuracy(table, title="", note=""):
         right.plot(range(len(row)), row, marker=marker, color=colour, label=str(depth))
     right.set_xticks(range(wide.shape[1]), wide.columns)
     right.set(xlabel="neurons per layer", ylabel="validation accuracy")
-    right.legend(title="hidden layers", fontsize=SMALL)
+    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+    right.legend(title="hidden\nlayers", fontsize=SMALL, **beside)
     return finish(figure, title, note)
 
 

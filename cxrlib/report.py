@@ -149,7 +149,12 @@ def _section(one: Result) -> Section:
         if curves:
             add("ROC curves on test data", plots.roc_curves(curves, "test data", mark))
     for name, table in one.tables.items():
-        shown = table.head(LONGEST_TABLE).to_html(border=0, float_format="{:.3f}".format, na_rep="–")
+        shown = table.head(LONGEST_TABLE).to_html(
+            border=0,
+            float_format="{:.4g}".format,
+            na_rep="–",
+            index=table.index.dtype.kind != "i",
+        )
         more = (
             f" (first {LONGEST_TABLE} of {len(table)} rows)" if len(table) > LONGEST_TABLE else ""
         )

@@ -125,7 +125,7 @@ def overlap(parts: Parts) -> pd.DataFrame:
     -------
     DataFrame
         Rows ``patient`` and ``origin`` (the film a copy was made from); columns ``in test``,
-        ``also in training`` and ``share``.
+        ``also in training or validation`` and ``share``.
     """
     seen = pd.concat([parts.train.table, parts.validation.table])
     rows = {}
@@ -134,10 +134,10 @@ def overlap(parts: Parts) -> pd.DataFrame:
         shared = int(np.isin(in_test, seen[column].unique()).sum())
         rows[column] = {
             "in test": len(in_test),
-            "also in training": shared,
+            "also in training or validation": shared,
             "share": shared / len(in_test),
         }
-    return pd.DataFrame(rows).T.astype({"in test": int, "also in training": int})
+    return pd.DataFrame(rows).T.astype({"in test": int, "also in training or validation": int})
 
 
 def check_patients(parts: Parts) -> None:

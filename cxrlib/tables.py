@@ -76,24 +76,32 @@ def _test_size(one: Result, protocol: str) -> tuple[str, str]:
 
 
 def table2(found: dict[str, Result]) -> list[tuple[str, list[Row]]]:
-    """Table II: of each actual class, the images and the percentages called what."""
-    groups = [("The paper prints", _table2_rows(claims.table2(), "paper"))]
+    """Table II: of each actual class, the images and the percentages called what.
+
+    Below the share that was called right stands its 95 % Wilson interval.
+    """
+    printed = claims.table2(counts=True)
+    groups = [("The paper prints", _table2_rows(claims.table2(), printed, "paper"))]
     one = models(found).get(4)
     if one is not None and one.predictions is not None:
         for protocol, told in OURS.items():
             matrix = confusion_of(one, protocol)
             if matrix is not None:
                 head = told.capitalize() + ("" if one.comparable else " (not comparable)")
-                groups.append((head, _table2_rows(metrics.row_percent(matrix), "ours")))
+                groups.append((head, _table2_rows(metrics.row_percent(matrix), matrix, "ours")))
     return groups
 
 
-def _table2_rows(percent: pd.DataFrame, kind: str) -> list[Row]:
+def _table2_rows(percent: pd.DataFrame, matrix: pd.DataFrame, kind: str) -> list[Row]:
     rows = []
     for label, line in percent.iterrows():
         images, *shares = line
-        told = ["–" if pd.isna(share) else f"{share:.1f} %" for share in shares]
-        cells = [(text, "") for text in (str(int(images)), *told)]
+        cells = [(str(int(images)), "")]
+        for predicted, share in zip(matrix.columns, shares, strict=True):
+            right = predicted == label and images > 0
+            ends = metrics.wilson(int(matrix.loc[label, label]), int(images)) if right else ()
+            interval = " to ".join(f"{end:.1%}".replace("%", " %") for end in ends)
+            cells.append(("–" if pd.isna(share) else f"{share:.1f} %", interval))
         rows.append(Row(LABELS.get(label, str(label)), cells, kind))
     return rows
 

@@ -156,7 +156,7 @@ def test_learning_curves_draw_the_history_and_its_gap(figures):
         assert training.get_ydata().tolist() == HISTORY[column].tolist()
         assert held.get_ydata().tolist() == HISTORY[f"val_{column}"].tolist()
         assert (axis.get_xlabel(), axis.get_ylabel()) == ("epoch", column)
-    assert accuracy.get_title() == "gap at epoch 3: +0.250"
+    assert accuracy.get_title() == "training minus validation: +0.250"
 
 
 def test_learning_curves_take_a_keras_history():
