@@ -19,6 +19,7 @@ import numpy as np
 from cxrlib.files import cache_folder, sha256, whole_file
 from cxrlib.machine import start_keras
 
+VERSION = 1  # of the features in the cache: raise it when `prepare` or the weights' use changes
 BLOCK = 256  # images read, prepared and kept at once: bounds the memory, whatever the number
 
 
@@ -81,7 +82,12 @@ def _application(name: str):
 def _is_weights_of(name: str, file: str) -> bool:
     """Tell by its name whether a file holds the convolutions ('notop') of a backbone."""
     plain = re.sub(r"[^a-z0-9]", "", file.lower())
-    return re.match(rf"{name.lower()}(weights.*)?notop", plain) is not None
+    size = {"MobileNetV3Small": "mobilenetv3small", "MobileNetV3Large": "mobilenetv3large"}
+    odd = {"MobileNet": "mobilenet10", **{k: f"weights{v}224" for k, v in size.items()}}
+    pattern = rf"{name.lower()}(weights.*)?notop"
+    if name in odd:  # Keras names these files otherwise
+        pattern += rf"|{odd[name]}.*notop"
+    return re.match(pattern, plain) is not None
 
 
 def _local_file(name: str, folder: Path) -> Path | None:
@@ -202,7 +208,7 @@ def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int 
         except Exception as error:  # h5py and Keras raise many kinds here
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise WeightsError(
-                f"{Path(weights.path).name} does not hold the weights of {name} without its top "
+                f"{weights.path} does not hold the weights of {name} without its top "
                 f"(damaged, or of another network). Take it away or name another. ({reason})"
             ) from error
     model.trainable = False
@@ -221,11 +227,15 @@ def _load_all(model, path: str) -> None:
 
 def _fill_randomly(model, seed: int) -> None:
     """He-normal kernels drawn with NumPy, so that every Keras backend gets the same ones."""
+    import keras
+
     rng = np.random.default_rng(seed)
+    kind = keras.layers.DepthwiseConv2D
+    depthwise = {w.path for one in model.layers if isinstance(one, kind) for w in one.weights}
     for variable in model.weights:
         if variable.path.endswith("kernel"):
             fan_in = np.prod(variable.shape[:-1])
-            if "depthwise" in variable.path:
+            if variable.path in depthwise or "depthwise" in variable.path:
                 fan_in = np.prod(variable.shape[:2])
             draw = rng.standard_normal(tuple(variable.shape), dtype=np.float32)
             variable.assign(draw * np.float32(np.sqrt(2 / fan_in)))
@@ -279,7 +289,8 @@ def features(
 
     if isinstance(weights, str):
         weights = find_weights(name, weights)
-    folder = cache_folder("features", f"{name}-{size}-{weights.key}")
+    backend = start_keras().backend.backend()
+    folder = cache_folder("features", f"v{VERSION}-{backend}-{name}-{size}-{weights.key}")
     known = _read_shards(folder)
     model, rows = None, []
     blocks = range(0, len(images), BLOCK)

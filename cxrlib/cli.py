@@ -305,8 +305,9 @@ def predict(image, model, heatmap):
         raise click.BadParameter("it would overwrite the image.", param_hint="--heatmap")
     if heatmap.suffix.lower() != ".png":
         raise click.BadParameter("the file's name must end in .png.", param_hint="--heatmap")
-    from cxrlib import predictor
+    from cxrlib import lessons, predictor
 
+    lessons.backend()  # complains if Keras's backend is not installed
     found = predictor.load(model).predict(image)
     for name, probability in sorted(found.probabilities.items(), key=lambda item: -item[1]):
         click.echo(f"{name:<12} {probability:6.1%}")

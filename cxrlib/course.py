@@ -98,7 +98,9 @@ def run(
     """
     folder = Path(notebooks) if notebooks else shipped("notebooks")
     values = lessons.read_profile(folder, profile)
-    chosen = lessons.choose(lessons.find(folder), only)
+    everything = lessons.find(folder)
+    lessons.check_profile(everything, profile, values)
+    chosen = lessons.choose(everything, only)
     given = lessons.parse_settings(settings)
     lessons.check_settings(chosen, values, given)
     around = lessons.surroundings()
@@ -122,11 +124,18 @@ def _kernel(out: Path, command: str | None) -> dict[str, str]:
     quiet = {name: os.environ.get(name, text) for name, text in execute.QUIET_KERNEL.items()}
     package = str(Path(__file__).resolve().parents[1])
     paths = filter(None, [package, os.environ.get("PYTHONPATH")])
-    return quiet | {
-        "CXR_RUN": str(out),
-        "CXR_COMMAND": command or "",
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
+    # Kernels run in the notebooks' folder, where a relative path would mean another place.
+    places = {name: os.environ.get(name) for name in ("CXR_CACHE", "CXR_WEIGHTS", "KERAS_HOME")}
+    whole = {name: str(Path(p).expanduser().absolute()) for name, p in places.items() if p}
+    return (
+        quiet
+        | whole
+        | {
+            "CXR_RUN": str(out),
+            "CXR_COMMAND": command or "",
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
+    )
 
 
 @dataclass
@@ -205,7 +214,8 @@ def read_states(out: Path | str) -> dict[str, dict]:
 
 
 def _outputs(out: Path, name: str) -> list[str]:
-    paths = (Path("results") / f"{name}.json", Path("predictions") / f"{name}.csv")
+    paths = [Path("results") / f"{name}.json", Path("predictions") / f"{name}.csv"]
+    paths += [path.relative_to(out) for path in sorted((out / "models" / name).glob("[!.]*"))]
     return [path.as_posix() for path in paths if (out / path).exists()]
 
 
@@ -240,14 +250,14 @@ def locked(out: Path):
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows has no such lock; the course still runs there
-            pass
         except BlockingIOError as error:
             file.seek(0)
             raise RunIsBusyError(
                 f"Another run (process {file.read().strip()}) is writing to {out}. "
                 "Wait for it to end, or choose another folder with --out."
             ) from error
+        except (ImportError, OSError):  # Windows and some file systems have no such lock
+            pass
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

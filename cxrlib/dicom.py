@@ -51,8 +51,14 @@ def _as_shown(dataset) -> np.ndarray:
     from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
     pixels = dataset.pixel_array
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        raise ValueError("its pixels are numbers of colours, not grey values")
     if pixels.ndim == 3:
-        return np.rint(pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+        grey = pixels @ np.array([0.299, 0.587, 0.114]) * (255 / (2.0**dataset.BitsStored - 1))
+        return np.rint(grey).astype(np.uint8)
+    padding = dataset.get("PixelPaddingValue")
+    if padding is not None and (pixels != padding).any():
+        pixels = np.where(pixels == padding, pixels[pixels != padding].min(), pixels)
     values = apply_voi_lut(apply_modality_lut(pixels, dataset), dataset, index=0)
     values = values.astype(np.float64) - values.min()
     grey = np.rint(values * (255 / (values.max() or 1))).astype(np.uint8)

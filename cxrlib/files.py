@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -51,8 +52,13 @@ def whole_file(path: Path | str):
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                f"{path} cannot be written: the disk is full. Free some space, or use another "
+                "disk (CXR_CACHE moves the cache, --out the results)."
+            ) from error
         raise
 
 

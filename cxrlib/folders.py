@@ -31,8 +31,8 @@ def make_table(folder) -> tuple[pd.DataFrame, Path]:
     Returns
     -------
     table : DataFrame
-        The columns of a cohort, and ``path`` relative to `root`. The patient is the file's
-        name without its ending where no other is given; empty labels and 'unknown' are NaN.
+        The columns of a cohort, and ``path`` relative to `root`. The patient is the
+        file's path without its ending where no other is given; empty labels and 'unknown' are NaN.
     root : Path
 
     Raises
@@ -47,7 +47,7 @@ def make_table(folder) -> tuple[pd.DataFrame, Path]:
         table, root = _from_folders(place), place
     else:
         raise FolderError(f"{place}: there is no such folder or CSV file.")
-    stem = table["path"].map(lambda path: Path(path).stem)
+    stem = table["path"].map(lambda path: Path(path).with_suffix("").as_posix())
     defaults = {"patient": stem, "view": np.nan, "source": root.resolve().name, "licence": np.nan}
     for column, default in defaults.items():
         given = table[column] if column in table else pd.Series(np.nan, table.index, dtype=object)

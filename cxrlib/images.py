@@ -22,6 +22,7 @@ from cxrlib.files import cache_folder
 SMALLEST_SIDE = 32  # pixels; less than this shows no lung
 MOST_PIXELS = 64_000_000  # three times the largest X-ray detector
 FORMATS = ["", "PNG", "JPEG", "DICOM"]
+VERSION = 1  # of the decoded arrays in the cache: raise it when reading or resizing changes
 BLOCK = 128  # images between two saves, so that an interrupted run loses little
 
 
@@ -114,7 +115,7 @@ def decode(paths, folder=None, side=SIDE, workers=2, progress=True, keys=None) -
 
     paths = [Path(path) for path in paths]
     keys = [_key(path) for path in paths] if keys is None else [str(key) for key in keys]
-    digest = hashlib.sha256("\n".join([str(side), *keys]).encode()).hexdigest()[:20]
+    digest = hashlib.sha256("\n".join([f"v{VERSION} {side}", *keys]).encode()).hexdigest()[:20]
     place = Path(folder or cache_folder("decoded")) / digest
     if not place.exists():
         _reserve(place, len(paths), side)

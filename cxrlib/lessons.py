@@ -12,7 +12,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from cxrlib.files import sha256, shipped
+from cxrlib.files import cache_folder, sha256, shipped
 
 BACKENDS = ("tensorflow", "jax", "torch")
 NOT_USED_BY_NOTEBOOKS = tuple(
@@ -132,6 +132,14 @@ def read_profile(folder: Path, name: str) -> dict:
     return content
 
 
+def check_profile(lessons: list[Lesson], name: str, values: dict) -> None:
+    """Refuse a profile that names a parameter which no notebook takes."""
+    taken = sorted({parameter for lesson in lessons for parameter in lesson.defaults})
+    odd = sorted(set(values) - set(taken))
+    if odd:
+        raise CourseError(f"Profile {name}: {no_such('parameter', odd[0], taken)}")
+
+
 def parse_settings(settings) -> dict:
     """Turn ``["seed=3", "grid_layers=[1, 2]"]`` into a dict, the values read as YAML."""
     import yaml
@@ -142,10 +150,19 @@ def parse_settings(settings) -> dict:
         if not equals or not name.strip():
             raise CourseError(f"--set takes name=value, such as --set seed=1, not {setting!r}.")
         try:
-            found[name.strip()] = yaml.safe_load(text)
+            found[name.strip()] = _absolute(yaml.safe_load(text))
         except yaml.YAMLError as error:
             raise CourseError(f"--set {setting}: the value is no YAML ({error}).") from error
     return found
+
+
+def _absolute(value):
+    """Make a path to a folder or weights file absolute: notebooks run in another folder."""
+    if isinstance(value, str) and value.endswith(".h5"):
+        return str(Path(value).expanduser().absolute())
+    if isinstance(value, dict) and isinstance(value.get("folder"), str):
+        return value | {"folder": str(Path(value["folder"]).expanduser().absolute())}
+    return value
 
 
 def check_settings(lessons: list[Lesson], profile: dict, settings: dict) -> None:
@@ -217,12 +234,16 @@ def surroundings() -> dict:
     """Gather what outside a notebook shapes its results: package, data, backend, weights."""
     package = Path(__file__).parent
     sources = [path for path in package.glob("*.py") if path.name not in NOT_USED_BY_NOTEBOOKS]
-    data = [path for path in shipped("data").rglob("*.*") if path.suffix in (".csv", ".yml")]
+    data = [
+        path for path in shipped("data").rglob("*.*") if path.suffix in (".csv", ".json", ".yml")
+    ]
     weights = os.environ.get("CXR_WEIGHTS")
     files = sorted(Path(weights).expanduser().glob("*")) if weights else []
     name = backend()
     return {
-        "files": {path.name: sha256(path) for path in sorted(sources + data)},
+        "files": {
+            f"{path.parent.name}/{path.name}": sha256(path) for path in sorted(sources + data)
+        },
         "backend": [name, _version(name), _version("keras")],
         "weights": [weights, [(str(path), path.stat().st_mtime_ns) for path in files]],
     }
@@ -235,6 +256,24 @@ def _version(name: str) -> str | None:
         return None
 
 
+def _files_read(values: dict) -> list:
+    """Names, sizes and times of the image and weights files that the parameters name."""
+    options = [values.get(name) for name in ("source_options", "stage1_options")]
+    places = [one.get("folder") for one in options if isinstance(one, dict)]
+    if {"open", "external"} & {values.get("source"), values.get("stage1_source")}:
+        places.append(cache_folder("files"))
+    places.append(values.get("weights"))
+    found = []
+    for place in filter(None, places):
+        place = Path(place).expanduser()
+        root = place.parent if place.suffix.lower() == ".csv" else place
+        files = [root] if root.is_file() else sorted(root.rglob("*")) if root.is_dir() else []
+        files = [file for file in files if file.is_file() and not file.name.startswith(".")]
+        stats = [(str(file), file.stat()) for file in files]
+        found += [(name, one.st_size, one.st_mtime_ns) for name, one in stats]
+    return found
+
+
 def fingerprint(lesson: Lesson, values: dict, around: dict, out: Path) -> str:
     """SHA-256 of all that shapes what a notebook finds.
 
@@ -242,6 +281,6 @@ def fingerprint(lesson: Lesson, values: dict, around: dict, out: Path) -> str:
     """
     results = [out / "results" / f"{need}.json" for need in lesson.needs]
     read_by_it = [sha256(path) if path.exists() else None for path in results]
-    content = [lesson.cells, values, around, read_by_it]
+    content = [lesson.cells, values, around, read_by_it, _files_read(values)]
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -187,6 +187,12 @@ def _weights(card: dict) -> backbone.Weights | None:
         return None
     kind = "imagenet" if noted["kind"] == "file" else noted["kind"]
     found = backbone.find_weights(card["backbone"], kind, noted["seed"] or 0)
+    if found.sha256 != noted["sha256"] and noted["kind"] == "file":
+        raise PredictorError(
+            f"The head was trained on the backbone weights in {noted['path']} (SHA-256 "
+            f"{noted['sha256'][:12]}), which are not those in {found.path}. Put that file, named "
+            f"{card['backbone'].lower()}_notop.weights.h5, into the folder named by CXR_WEIGHTS."
+        )
     if found.sha256 != noted["sha256"]:
         warnings.warn(
             f"The head was trained on {noted['path']}; {found.path} has another content, so the "

@@ -209,7 +209,9 @@ def predictions(test, probabilities, classes, protocol: str) -> pd.DataFrame:
         raise ResultsError("Probabilities must lie between 0 and 1; some don't, or are NaN.")
     table = test.table[["image", "origin", "patient", "label"]].reset_index(drop=True)
     table.insert(0, "protocol", protocol)
-    table["predicted"] = np.array(classes, dtype=object)[found.argmax(axis=1)]
+    # As in the metrics: of two classes the second is called from 0.5 on, also when they tie.
+    answer = (found[:, 1] >= 0.5).astype(int) if len(classes) == 2 else found.argmax(axis=1)
+    table["predicted"] = np.array(classes, dtype=object)[answer]
     for number, name in enumerate(classes):
         table[f"p_{name}"] = found[:, number]
     return table
@@ -239,7 +241,7 @@ def load(folder: Path | str, notebook: str) -> Result:
             f"{SCHEMA}): run {notebook} again."
         )
     for kind in ("scores", "histories", "tables"):
-        content[kind] = jsontable.unpack_all(content[kind])
+        content[kind] = jsontable.unpack_all(content.get(kind, {}))
     table = Path(folder) / "predictions" / f"{notebook}.csv"
     if table.exists():
         # Patient "007" must stay "007", and a label "NA" is a label.
@@ -247,7 +249,10 @@ def load(folder: Path | str, notebook: str) -> Result:
         content["predictions"] = pd.read_csv(
             table, dtype=text, keep_default_na=False, na_values={"label": [""], "patient": [""]}
         )
-    return Result(**content)
+    try:
+        return Result(**content)
+    except TypeError as error:
+        raise ResultsError(f"{path} is damaged ({error}): run {notebook} again.") from error
 
 
 def load_all(folder: Path | str) -> dict[str, Result]:

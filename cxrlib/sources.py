@@ -44,9 +44,9 @@ SOURCES = {
     ),
     "open": Source(
         "Real images: COVID-19 of the Italian society of radiology (SIRM; 61 frontal images of "
-        "50 patients; the paper chose 58 from the same collection), and 500 healthy and 500 pneumonia images of "
-        "NIH ChestX-ray14. 21 NIH patients stand in both control classes, with different images. "
-        "Label and hospital are one and the same here: a model can learn the hospital instead.",
+        "50 patients; the paper chose 58 from the same collection), and 500 healthy and 500 "
+        "pneumonia images of NIH ChestX-ray14. 21 NIH patients stand in both control classes, "
+        "with different images. Label and hospital are one and the same here: a model can learn the hospital instead.",
         "none stated: linked, never redistributed",
         "1,061 files, about 410 MB",
         download=True,
@@ -226,8 +226,9 @@ def _load_chexpert(
 ) -> Cohort:  # fmt: skip
     from cxrlib import chexpert
 
-    table = _at_most(chexpert.make_table(folder, view, uncertain), limit, seed)
-    return _decode("chexpert", table, Path(folder), allow_missing, side, progress)
+    root = Path(folder).expanduser()
+    table = _at_most(chexpert.make_table(root, view, uncertain), limit, seed)
+    return _decode("chexpert", table, root, allow_missing, side, progress)
 
 
 def _load_folder(

@@ -6,11 +6,13 @@ import io
 import textwrap
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from cxrlib import NOT_CLINICAL
+
+rcParams["text.parse_math"] = False  # a $ in a file's or a class's name is a $
 
 WIDTH = 7.2  # inches; fits a notebook column and a page
 SMALL = 9  # points, the smallest text of any figure

@@ -29,7 +29,10 @@ def csv(folder, text):
 def test_one_folder_a_label(folder):
     cohort = sources.load("folder", folder=folder, progress=False)
     assert cohort.table["label"].value_counts().to_dict() == {"covid": 3, "healthy": 3}
-    assert cohort.table["patient"].to_list() == ["c0", "c1", "c2", "h0", "h1", "h2"]
+    assert cohort.table["patient"].to_list() == [
+        *("covid/c0", "covid/c1", "covid/c2"),
+        *("healthy/ward 2/h0", "healthy/ward 2/h1", "healthy/ward 2/h2"),
+    ]
     assert cohort.table["image"].iloc[3] == "healthy/ward 2/h0.JPG"
     assert cohort.images[:3][:, 9, 9].tolist() == [10, 11, 12]
     assert cohort.table["format"].to_list() == ["PNG"] * 3 + ["JPEG"] * 3
@@ -47,7 +50,7 @@ def test_csv_with_extras(folder):
     )
     table = sources.load("folder", folder=path, progress=False).table
     assert table["label"].isna().tolist() == [False, True, True, False]
-    assert table["patient"].to_list() == ["7", "7", "8", "c2"]
+    assert table["patient"].to_list() == ["7", "7", "8", "covid/c2"]
     assert table["view"].isna().tolist() == [False, True, False, False]
     assert "age" in table
 

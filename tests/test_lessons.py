@@ -87,3 +87,31 @@ def test_backends(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     (tmp_path / "keras.json").write_text(json.dumps({"backend": "jax"}))
     assert lessons.backend() == "jax"
+
+
+def test_a_profile_with_a_misspelt_parameter_is_refused(all_of_them):
+    lessons.check_profile(all_of_them, "quick", {"seed": 1})
+    with pytest.raises(CourseError, match=r"Profile quick.*'sede'.*Did you mean seed"):
+        lessons.check_profile(all_of_them, "quick", {"sede": 1})
+
+
+def test_paths_mean_the_same_place_in_the_notebooks_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = lessons.parse_settings(["source_options={folder: films, limit: 2}", "weights=w.h5"])
+    assert given["source_options"] == {"folder": str(tmp_path / "films"), "limit": 2}
+    assert given["weights"] == str(tmp_path / "w.h5")
+
+
+def test_new_images_or_weights_make_a_notebook_outdated(all_of_them, tmp_path):
+    values = {"source_options": {"folder": str(tmp_path)}, "weights": str(tmp_path / "w.h5")}
+
+    def mark():
+        return lessons.fingerprint(all_of_them[0], values, {}, tmp_path / "run")
+
+    (tmp_path / "w.h5").write_bytes(b"one")
+    first = mark()
+    assert mark() == first
+    (tmp_path / "w.h5").write_bytes(b"other")
+    second = mark()
+    (tmp_path / "film.png").write_bytes(b"x")
+    assert len({first, second, mark()}) == 3

@@ -78,6 +78,19 @@ def test_no_model_damaged_model_and_foreign_model_are_told_apart(images, tmp_pat
         predictor.load(folder)
 
 
+def test_a_head_is_not_put_on_other_weights_than_its_own(images, tmp_path, monkeypatch):
+    files = [tmp_path / "own.weights.h5", tmp_path / "mobilenet_notop.weights.h5"]
+    for seed, path in enumerate(files):
+        backbone.load("MobileNet", 48, "random", seed=seed).save_weights(path)
+    weights = backbone.find_weights("MobileNet", str(files[0]))
+    features = backbone.features(images, "MobileNet", 48, weights)
+    head = training.dense_head(features, neurons=8)
+    folder = predictor.Predictor(head, CLASSES, "MobileNet", 48, weights).save(tmp_path / "model")
+    monkeypatch.setenv("CXR_WEIGHTS", str(tmp_path))
+    with pytest.raises(predictor.PredictorError, match=r"trained on the backbone weights in own"):
+        predictor.load(folder)
+
+
 def test_an_interrupted_save_leaves_no_model(images, tmp_path, monkeypatch):
     model = small_cnn()
     model.save(tmp_path)

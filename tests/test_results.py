@@ -75,7 +75,7 @@ def test_all_that_is_recorded_comes_back(run):
     assert one.tables["grid"]["stopped"].dtype == bool
     pd.testing.assert_frame_equal(one.predictions, said, check_dtype=False)
     assert one.predictions["patient"][0] == "007"
-    assert list(one.predictions["predicted"]) == ["healthy", "healthy", "covid", "covid"]
+    assert list(one.predictions["predicted"]) == ["healthy", "covid", "covid", "covid"]
     assert one.data["counts"]["covid"] == {"images": 2, "patients": 2}
     assert one.environment["python"] == ".".join(map(str, sys.version_info[:3]))
 
