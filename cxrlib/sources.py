@@ -46,7 +46,8 @@ SOURCES = {
         "Real images: COVID-19 of the Italian society of radiology (SIRM; 61 frontal images of "
         "50 patients; the paper chose 58 from the same collection), and 500 healthy and 500 "
         "pneumonia images of NIH ChestX-ray14. 21 NIH patients stand in both control classes, "
-        "with different images. Label and hospital are one and the same here: a model can learn the hospital instead.",
+        "with different images. Label and hospital are one and the same here: a model can learn "
+        "the hospital instead.",
         "none stated: linked, never redistributed",
         "1,061 files, about 410 MB",
         download=True,
