@@ -111,3 +111,11 @@ def test_resnet_runs_on_jax_without_tensorflow(tmp_path):
     result = results.load(tmp_path / "run", "04_resnet50")
     assert result.environment["backend"] == "jax"
     assert "tensorflow" not in result.environment["versions"]
+
+
+def test_lesson_7_alone_shows_the_reference_results_and_says_so(tmp_path):
+    command = [sys.executable, "-m", "cxrlib.cli", "run", "--profile", "smoke", "--only", "07"]
+    run([*command, "--out", tmp_path / "run"], tmp_path)
+    text = (tmp_path / "run" / "notebooks" / "07_evaluation.ipynb").read_text()
+    assert "reference" in text and "image/png" in text
+    assert results.load(tmp_path / "run", "07_evaluation").data["synthetic"]

@@ -181,3 +181,13 @@ def test_keras_is_not_imported_for_a_notebook_without_it():
     code = "import sys; from cxrlib import results; e = results.environment();"
     code += "assert e['keras'] is None and 'keras' not in sys.modules and e['device']"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_reference_results_are_whole_and_say_that_they_are_synthetic():
+    from cxrlib.files import shipped
+
+    found = results.load_all(shipped("data") / "reference")
+    assert [one.model_number for one in found.values()] == [1, 2, 3, 4]
+    for one in found.values():
+        assert set(one.predictions["protocol"]) == {"paper", "clean"}
+        assert one.data["synthetic"] and not one.comparable and one.profile == "quick"

@@ -18,9 +18,10 @@ HERE = Path(__file__).resolve().parent
 COMMANDS = """\
 cxr data fetch open --allow-missing
 cxr run --profile paper --out runs/real --only 01 --only 02 --only 03 --only 05 \\
-    --set 'source_options={allow_missing: true}' --set stage1_options='{allow_missing: true}'
+    --set 'source_options={allow_missing: true}' --set 'stage1_options={allow_missing: true}' \\
+    --set grid_epochs=30 --set search_draws=3
 cxr run --profile paper --out runs/real --only 04 --only 06 --set backbone_name=Xception \\
-    --set 'source_options={allow_missing: true}'
+    --set 'source_options={allow_missing: true}' --set grid_epochs=30
 cxr run --profile paper --out runs/real --only 07 --set 'source_options={allow_missing: true}'
 python docs/results/draw.py runs/real"""
 SHOWN = ["accuracy", "precision", "recall", "f1", "auc"]
