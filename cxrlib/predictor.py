@@ -12,6 +12,7 @@ import numpy as np
 from cxrlib import backbone, explain, training
 from cxrlib.cohort import SIDE
 from cxrlib.files import sha256, whole_file, write_json
+from cxrlib.machine import start_keras
 
 CARD, WEIGHTS = "predictor.json", "model.weights.h5"
 
@@ -153,8 +154,7 @@ def load(folder: Path | str) -> Predictor:
     cxrlib.backbone.WeightsError
         If the backbone's weights cannot be had.
     """
-    import keras
-
+    keras = start_keras()
     folder = Path(folder)
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
