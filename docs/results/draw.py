@@ -2,8 +2,8 @@
 
 python docs/results/draw.py runs/real
 
-The run's results are copied beside them (JSON and predictions; no image). No number on the page
-is typed by hand.
+The run's results are copied beside them as JSON; no image, and nothing said of single patients.
+No number on the page is typed by hand.
 """
 
 import shutil
@@ -104,11 +104,8 @@ def provenance_lines(found) -> list[str]:
 def main(run: Path) -> None:
     """Copy the run's results here, draw, and write README.md."""
     found = results.load_all(run)
-    for kind, pattern in (("results", "*.json"), ("predictions", "*.csv")):
-        shutil.rmtree(HERE / kind, ignore_errors=True)
-        (HERE / kind).mkdir()
-        for path in (run / kind).glob(pattern):
-            shutil.copy(path, HERE / kind)
+    shutil.rmtree(HERE / "results", ignore_errors=True)
+    shutil.copytree(run / "results", HERE / "results")
     scored = [result for result in found.values() if result.scores]
     note = "Real films of the source 'open', as far as the mirror had them; small test sets."
     table = table_of(scored)
@@ -123,7 +120,7 @@ def main(run: Path) -> None:
         "# Results on real films",
         "",
         "Teaching material: not for clinical use. Written by `draw.py` from the run that these "
-        "commands made; the numbers are in `results/`, every prediction in `predictions/`.",
+        "commands made; the numbers are in `results/`.",
         "",
         "```sh",
         COMMANDS,
