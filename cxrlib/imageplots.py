@@ -6,7 +6,7 @@ import textwrap
 
 import numpy as np
 
-from cxrlib.style import SMALL, WIDTH, finish, need_items, subplots
+from cxrlib.style import SMALL, WIDTH, finish, need_items, plain, subplots
 
 
 def image_grid(images, titles=None, columns=6, suptitle="", note="", predictions=False):
@@ -173,7 +173,7 @@ def _overlay(axis, image, heat):
 
 
 def _wrap(title, inches):
-    return textwrap.fill(str(title), max(8, int(inches * 12)))
+    return textwrap.fill(plain(title), max(8, int(inches * 12)))
 
 
 def _lines(titles, inches):

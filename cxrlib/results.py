@@ -21,6 +21,7 @@ from cxrlib.machine import environment
 
 SCHEMA = 1
 PROTOCOLS = ("paper", "clean")
+BACKBONES = {2: "ResNet50", 3: "VGG16", 4: "DenseNet121"}  # of the paper's models (Table I)
 COLUMNS = ("protocol", "image", "origin", "patient", "label", "predicted")
 
 
@@ -65,8 +66,13 @@ class Result:
     @property
     def model_number(self) -> int | None:
         """Which of the paper's Models 1 to 4 this is, if any."""
-        found = re.match(r"\s*(?:model\s*)?([1-4])\b", str(self.model), re.IGNORECASE)
-        return int(found[1]) if found else None
+        return model_number(self.model)
+
+
+def model_number(model) -> int | None:
+    """Read which of the paper's Models 1 to 4 is meant by ``3`` or ``"Model 3 (VGG16+)"``."""
+    found = re.match(r"\s*(?:model\s*)?([1-4])\b", str(model), re.IGNORECASE)
+    return int(found[1]) if found else None
 
 
 def run_folder() -> Path:
@@ -139,7 +145,7 @@ def record(
         _check_predictions(predictions)
     data = describe_data(cohort)
     weights = describe_weights(weights)
-    reasons = why_not_comparable(data, weights)
+    reasons = why_not_comparable(data, weights, model_number(model))
     content = {
         "schema": SCHEMA,
         "notebook": notebook,
@@ -308,7 +314,7 @@ def _facts(weights) -> dict:
     return dict(weights) if isinstance(weights, dict) else weights.describe()
 
 
-def why_not_comparable(data: dict, weights: dict) -> str:
+def why_not_comparable(data: dict, weights: dict, number: int | None = None) -> str:
     """Say why results cannot be set against the paper's; empty where they can."""
     reasons = ["the images are synthetic (phantoms)"] if data["synthetic"] else []
     kinds = {facts["kind"] for facts in weights.values()}
@@ -316,6 +322,9 @@ def why_not_comparable(data: dict, weights: dict) -> str:
         reasons.append("the backbone's weights are random")
     if "file" in kinds:
         reasons.append("the backbone's weights come from a file that may not be ImageNet's")
+    wanted = BACKBONES.get(number)
+    if wanted and wanted not in weights:
+        reasons.append(f"the backbone is {', '.join(weights) or 'none'}, the paper's is {wanted}")
     return " and ".join(reasons)
 
 

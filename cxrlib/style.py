@@ -6,13 +6,11 @@ import io
 import textwrap
 
 import numpy as np
-from matplotlib import colormaps, rcParams
+from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from cxrlib import NOT_CLINICAL
-
-rcParams["text.parse_math"] = False  # a $ in a file's or a class's name is a $
 
 WIDTH = 7.2  # inches; fits a notebook column and a page
 SMALL = 9  # points, the smallest text of any figure
@@ -104,6 +102,11 @@ def legend_above(figure: Figure, axis, title: str = "") -> None:
     )
 
 
+def plain(text) -> str:
+    """Escape the dollar signs in a file's or a class's name: they start no formula."""
+    return str(text).replace("$", r"\$")
+
+
 def finish(figure: Figure, title: str = "", note: str = "", predictions: bool = False) -> Figure:
     """Write the title, and at the foot what a reader of a copied figure must know.
 
@@ -118,7 +121,7 @@ def finish(figure: Figure, title: str = "", note: str = "", predictions: bool = 
     """
     characters = int(figure.get_figwidth() * 13.5)
     if title:
-        figure.suptitle(textwrap.fill(title, int(characters * 0.8)), fontsize=12)
+        figure.suptitle(textwrap.fill(plain(title), int(characters * 0.8)), fontsize=12)
     lines = [*note.split("\n"), NOT_CLINICAL if predictions else ""]
     if any(lines):
         text = "\n".join(textwrap.fill(line, characters) for line in lines if line)

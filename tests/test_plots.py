@@ -2,6 +2,7 @@
 
 import io
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -343,3 +344,12 @@ def test_a_notebook_shows_a_figure_once(first):
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     (output,) = notebook.cells[1].outputs
     assert "image/png" in output.data
+
+
+def test_dollar_signs_in_names_are_no_formula_and_powers_of_ten_are():
+    image = np.zeros((40, 40), np.uint8)
+    figure = plots.heat_map(image, image / 255, r"film$\frac$.png $x$")
+    figure.savefig(io.BytesIO())
+    figure = plots.image_grid([image], [r"a$\frac$b"], suptitle=r"$\frac$")
+    figure.savefig(io.BytesIO())
+    assert matplotlib.rcParams["text.parse_math"]

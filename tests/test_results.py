@@ -191,3 +191,14 @@ def test_the_reference_results_are_whole_and_say_that_they_are_synthetic():
     for one in found.values():
         assert set(one.predictions["protocol"]) == {"paper", "clean"}
         assert one.data["synthetic"] and not one.comparable and one.profile == "quick"
+
+
+def test_another_backbone_than_the_papers_is_not_comparable(run):
+    class Weights:
+        def describe(self):
+            return {"backbone": "Xception", "kind": "imagenet", "sha256": "ab" * 32}
+
+    record(cohort_of("sirm"), model="Model 2 (ResNet50+)", weights=Weights())
+    one = results.load(run, "05_vgg16")
+    assert not one.comparable
+    assert one.why_not_comparable == "the backbone is Xception, the paper's is ResNet50"
