@@ -11,7 +11,7 @@ import importlib
 import os
 import re
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -299,7 +299,7 @@ def features(
         keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in block]
         new = list({key: place for place, key in enumerate(keys) if key not in known}.values())
         if new:
-            model = model or load(name, size, weights, pooling="avg")
+            model = model or _extractor(name, size, weights)
             ready = prepare(block[new], name, size)
             found = np.asarray(model.predict(ready, batch_size=batch_size, verbose=0))
             found = found.astype(np.float32)
@@ -308,6 +308,12 @@ def features(
             known.update(zip(new_keys, found, strict=True))
         rows.extend(known[key] for key in keys)
     return np.stack(rows)
+
+
+@lru_cache(maxsize=1)
+def _extractor(name: str, size: int, weights: Weights):
+    """Keep the last backbone: building it takes longer than a few dozen small images."""
+    return load(name, size, weights, pooling="avg")
 
 
 def dataset(parts, classes, name: str, size: int, weights, batch_size: int = 16):
