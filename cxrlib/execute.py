@@ -193,6 +193,8 @@ def execute(lesson: Lesson, output: Path, values: dict, progress: Progress, time
                 return usual(cell, *args, **more)
 
             manager.cell_start = start
+            # It would write the whole notebook twice a cell; papermill writes it at the end.
+            manager.save = lambda **_: None
             client = PapermillNotebookClient(
                 manager, kernel_name=kernel_name, timeout=timeout, startup_timeout=300, log=logger
             )
