@@ -33,8 +33,8 @@ class ViewError(ValueError):
 
 def visible(view: str, side: int) -> np.ndarray:
     """Tell which pixels of a square image a view leaves: bool, shape (side, side)."""
-    cell = np.arange(side) * CELLS // side
-    edge = np.minimum(cell, CELLS - 1 - cell)  # squares between a pixel and the nearest edge
+    pixel = np.arange(side)
+    edge = np.minimum(pixel, side - 1 - pixel) * CELLS // side  # squares from the nearest edge
     down, across = edge[:, None], edge[None, :]
     shown = {
         "lungs covered": (down < FRAME) | (across < FRAME),
@@ -95,12 +95,12 @@ def features(cohort, view: str = "whole image", extract=None) -> np.ndarray:
     if extract is not None and pixels:
         return np.asarray(extract(_Covered(cohort.images, view)), dtype=np.float32)
     describe = {"thumbnail": _thumbnail, "histogram": _histogram}.get(view, _squares)
-    rows = [describe(image) for start in range(0, len(cohort), BLOCK)
-            for image in cohort.images[start : start + BLOCK]]  # fmt: skip
-    found = np.stack(rows).astype(np.float32)
+    images = _Covered(cohort.images, view)
+    found = np.stack([describe(image) for start in range(0, len(cohort), BLOCK)
+                      for image in images[start : start + BLOCK]]).astype(np.float32)  # fmt: skip
     if not pixels:
         return found
-    kept = _shrink(shown.astype(np.uint8), CELLS).ravel() > 0
+    kept = _shrink(shown.astype(np.uint8) * 255, CELLS).ravel() > 127
     return found[:, np.concatenate([kept, kept])]
 
 

@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from scipy.stats import binom, mannwhitneyu
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.metrics import roc_auc_score
+
+from cxrlib import probes
+
+
+def people(n=60, images=2, seed=0):
+    """Features, targets and patients of n people in two classes, without any signal."""
+    rng = np.random.default_rng(seed)
+    patients = np.repeat(np.arange(n), images)
+    targets = np.repeat(rng.permutation(np.arange(n) % 2), images)
+    return rng.normal(size=(n * images, 8)), targets, patients
+
+
+def test_scores_are_those_of_kernel_ridge_regression():
+    features, targets, _ = people()
+    fold = np.arange(len(targets)) % 3
+    similar = probes.similarity(features)
+    scores = probes.smoother_matrix(similar, fold) @ targets
+    for number in range(3):
+        out, rest = fold == number, fold != number
+        model = KernelRidge(alpha=probes.RIDGE, kernel="precomputed")
+        mean = targets[rest].mean()
+        model.fit(similar[np.ix_(rest, rest)], targets[rest] - mean)
+        expected = model.predict(similar[np.ix_(out, rest)]) + mean
+        np.testing.assert_allclose(scores[out], expected, atol=1e-9)
+
+
+def test_an_image_does_not_vote_on_its_own_fold():
+    fold = np.arange(12) % 4
+    weights = probes.smoother_matrix(np.eye(12) * 0.5 + 0.5, fold)
+    assert (weights[fold[:, None] == fold[None, :]] == 0).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+
+
+def test_auc_is_that_of_scikit_learn_and_scipy():
+    rng = np.random.default_rng(1)
+    truth, score = rng.random(50) < 0.4, rng.integers(0, 9, 50).astype(float)  # with ties
+    one_fold = np.zeros(50, int)
+    expected = roc_auc_score(truth, score)
+    mine = probes.weighted_fold_auc(np.ones((1, 50)), truth, score, one_fold)[0]
+    assert mine == pytest.approx(expected)
+    pairs = truth.sum() * (~truth).sum()
+    assert mannwhitneyu(score[truth], score[~truth]).statistic / pairs == pytest.approx(mine)
+    assert probes._areas(score[:, None], truth[:, None], one_fold)[0] == pytest.approx(expected)
+
+
+def test_auc_of_folds_is_the_mean_over_their_pairs():
+    rng = np.random.default_rng(2)
+    truth, score, fold = rng.random(40) < 0.5, rng.random(40), np.arange(40) % 2
+    right = pairs = 0
+    for number in (0, 1):
+        rows = fold == number
+        count = truth[rows].sum() * (~truth[rows]).sum()
+        right, pairs = right + count * roc_auc_score(truth[rows], score[rows]), pairs + count
+    mine = probes.weighted_fold_auc(np.ones((1, 40)), truth, score, fold)[0]
+    assert mine == pytest.approx(right / pairs)
+    # A scale of its own for each fold changes nothing.
+    shifted = probes.weighted_fold_auc(np.ones((1, 40)), truth, score + 100 * fold, fold)[0]
+    assert shifted == pytest.approx(mine)
+
+
+def test_weights_are_repeated_images():
+    truth, score = np.array([True, False, True, False]), np.array([0.9, 0.8, 0.3, 0.1])
+    weights = np.array([[2.0, 1.0, 1.0, 3.0]])
+    repeated = np.repeat(np.arange(4), weights[0].astype(int))
+    expected = roc_auc_score(truth[repeated], score[repeated])
+    mine = probes.weighted_fold_auc(weights, truth, score, np.zeros(4, int))[0]
+    assert mine == pytest.approx(expected)
+
+
+def test_a_signal_is_found_and_its_absence_too():
+    features, targets, patients = people()
+    assert probes.probe(features, targets, patients).p > 0.01
+    features[:, 0] += 3 * targets
+    found = probes.probe(features, targets, patients)
+    assert found.auc > 0.9 and found.low > 0.8 and found.p == pytest.approx(1 / 1000)
+    assert (found.images, found.patients) == (120, 60)
+    assert found.scores.shape == (120, 2)
+
+
+def test_three_classes_of_which_one_is_told_apart():
+    rng = np.random.default_rng(3)
+    targets = np.arange(90) % 3
+    features = rng.normal(size=(90, 4)) + 5 * (targets == 2)[:, None]
+    found = probes.probe(features, targets, np.arange(90))
+    # The odd one out is always told (1), the other two from it, but not from each other:
+    # each of them is right against 30 of 60 surely, against the other 30 by chance.
+    assert found.auc == pytest.approx((1 + 0.75 + 0.75) / 3, abs=0.08)
+
+
+def test_recognising_a_patient_is_no_help():
+    """Images of one patient are the same, patients have nothing in common."""
+    rng = np.random.default_rng(4)
+    patients = np.repeat(np.arange(40), 5)
+    targets = np.repeat(np.arange(40) % 2, 5)
+    features = rng.normal(size=(40, 6))[patients]
+    assert probes.probe(features, targets, patients).p > 0.01
+    assert probes.probe(features, targets, np.arange(200)).auc > 0.95  # were they unknown
+
+
+def test_p_is_small_no_more_often_than_it_says():
+    """Of 200 probes without signal, at most so many reach 0.1 as a fair coin would give."""
+    small = sum(
+        probes.probe(*people(24, 2, seed), permutations=99, seed=seed).p <= 0.1
+        for seed in range(200)
+    )
+    assert binom.ppf(0.0005, 200, 0.1) <= small <= binom.ppf(0.9995, 200, 0.1)
+
+
+def test_the_same_seed_gives_the_same_probe():
+    first, again = (probes.probe(*people(), seed=5) for _ in range(2))
+    assert (first.auc, first.low, first.p) == (again.auc, again.low, again.p)
+
+
+def test_images_that_all_look_the_same_are_at_chance():
+    _, targets, patients = people()
+    found = probes.probe(np.ones((120, 3)), targets, patients)
+    assert found.auc == pytest.approx(0.5) and found.p > 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f, t, p: (f[:5], t, p), "don't fit"),
+        (lambda f, t, p: (f * np.nan, t, p), "missing"),
+        (lambda f, t, p: (f, t * 0, p), "two classes"),
+        (lambda f, t, p: (f, t * 2, p), "two classes"),
+        (lambda f, t, p: (f, t, [None] * len(p)), "no patient"),
+        (lambda f, t, p: (f[:3], [0, 1, 1], [1, 2, 3]), "two patients"),
+    ],
+)
+def test_what_cannot_be_probed_is_named(change, message):
+    with pytest.raises(probes.ProbeError, match=message):
+        probes.probe(*change(*people()))
+
+
+def test_more_folds_than_patients_are_refused():
+    with pytest.raises(probes.ProbeError, match="folds=61"):
+        probes.probe(*people(), folds=61)
