@@ -21,6 +21,7 @@ from cxrlib.machine import environment
 
 SCHEMA = 1
 PROTOCOLS = ("paper", "clean")
+NOTHING = "nothing was measured: it reads the paper"
 BACKBONES = {2: "ResNet50", 3: "VGG16", 4: "DenseNet121"}  # of the paper's models (Table I)
 COLUMNS = ("protocol", "image", "origin", "patient", "label", "predicted")
 
@@ -112,8 +113,8 @@ def record(
         ``smoke``, ``quick`` or ``paper``.
     parameters : dict
         The notebook's parameters, by name.
-    cohort : Cohort
-        The images that were used, before augmentation.
+    cohort : Cohort or None
+        The images that were used, before augmentation; None where only the paper is read.
     model : str or int, optional
         Which of the paper's models this is, such as ``3`` or ``"Model 3 (VGG16+)"``.
     weights : backbone.Weights, or a dict or list of them, optional
@@ -282,7 +283,13 @@ def provenance(notebook: str, profile: str, cohort, seed: int) -> dict:
 
 
 def describe_data(cohort) -> dict:
-    """Name the images: sources, whether synthetic, and counts by label."""
+    """Name the images: sources, whether synthetic, and counts by label.
+
+    Without a cohort there are none: the data are what the paper prints.
+    """
+    if cohort is None:
+        none = {"sources": [], "synthetic": False, "images": 0, "patients": 0, "counts": {}}
+        return {"name": "the paper's printed figures", **none}
     table = cohort.table
     sources = sorted(map(str, table["source"].dropna().unique()))
     labels = table["label"].astype(object).where(table["label"].notna(), "unknown")
@@ -316,6 +323,8 @@ def _facts(weights) -> dict:
 
 def why_not_comparable(data: dict, weights: dict, number: int | None = None) -> str:
     """Say why results cannot be set against the paper's; empty where they can."""
+    if data["images"] == 0:
+        return NOTHING
     reasons = ["the images are synthetic (phantoms)"] if data["synthetic"] else []
     kinds = {facts["kind"] for facts in weights.values()}
     if "random" in kinds:

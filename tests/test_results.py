@@ -202,3 +202,12 @@ def test_another_backbone_than_the_papers_is_not_comparable(run):
     one = results.load(run, "05_vgg16")
     assert not one.comparable
     assert one.why_not_comparable == "the backbone is Xception, the paper's is ResNet50"
+
+
+def test_a_notebook_that_only_reads_the_paper_has_no_images_and_compares_nothing(run):
+    record(None, tables={"t": pd.DataFrame({"a": [1]})})
+    one = results.load(run, "05_vgg16")
+    assert one.data["name"] == "the paper's printed figures" and not one.data["synthetic"]
+    assert (one.data["images"], one.data["patients"], one.data["counts"]) == (0, 0, {})
+    assert not one.comparable and one.why_not_comparable == results.NOTHING
+    assert results.why_not_comparable(one.data, {}, 4) == results.NOTHING
