@@ -8,44 +8,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
-LIGHTS = ("red", "amber", "green", "grey")
+from cxrlib import judge, leaks, shortcuts
+from cxrlib.judge import LIGHTS, Finding
+
+STEPS = (
+    ("Size of the set", judge.size),
+    ("Patients in two classes", judge.two_classes),
+    ("Duplicates", judge.duplicates),
+    ("Your split", judge.split),
+    ("Source and label", judge.source_and_label),
+    ("Views without lungs", judge.views_without_lungs),
+    ("Coarse views", judge.coarse_views),
+    ("Source within one class", judge.source_within_class),
+    ("Image-level split", judge.image_split),
+)
 
 
 class AuditError(ValueError):
     """An image set that cannot be audited."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one probe found.
-
-    Attributes
-    ----------
-    name : str
-        Such as "Border alone".
-    light : {"red", "amber", "green", "grey"}
-        Act on it; look at it; nothing found (which proves nothing); could not be tested.
-    headline : str
-        One sentence with the numbers.
-    meaning : str
-        Why it matters, in plain words.
-    advice : str
-        What to do next.
-    tables : dict of str to DataFrame
-        By caption.
-    figures : dict of str to matplotlib Figure
-        By caption, which serves as the alternative text too.
-    """
-
-    name: str
-    light: str
-    headline: str
-    meaning: str
-    advice: str
-    tables: dict = field(default_factory=dict)
-    figures: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,3 +48,127 @@ class Audit:
     def light(self) -> str:
         """The worst light of all findings."""
         return min((f.light for f in self.findings), key=LIGHTS.index, default="grey")
+
+
+@dataclass
+class Evidence:
+    """What the probes of one audit share, computed once."""
+
+    cohort: object
+    classes: list[str]
+    by: str
+    extract: object
+    seed: int
+    pairs: pd.DataFrame
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) -> Audit:
+    """Audit a cohort: every probe, a light for each, and what to do.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Images without a label are left out.
+    classes : sequence of str, optional
+        The labels to tell apart; all that occur by default.
+    by : str
+        Column that names the source, hospital or scanner.
+    extract : callable, optional
+        A frozen backbone, as in :func:`cxrlib.views.features`; brightness and detail of 24 x 24
+        squares without it.
+    seed : int
+        For folds, shuffled labels and resamples.
+    progress : callable, optional
+        Called as ``progress(number, total, name)`` before each step.
+
+    Returns
+    -------
+    Audit
+
+    Raises
+    ------
+    AuditError
+        If there are fewer than two classes, fewer than ten patients in one of them, or no such
+        column.
+    """
+    cohort, classes = _ready(cohort, classes, by)
+    note = progress or (lambda number, total, name: None)
+    note(0, len(STEPS) + 1, "Near-duplicates")
+    pairs = leaks.near_duplicates(cohort)
+    evidence = Evidence(together(cohort, pairs), classes, by, extract, seed, pairs)
+    findings = []
+    for number, (name, step) in enumerate(STEPS, 1):
+        note(number, len(STEPS) + 1, name)
+        findings += step(evidence)
+    findings.sort(key=lambda finding: LIGHTS.index(finding.light))
+    table = cohort.table
+    synthetic = bool(table["source"].astype(str).str.startswith("phantom").any())
+    grouped = table.groupby(["label", by], dropna=False, observed=True)
+    counts = grouped.agg(images=("image", "size"), patients=("patient", "nunique"))
+    return Audit(cohort.name, counts, findings, _facts(evidence), synthetic)
+
+
+def together(cohort, pairs: pd.DataFrame):
+    """Give images that are copies of each other one patient, so that no fold divides them.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    pairs : DataFrame
+        As :func:`cxrlib.leaks.near_duplicates` gives them.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    from cxrlib.cohort import Cohort
+
+    patients, names = pd.factorize(cohort.table["patient"])
+    of_image = dict(zip(cohort.table["image"], patients, strict=True))
+    first = pairs["image"].map(of_image).to_numpy(dtype=int)
+    second = pairs["other"].map(of_image).to_numpy(dtype=int)
+    links = coo_matrix((np.ones(len(pairs)), (first, second)), shape=(len(names), len(names)))
+    _, group = connected_components(links, directed=False)
+    leader = names[pd.Series(group).drop_duplicates().index]
+    table = cohort.table.assign(patient=leader[group[patients]])
+    return Cohort(table, cohort.images, cohort.name, cohort.masks)
+
+
+def _ready(cohort, classes, by):
+    """Keep the labelled images of the classes; complain about what cannot be audited."""
+    if by not in cohort.table:
+        raise AuditError(f"{cohort.name} has no column {by!r}; it has {', '.join(cohort.table)}.")
+    if cohort.table["patient"].isna().any():
+        raise AuditError(f"{cohort.name}: an image names no patient; give each image one.")
+    classes = list(classes or cohort.labels)
+    if len(classes) < 2:
+        raise AuditError(
+            f"{cohort.name} has the labels {classes}: an audit needs two classes to tell apart, "
+            "one folder or one value of the column 'label' each."
+        )
+    cohort = cohort.where(label=classes)
+    patients = cohort.table.groupby("label")["patient"].nunique()
+    few = patients[patients < shortcuts.FEWEST]
+    if len(few):
+        raise AuditError(
+            f"{cohort.name}: only {few.iloc[0]} patients are {few.index[0]!r}. With fewer than "
+            f"{shortcuts.FEWEST} a class nothing can be told; add some, or leave the class out."
+        )
+    return cohort, classes
+
+
+def _facts(evidence: Evidence) -> dict[str, str]:
+    from cxrlib.machine import environment
+
+    there, table = environment(), evidence.cohort.table
+    versions = ", ".join(f"{name} {number}" for name, number in there["versions"].items())
+    return {
+        "Data": f"{evidence.cohort.name}: {len(table)} images of {table['patient'].nunique()} "
+        "patients (copies of one image count as one patient)",
+        "Classes": ", ".join(evidence.classes),
+        "Source column": evidence.by,
+        "Features": "a frozen backbone" if evidence.extract else "24 x 24 squares, no network",
+        "Seed": str(evidence.seed),
+        "Machine": f"{there['device']}, {there['cores']} cores; {there['platform']}",
+        "Versions": f"Python {there['python']}, {versions}",
+    }

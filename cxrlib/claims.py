@@ -1,10 +1,13 @@
 """Every figure that the paper prints, as data: ``data/claims.yml``.
 
 The paper: Hernandez, Pereira, Georgieva (2021), "COVID-19 detection through X-Ray chest images".
+What a measured result says about one of them is a :func:`cxrlib.verdicts.verdict`; it can be had
+from here too, as ``claims.verdict``.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -13,7 +16,20 @@ import pandas as pd
 import yaml
 
 from cxrlib.files import shipped
+from cxrlib.verdicts import Verdict, verdict
 
+__all__ = [
+    "ClaimsError",
+    "Verdict",
+    "claim",
+    "figure2",
+    "load",
+    "printed",
+    "table1",
+    "table2",
+    "value",
+    "verdict",
+]
 COLUMNS = (
     "id",
     "place",
@@ -28,6 +44,13 @@ COLUMNS = (
     "note",
 )
 NEEDED = ("id", "place", "metric", "printed", "value")
+TEXTS = ("id", "place", "model", "metric", "how", "note")
+MODELS = {
+    "Model 1 (Custom CNN)",
+    "Model 2 (ResNet50+)",
+    "Model 3 (VGG16+)",
+    "Model 4 (DenseNet121+)",
+}
 
 
 class ClaimsError(ValueError):
@@ -53,8 +76,8 @@ def load(path: Path | str | None = None) -> pd.DataFrame:
     Raises
     ------
     ClaimsError
-        If the file is no list of claims, or a claim lacks a field, has an unknown one,
-        stands twice, or its value or count is not what is printed.
+        If the file is no list of claims, or a claim lacks a field, has an unknown one or one of
+        the wrong kind, stands twice, or its value or count is not what is printed.
     """
     path = Path(path or shipped("data") / "claims.yml")
     try:
@@ -78,6 +101,20 @@ def load(path: Path | str | None = None) -> pd.DataFrame:
     return table.astype({"count": "Int64", "n": "Int64", "patients": "Int64"})
 
 
+def claim(name: str) -> pd.Series:
+    """One claim with all its fields, as a row of :func:`load`.
+
+    Raises
+    ------
+    ClaimsError
+        If there is none of that name.
+    """
+    claims = _shipped_claims().set_index("id")
+    if name not in claims.index:
+        raise ClaimsError(f"No claim is called {name!r}. There are: {', '.join(claims.index)}.")
+    return claims.loc[name]
+
+
 def value(name: str):
     """Value of one claim: a number, a list of numbers, or words.
 
@@ -86,12 +123,12 @@ def value(name: str):
     >>> value("table1.model2.accuracy")
     0.9063
     """
-    return _claim(name)["value"]
+    return claim(name)["value"]
 
 
 def printed(name: str) -> str:
     """One claim exactly as the paper prints it."""
-    return _claim(name)["printed"]
+    return claim(name)["printed"]
 
 
 def table1() -> pd.DataFrame:
@@ -160,13 +197,6 @@ def _of_place(place: str) -> pd.DataFrame:
     return claims[claims["place"] == place].copy()
 
 
-def _claim(name: str) -> pd.Series:
-    claims = _shipped_claims().set_index("id")
-    if name not in claims.index:
-        raise ClaimsError(f"No claim is called {name!r}. There are: {', '.join(claims.index)}.")
-    return claims.loc[name]
-
-
 def _what_is_wrong(claim: dict) -> str:
     """Say what is wrong with a claim; nothing if it is sound."""
     missing = [key for key in NEEDED if claim.get(key) is None]
@@ -177,13 +207,34 @@ def _what_is_wrong(claim: dict) -> str:
         return f"unknown field {unknown[0]!r}; known are {', '.join(COLUMNS)}."
     if not isinstance(claim["printed"], str):
         return f"printed must be text in quotes, so that {claim['printed']} keeps its zeros."
+    for key in TEXTS:
+        if key in claim and not (isinstance(claim[key], str) and claim[key].strip()):
+            return f"{key} must be text, not {claim[key]!r}."
+    if "model" in claim and claim["model"] not in MODELS:
+        return f"there is no model {claim['model']!r}; there are {', '.join(sorted(MODELS))}."
+    number = re.search(r"\bmodel(\d)\b", claim["id"])
+    if number and not claim.get("model", "").startswith(f"Model {number[1]} "):
+        return f"its id speaks of model {number[1]}, its model is {claim.get('model')!r}."
+    return _numbers_problem(claim) or _value_problem(claim) or _count_problem(claim)
+
+
+def _numbers_problem(claim: dict) -> str:
     numbers = {key: claim[key] for key in ("count", "n", "patients") if key in claim}
     for key, number in numbers.items():
-        if not isinstance(number, int) or number < 0:
+        if not _is_number(number, int) or number < 0:
             return f"{key} must be a whole number, not {number!r}."
-    if numbers and not str(claim.get("how", "")).strip():
+    if numbers and "how" not in claim:
         return "it has a count, n or patients, so how must say where they come from."
-    return _value_problem(claim) or _count_problem(claim)
+    if numbers and not re.match("printed|inferred|n is printed", claim["how"]):
+        return f"how must begin with printed or inferred, not be {claim['how']!r}."
+    if "patients" in claim and not 0 < claim["patients"] <= claim.get("n", 0):
+        return f"{claim['patients']} patients of n {claim.get('n')} images: each has one or more."
+    return ""
+
+
+def _is_number(value, kinds=(int, float)) -> bool:
+    """Tell numbers from the rest, True and NaN included, which Python and YAML let pass."""
+    return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _value_problem(claim: dict) -> str:
@@ -191,6 +242,8 @@ def _value_problem(claim: dict) -> str:
     if isinstance(value, str):
         return "" if value == text else f"value {value!r} is not what is printed, {text!r}."
     said = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
+    if value == [] or not all(map(_is_number, value if isinstance(value, list) else [value])):
+        return f"value must be a number, numbers or words, not {value!r}."
     if isinstance(value, list):
         return "" if set(value) <= set(said) else f"value {value} is not in printed, {text!r}."
     if "count" in claim and "(" in text:  # Fig. 2 prints "count (percentage)"

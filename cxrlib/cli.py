@@ -10,6 +10,8 @@ from pathlib import Path
 import click
 
 from cxrlib import NOT_CLINICAL, __version__
+from cxrlib.auditcli import audit
+from cxrlib.checkcli import check
 
 EXIT_CODES = """
 \b
@@ -57,7 +59,7 @@ def _exit_code(error: Exception) -> int:
 @click.version_option(__version__, prog_name="cxr")
 @click.option("--debug", is_flag=True, help="Show the full traceback of an error.")
 def main(debug):
-    r"""Detect COVID-19 in chest X-rays, and find out whether such a detector works.
+    """Detect COVID-19 in chest X-rays, and find out whether such a detector works.
 
     Teaching material: not for clinical use.
 
@@ -67,7 +69,8 @@ def main(debug):
       cxr data fetch open          download the open collections of real images
       cxr run --profile paper      the course on them, as in the paper (wants a GPU)
       cxr report runs/quick        write the report of a run again
-    """
+      cxr check runs/paper         hold runs to the paper's claims
+    """  # noqa: D301
 
 
 @main.command(epilog=EXIT_CODES)
@@ -109,7 +112,7 @@ def main(debug):
 )
 @click.pass_context
 def run(ctx, profile, only, settings, out, force, notebooks, cell_timeout):
-    r"""Run the notebooks and write a report.
+    """Run the notebooks and write a report.
 
     What an earlier run finished with the same notebooks, code, data and parameters is skipped,
     so an interrupted run goes on where it stopped. A notebook that fails does not stop the
@@ -120,7 +123,7 @@ def run(ctx, profile, only, settings, out, force, notebooks, cell_timeout):
       cxr run --profile smoke
       cxr run --only 04 --only 05 --set seed=1 --out runs/seed1
       cxr run --set weights=imagenet --set "grid_neurons=[8, 32]"
-    """
+    """  # noqa: D301
     from cxrlib import course
 
     start = time.monotonic()
@@ -175,20 +178,24 @@ def _short(path: Path) -> str:
 @main.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def report(folder):
-    r"""Write report.html for the run in FOLDER again.
+    """Write report.html for the run in FOLDER again.
 
     \b
     Example:
       cxr report runs/quick
-    """
+    """  # noqa: D301
     from cxrlib import report as page
 
     click.echo(f"Report: {_short(page.write(folder))}")
 
 
+main.add_command(check)
+main.add_command(audit)
+
+
 @main.group()
 def data():
-    r"""List, download and verify image collections.
+    """List, download and verify image collections.
 
     CXR_CACHE moves the folder that images are kept in; CXR_MIRROR names another server.
 
@@ -197,7 +204,7 @@ def data():
       cxr data list
       cxr data fetch open
       cxr data verify open
-    """
+    """  # noqa: D301
 
 
 @data.command("list")
@@ -222,7 +229,7 @@ def list_sources():
     help="How many files at a time.",
 )
 def fetch(name, allow_missing, workers):
-    r"""Download collection NAME (open or external) and verify every file.
+    """Download collection NAME (open or external) and verify every file.
 
     What is there already is not fetched again; a broken download goes on where it stopped.
 
@@ -230,7 +237,7 @@ def fetch(name, allow_missing, workers):
     Examples:
       cxr data fetch open
       CXR_MIRROR=http://localhost:8000 cxr data fetch open --allow-missing
-    """
+    """  # noqa: D301
     from cxrlib import sources
 
     _check_source(name)
@@ -243,12 +250,12 @@ def fetch(name, allow_missing, workers):
 @click.argument("name")
 @click.pass_context
 def verify(ctx, name):
-    r"""Compare every file of collection NAME with its hash; exit code 1 if one is wrong.
+    """Compare every file of collection NAME with its hash; exit code 1 if one is wrong.
 
     \b
     Example:
       cxr data verify open
-    """
+    """  # noqa: D301
     from cxrlib import sources
 
     _check_source(name)
@@ -292,14 +299,14 @@ def _check_source(name: str) -> None:
     help="Where to write the heat map.  [default: IMAGE's name with -heatmap.png, here]",
 )
 def predict(image, model, heatmap):
-    r"""Ask a trained model about IMAGE (PNG, JPEG or DICOM). Not for clinical use.
+    """Ask a trained model about IMAGE (PNG, JPEG or DICOM). Not for clinical use.
 
     Prints a probability for each class, and draws which regions spoke for the most probable.
 
     \b
     Example:
       cxr predict film.png --model runs/quick/models/05_vgg16 --heatmap film-heat.png
-    """
+    """  # noqa: D301
     heatmap = heatmap or Path(f"{image.stem}-heatmap.png")
     if heatmap.resolve() == image.resolve():
         raise click.BadParameter("it would overwrite the image.", param_hint="--heatmap")

@@ -13,6 +13,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from cxrlib.auditplots import (
+    calibration_plot,
+    drop_plot,
+    leakage_plot,
+    pairs_plot,
+    remedy_plot,
+    shortcut_plot,
+    views_plot,
+)
 from cxrlib.drawings import architecture, dense_block, residual_block
 from cxrlib.imageplots import (
     augmentations,
@@ -48,10 +57,12 @@ from cxrlib.style import (
 __all__ = [
     "architecture",
     "augmentations",
+    "calibration_plot",
     "class_counts",
     "confusion_matrix",
     "contact_sheet",
     "dense_block",
+    "drop_plot",
     "feature_map",
     "figure2",
     "grey_histograms",
@@ -60,17 +71,22 @@ __all__ = [
     "heat_map_grid",
     "image_grid",
     "images_per_patient",
+    "leakage_plot",
     "learning_curves",
+    "pairs_plot",
     "precision_recall_curves",
     "protocol_comparison",
     "provenance",
     "reliability_diagram",
+    "remedy_plot",
     "residual_block",
     "roc_curves",
     "sample_pair",
     "score_comparison",
+    "shortcut_plot",
     "splits",
     "threshold_curves",
+    "views_plot",
 ]
 
 

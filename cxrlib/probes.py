@@ -1,6 +1,5 @@
 """A probe tells how well some features know the classes apart in patients never seen.
 
-
 The classifier is kernel ridge regression, least squares on similarities. It is no network, but
 it is quick, has nothing to tune, and one property makes it right for an audit: its predictions
 are a fixed matrix times the labels. So the labels can be shuffled among the patients a thousand

@@ -14,24 +14,27 @@ prints as nothing.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from fractions import Fraction
-from itertools import product
 
 import numpy as np
 import pandas as pd
 
+from cxrlib.rounding import (  # noqa: F401, callers want them
+    RULES,
+    ReconstructError,
+    Span,
+    check_size,
+    counts_table,
+    denominators,
+    numerators,
+    prints_as,
+    row_counts,
+    span_of,
+)
+
 FIGURES = ("accuracy", "precision", "recall", "f1")
-RULES = ("half up", "half even", "cut off", "up", "any")
 CELLS = ["tp", "fp", "fn", "tn"]
-LARGEST = 50_000  # images; products below stay far within 64 bits
-DIGITS = 9
 BLOCK = 2_000_000  # most pairs of TP and errors looked at together
-
-
-class ReconstructError(ValueError):
-    """Printed figures, sizes or a matrix that cannot be searched for; the message says why."""
 
 
 def fits(printed, n_max: int = 6000, rule: str = "half up", classes=None) -> pd.Series:
@@ -68,14 +71,14 @@ def fits(printed, n_max: int = 6000, rule: str = "half up", classes=None) -> pd.
     [96, 192]
     """
     spans = _spans(printed, rule)
-    sizes = _sizes(classes, _check_size(n_max))
+    sizes = _sizes(classes, check_size(n_max))
     change = np.zeros(n_max + 2, np.int64)  # how the count changes from n - 1 to n
     if sizes is None:
         step = BLOCK // n_max
         for first in range(0, n_max + 1, step):
             tp = np.arange(first, min(first + step, n_max + 1))
             row, errors, fp_low, fp_high = _errors(tp, spans, n_max)
-            low, high = _denominators(errors, spans["accuracy"].flipped(), n_max)
+            low, high = denominators(errors, spans["accuracy"].flipped(), n_max)
             low = np.maximum(low, tp[row] + errors)
             ways = fp_high - fp_low + 1
             ok = low <= high
@@ -106,10 +109,10 @@ def matrices(printed, n: int, rule: str = "half up", classes=None) -> pd.DataFra
         ``n``, ``tp``, ``fp``, ``fn``, ``tn``: a row for each matrix; empty if there is none.
     """
     spans = _spans(printed, rule)
-    sizes = _sizes(classes, _check_size(n))
+    sizes = _sizes(classes, check_size(n))
     if sizes is None:
         tp = np.arange(n + 1)
-        low, high = _numerators(np.array([n]), spans["accuracy"].flipped())
+        low, high = numerators(np.array([n]), spans["accuracy"].flipped())
         row, errors, fp_low, fp_high = _errors(tp, spans, n, low[0], high[0])
         tp = tp[row]
         row, fp = _unroll(fp_low, fp_high)
@@ -178,7 +181,7 @@ def ratios(printed, largest: int = 100, rule: str = "half up") -> pd.DataFrame:
         ``tp``, ``fp``, ``fn``, the smallest sum first.
     """
     spans = _spans(printed, rule)
-    tp = np.arange(_check_size(largest) + 1)
+    tp = np.arange(check_size(largest) + 1)
     row, errors, fp_low, fp_high = _errors(tp, spans, largest)
     tp = tp[row]
     row, fp = _unroll(fp_low, fp_high)
@@ -186,64 +189,6 @@ def ratios(printed, largest: int = 100, rule: str = "half up") -> pd.DataFrame:
     found = np.unique(found // np.gcd.reduce(found, axis=1, keepdims=True), axis=0)
     found = found[np.argsort(found.sum(axis=1), kind="stable")]
     return pd.DataFrame(found, columns=CELLS[:3])
-
-
-def prints_as(count: int, n: int, text: str, rule: str = "half up") -> bool:
-    """Tell whether the share `count` of `n` prints as `text`, such as ``".45"`` or ``"45.8%"``.
-
-    Examples
-    --------
-    >>> prints_as(41, 48, "0.8541"), prints_as(41, 48, "0.8541", "cut off")
-    (False, True)
-    """
-    if not 0 <= count <= n or n < 1:
-        raise ReconstructError(f"count={count} of n={n} is no share: give 0 <= count <= n, n >= 1.")
-    return _span(text, rule, "text").holds(Fraction(int(count), int(n)))
-
-
-def row_counts(percent, total: int, rule: str = "any") -> list[tuple[int, ...]]:
-    """List whole numbers that add up to `total` and print as these shares of it.
-
-    Parameters
-    ----------
-    percent : sequence of str
-        As printed, such as ``["41.7%", "33.3%", "25%"]``.
-    total : int
-    rule : str
-        As for :func:`fits`.
-    """
-    total = np.array([_check_size(total, "total")])
-    ends = [_numerators(total, _span(text, rule, "percent")) for text in percent]
-    free = [range(low[0], high[0] + 1) for low, high in ends]
-    return [row for row in product(*free) if sum(row) == total[0]]
-
-
-def counts_table(percent: pd.DataFrame, totals, rule: str = "any") -> pd.DataFrame:
-    """Turn a table of printed percentages into the only counts that print so.
-
-    Parameters
-    ----------
-    percent : DataFrame of str
-        A row for each actual class, a column for each predicted one.
-    totals : Series or dict of int
-        Images of each row.
-
-    Raises
-    ------
-    ReconstructError
-        If the counts of a row are impossible, or more than one set of them fits.
-    """
-    rows = {}
-    for name, texts in percent.iterrows():
-        found = row_counts(texts, totals[name], rule)
-        if len(found) != 1:
-            raise ReconstructError(
-                f"Row {name!r}: {len(found)} sets of counts print as {', '.join(texts)} of "
-                f"{totals[name]} images. Check the percentages and the total, or the rule."
-            )
-        rows[name] = found[0]
-    table = pd.DataFrame.from_dict(rows, "index", columns=percent.columns)
-    return table.rename_axis(percent.index.name)
 
 
 def consistent(printed, matrix: pd.DataFrame, rule: str = "any") -> pd.DataFrame:
@@ -274,58 +219,7 @@ def consistent(printed, matrix: pd.DataFrame, rule: str = "any") -> pd.DataFrame
     return pd.DataFrame.from_dict(rows, "index").rename_axis("reading")
 
 
-# ---------------------------------------------------------------- Intervals of exact shares
-@dataclass(frozen=True)
-class _Span:
-    """Shares from ``low / unit`` to ``high / unit``; each end belongs to it or not."""
-
-    low: int
-    high: int
-    unit: int
-    low_in: bool
-    high_in: bool
-
-    def flipped(self) -> _Span:
-        """Span of the remainders 1 - share: an accuracy's span becomes that of the errors."""
-        return _Span(
-            self.unit - self.high, self.unit - self.low, self.unit, self.high_in, self.low_in
-        )
-
-    def holds(self, share: Fraction) -> bool:
-        share = share * self.unit
-        above = share >= self.low if self.low_in else share > self.low
-        return above and (share <= self.high if self.high_in else share < self.high)
-
-
-def _span(text: str, rule: str, name: str) -> _Span:
-    """Shares that print as `text`; ends are counted in half units of the last digit."""
-    if not isinstance(text, str):
-        raise ReconstructError(f"{name} must be text as printed, such as '0.90', not {text!r}.")
-    found = re.fullmatch(r"\s*(\d*)(?:\.(\d*))?\s*(%?)\s*", text)
-    if not found or not (found[1] or found[2]):
-        raise ReconstructError(f"{name}: {text!r} is no number; give it as printed, like '0.9063'.")
-    digits = found[2] or ""
-    if len(digits) > DIGITS:
-        raise ReconstructError(f"{name}: {text!r} has more than {DIGITS} decimal places.")
-    last = 2 * int(found[1] + digits)
-    unit = 2 * 10 ** len(digits) * (100 if found[3] else 1)
-    if last > unit:
-        raise ReconstructError(f"{name}: {text!r} is more than 1; give a share, or add a % sign.")
-    even = last % 4 == 0
-    ends = {
-        "half up": (last - 1, last + 1, True, False),
-        "half even": (last - 1, last + 1, even, even),
-        "cut off": (last, last + 2, True, False),
-        "up": (last - 2, last, False, True),
-        "any": (last - 2, last + 2, False, False),
-    }
-    if rule not in ends:
-        raise ReconstructError(f"There is no rule {rule!r}; there are {', '.join(RULES)}.")
-    low, high, low_in, high_in = ends[rule]
-    return _Span(low, high, unit, low_in, high_in)
-
-
-def _spans(printed, rule: str) -> dict[str, _Span]:
+def _spans(printed, rule: str) -> dict[str, Span]:
     printed = dict(printed)
     missing = [name for name in FIGURES if name not in printed]
     unknown = [name for name in printed if name not in FIGURES]
@@ -333,30 +227,7 @@ def _spans(printed, rule: str) -> dict[str, _Span]:
         raise ReconstructError(
             f"printed must hold {', '.join(FIGURES)}; it lacks {missing} and has {unknown} besides."
         )
-    return {name: _span(printed[name], rule, name) for name in FIGURES}
-
-
-def _denominators(numerator, span: _Span, most: int):
-    """Smallest and largest b from 1 to `most` for which numerator / b is within the span."""
-    share = numerator * span.unit
-    if span.high > 0:
-        low = -(-share // span.high) if span.high_in else share // span.high + 1
-    else:
-        low = np.where((share == 0) & span.high_in, 1, most + 1)
-    if span.low > 0:
-        high = share // span.low if span.low_in else -(-share // span.low) - 1
-    else:
-        zero_fits = span.low < 0 or span.low_in
-        high = np.where((share > 0) | zero_fits, most, 0)
-    return np.maximum(low, 1), np.minimum(high, most)
-
-
-def _numerators(denominator, span: _Span):
-    """Smallest and largest a from 0 to the denominator for which a / denominator is within."""
-    low, high = span.low * denominator, span.high * denominator
-    low = -(-low // span.unit) if span.low_in else low // span.unit + 1
-    high = high // span.unit if span.high_in else -(-high // span.unit) - 1
-    return np.maximum(low, 0), np.minimum(high, denominator)
+    return {name: span_of(printed[name], rule, name) for name in FIGURES}
 
 
 # ---------------------------------------------------------------- The search
@@ -368,10 +239,10 @@ def _errors(tp, spans, n_max: int, least: int = 0, most: int | None = None):
     row, errors, fp_low, fp_high : arrays of int, one entry a pair of TP and errors
         `row` says which TP; the FP that suit it run from `fp_low` to `fp_high`.
     """
-    fp_low, fp_high = (end - tp for end in _denominators(tp, spans["precision"], n_max))
-    fn_low, fn_high = (end - tp for end in _denominators(tp, spans["recall"], n_max))
+    fp_low, fp_high = (end - tp for end in denominators(tp, spans["precision"], n_max))
+    fn_low, fn_high = (end - tp for end in denominators(tp, spans["recall"], n_max))
     fp_low, fn_low = np.maximum(fp_low, 0), np.maximum(fn_low, 0)
-    low, high = (end - 2 * tp for end in _denominators(2 * tp, spans["f1"], 2 * n_max))
+    low, high = (end - 2 * tp for end in denominators(2 * tp, spans["f1"], 2 * n_max))
     low = np.maximum(np.maximum(low, fp_low + fn_low), least)
     high = np.minimum(np.minimum(high, fp_high + fn_high), n_max - tp)
     high = high if most is None else np.minimum(high, most)
@@ -384,12 +255,12 @@ def _errors(tp, spans, n_max: int, least: int = 0, most: int | None = None):
 
 def _with_sizes(positives, negatives, spans):
     """As :func:`_errors`, for given sizes of the classes: `row` of the size, TP, range of FP."""
-    row, tp = _unroll(*_numerators(positives, spans["recall"]))
+    row, tp = _unroll(*numerators(positives, spans["recall"]))
     fn, n = positives[row] - tp, positives[row] + negatives[row]
     most = int((positives + negatives).max(initial=1))
-    called = _denominators(tp, spans["precision"], most)
-    both = _denominators(2 * tp, spans["f1"], 2 * most)
-    errors = _numerators(n, spans["accuracy"].flipped())
+    called = denominators(tp, spans["precision"], most)
+    both = denominators(2 * tp, spans["f1"], 2 * most)
+    errors = numerators(n, spans["accuracy"].flipped())
     low, high = (
         (called[end] - tp, both[end] - 2 * tp - fn, errors[end] - fn) for end in (0, 1)
     )  # from precision, F1 and accuracy
@@ -407,12 +278,6 @@ def _unroll(low, high):
     return row, np.arange(len(row)) - starts[row] + low[row]
 
 
-def _check_size(n, name: str = "n") -> int:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= LARGEST:
-        raise ReconstructError(f"{name}={n!r}: give a whole number from 1 to {LARGEST}.")
-    return int(n)
-
-
 def _sizes(classes, n_max: int):
     """Positives and negatives to try; None where they are free."""
     if classes is None:
@@ -422,7 +287,7 @@ def _sizes(classes, n_max: int):
         return half, half
     if isinstance(classes, str) or len(classes) != 2:
         raise ReconstructError(f"classes={classes!r}: give 'balanced' or (positives, negatives).")
-    pair = [np.array([_check_size(size, "class size")]) for size in classes]
+    pair = [np.array([check_size(size, "class size")]) for size in classes]
     if pair[0] + pair[1] > n_max:
         raise ReconstructError(f"Classes of {classes} images need an n of {sum(classes)} or more.")
     return pair

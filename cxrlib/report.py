@@ -13,7 +13,7 @@ from cxrlib.course import read_states
 from cxrlib.execute import clock
 from cxrlib.files import whole_file
 from cxrlib.results import PROTOCOLS, Result, ResultsError
-from cxrlib.tables import confusion_of, table1, table2
+from cxrlib.tables import confusion_of, table1, table2, verdicts
 
 LONGEST_TABLE = 60  # rows
 
@@ -51,6 +51,7 @@ def write(folder: Path | str) -> Path:
         runs=_runs(states, found),
         table1=table1(found),
         table2=table2(found),
+        verdicts=verdicts(found),
         sections=[_section(one) for one in found.values()],
         facts=_facts(found),
     )

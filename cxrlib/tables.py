@@ -1,4 +1,4 @@
-"""Table I and Table II: ours beside the paper's."""
+"""Table I and Table II: ours beside the paper's; and the verdicts on both."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from cxrlib import claims, metrics
+from cxrlib import claims, measured, metrics
+from cxrlib.check import by_level, describe
 from cxrlib.results import Result
+from cxrlib.verdicts import INCOMPARABLE, SEEDS, Verdict
 
 MEASURES = ("accuracy", "precision", "recall", "f1")
 OURS = {"paper": "ours, the paper's protocol", "clean": "ours, clean protocol"}
@@ -104,6 +106,45 @@ def _table2_rows(percent: pd.DataFrame, matrix: pd.DataFrame, kind: str) -> list
             cells.append(("–" if pd.isna(share) else f"{share:.1f} %", interval))
         rows.append(Row(LABELS.get(label, str(label)), cells, kind))
     return rows
+
+
+def verdicts(found: dict[str, Result]) -> tuple[list[Row], list[str]]:
+    """Verdicts on the paper's claims under both protocols.
+
+    Returns
+    -------
+    rows : list of Row
+        Of each claim that can be judged: printed, and for each protocol ours and the verdict.
+    incomparable : list of str
+        A sentence for each reason why the others cannot.
+    """
+    judged: dict[str, dict[str, Verdict]] = {}
+    for one in found.values():
+        for protocol in OURS:
+            for name, said in measured.judge([one], protocol).items():
+                judged.setdefault(name, {})[protocol] = said
+    rows, reasons = [], {}
+    for name in claims.load()["id"]:
+        mine = judged.get(name, {})
+        why = {one.reason for one in mine.values() if one.verdict == INCOMPARABLE}
+        for reason in why:
+            reasons[reason] = reasons.get(reason, 0) + 1
+        if mine and not why:
+            rows.append(_verdict_row(name, mine))
+    told = [f"{count} claims, because {reason}." for reason, count in reasons.items()]
+    return rows, told
+
+
+def _verdict_row(name: str, mine: dict[str, Verdict]) -> Row:
+    cells = [(claims.printed(name), "")]
+    for protocol in OURS:
+        if protocol in mine:
+            _, ours, interval, _ = describe(mine[protocol])
+            why = mine[protocol].reason if mine[protocol].seeds >= SEEDS else ""  # the caption
+            cells += [(ours, interval), (by_level(mine[protocol]), why)]
+        else:
+            cells += [("–", ""), ("–", "")]
+    return Row(name, cells)
 
 
 def confusion_of(one: Result, protocol: str) -> pd.DataFrame | None:

@@ -152,3 +152,29 @@ def _file_facts(cohort) -> np.ndarray:
     sizes = np.log(cohort.table[["height", "width"]].to_numpy(dtype=np.float32))
     formats = pd.get_dummies(cohort.table["format"]).to_numpy(dtype=np.float32)
     return np.hstack([sizes, formats])
+
+
+def extractor(name: str | None, weights: str = "auto", size: int = 224):
+    """Prepare a frozen backbone as a probe's eyes.
+
+    Parameters
+    ----------
+    name : str or None
+        A class of ``keras.applications``; None for brightness and detail of squares.
+    weights, size
+        As in :func:`cxrlib.backbone.features`.
+
+    Returns
+    -------
+    extract : callable or None
+        For :func:`features`.
+    found : backbone.Weights or None
+    """
+    if not name:
+        return None, None
+    from functools import partial
+
+    from cxrlib import backbone
+
+    found = backbone.find_weights(name, weights)
+    return partial(backbone.features, name=name, size=size, weights=found), found

@@ -83,6 +83,35 @@ def test_all_rows_of_figure_2_add_up_to_the_studies_and_give_the_percentages():
     np.testing.assert_allclose(table.filter(like="%"), expected, atol=1e-9)
 
 
+def test_counts_of_model_1_are_its_smallest_fit():
+    printed, digits = TABLE_1["Model 1 (Custom CNN)"], (2, 2, 2, 2)
+    assert not any(_fits(printed, digits, n) for n in range(1, 34))
+    assert _fits(printed, digits, 34) == {(10, 5, 6)}
+    table = claims.load().set_index("id")
+    rows = [f"table1.model1.{name}" for name in ("accuracy", "precision", "recall")]
+    assert table.loc[rows, ["count", "n"]].to_numpy().tolist() == [[23, 34], [10, 15], [10, 16]]
+
+
+def test_patients_of_models_2_and_3_are_at_most_12_and_the_others():
+    table = claims.load().set_index("id")
+    for model, false_alarms in ((2, 5), (3, 10)):
+        patients = table.filter(like=f"table1.model{model}", axis=0)["patients"]
+        expected = [12 + 48, 12 + false_alarms, 12, 12 + false_alarms]
+        assert patients.tolist() == expected
+
+
+def test_nothing_that_the_text_counts_is_left_out():
+    """Every number of the running text and the tables, typed off page by page."""
+    said = " ".join(claims.load()["printed"])
+    for words in (
+        *("90%", "99%", "98%", "70", "58", "24 GB", "110 GB", "6000", "27000", "Tesla K80"),
+        *("80%", "20%", "300x300", "150x150", "74%", "68%", "over 100", "50", "(1, 2, 3, 4)"),
+        *("(8, 16, 32, 64, 128)", "0.0005", "3x3 and 1x1", "2x2", "stride 2", "five layers"),
+        *("16 trainable", "19", "0.0003", "kernel 1x1", "kernel 2x2", "121", "around", "training"),
+    ):
+        assert words in said, words
+
+
 def _fits(printed, digits, n):
     """All TP, FP, FN of n images whose figures print like this, rounded or cut off."""
     tp, fp, fn = np.indices((n + 1, n + 1, n + 1)).reshape(3, -1)
@@ -164,6 +193,23 @@ SOUND = {"id": "a", "place": "Table I", "metric": "recall", "printed": "0.90", "
         ({"n": 10, "count": 11, "how": "printed"}, "Claim a: count 11 of n 10"),
         ({"value": "ninety"}, "Claim a: value 'ninety'"),
         ({"value": [1, 2]}, "Claim a: value"),
+        ({"value": []}, "Claim a: value must be a number"),
+        ({"value": [[0.9]]}, "Claim a: value must be a number"),
+        ({"value": {"a": 1}}, "Claim a: value must be a number"),
+        ({"value": float("nan")}, "Claim a: value must be a number"),
+        ({"value": True, "printed": "1"}, "Claim a: value must be a number"),
+        ({"n": True, "how": "printed"}, "Claim a: n must be a whole number"),
+        ({"n": -1, "how": "printed"}, "Claim a: n must be a whole number"),
+        ({"n": 10, "patients": 11, "how": "printed"}, "Claim a: 11 patients of n 10 images"),
+        ({"n": 10, "patients": 0, "how": "printed"}, "Claim a: 0 patients"),
+        ({"patients": 5, "how": "printed"}, "Claim a: 5 patients of n None"),
+        ({"n": 10, "how": "trust me"}, "Claim a: how must begin with printed or inferred"),
+        ({"n": 10, "how": ""}, "Claim a: how must be text"),
+        ({"place": 2}, "Claim a: place must be text"),
+        ({"note": " "}, "Claim a: note must be text"),
+        ({"model": "Model 5"}, "Claim a: there is no model 'Model 5'"),
+        ({"id": "table1.model2.x", "model": "Model 3 (VGG16+)"}, "speaks of model 2"),
+        ({"id": "table1.model2.x"}, "speaks of model 2, its model is None"),
     ],
 )
 def test_a_bad_claim_is_named_with_its_fault(tmp_path, change, message):

@@ -138,6 +138,21 @@ def test_tables_stand_beside_the_papers(run):
     assert "8 87.5 % 52.9 % to 97.8 % 0.0 % 12.5 %" in table2[:200]  # Wilson of 7 in 8
 
 
+def test_verdicts_stand_beside_the_papers_figures(run):
+    record("05_vgg16", 3, "sirm", "imagenet")
+    record("06_densenet", 4, "phantom", "random", ("healthy", "pneumonia", "covid"))
+    page = Page(report.write(run))
+    part = page.text[page.text.index("Verdicts on the paper") : page.text.index("Notebook by")]
+    # 23 of 24 right, 2 images of each of 12 patients: Wilson of 11.5 in 12.
+    low, high = metrics.wilson(11.5, 12)
+    row = part[part.index("table1.model3.accuracy") : part.index("table1.model3.precision")]
+    assert "0.8229 – – 0.958" in row and f"{low:.3f} to {high:.3f}" in row
+    assert row.rstrip().endswith("undecidable at this n")
+    assert "without the spread over five nothing is decided" in part
+    assert "Not comparable with the paper: 13 claims, because the images are synthetic" in part
+    assert "table1.model4" not in part and "table2" not in part
+
+
 def test_a_partial_run_and_none(run, tmp_path):
     state = {"notebook": "07_x", "status": "not run", "why": "needs 03_y", "profile": "quick"}
     write_json(run / "state" / "07_x.json", state)

@@ -1,0 +1,301 @@
+"""The command ``cxr audit``: what else than the disease gives the label away in an image set."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import time
+import warnings
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from cxrlib import NOT_CLINICAL
+
+COLLECTIONS = ("phantom", "open", "external")
+COLOURS = {"red": "red", "amber": "yellow", "green": "green", "grey": "bright_black"}
+EXIT_CODES = """
+\b
+Exit codes: 0 audited, whatever the lights; 1 it failed, or a light is as bad
+as --fail-on says; 2 it was asked for something that does not exist; 130
+interrupted.
+"""
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("place")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The page to write.  [default: audit-NAME.html, here]",
+)
+@click.option(
+    "--by",
+    metavar="COLUMN",
+    help="Column that names the source: hospital, machine, data set.  "
+    "[default: source; scanner for phantom]",
+)
+@click.option("--label", "labels", multiple=True, help="Audit these classes only. Repeatable.")
+@click.option(
+    "--features",
+    default="pixels",
+    show_default=True,
+    metavar="NAME",
+    help="What the probes see: pixels (quick, no network), or a network of keras.applications "
+    "such as VGG16. On two cores a network takes 1 s for 7 (VGG16) to 25 images, for each view.",
+)
+@click.option(
+    "--weights",
+    metavar="WEIGHTS",
+    help="The network's weights: imagenet (fetched once), random, or a file.  [default: imagenet]",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many images a label.")
+@click.option("--allow-missing", is_flag=True, help="Go on without images that cannot be read.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For all chance."
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the findings as data too, for a program to read.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["red", "amber"]),
+    help="End with exit code 1 if a light is this or worse.  [default: never]",
+)
+@click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
+@click.pass_context
+def audit(
+    ctx, place, out, by, labels, features, weights, limit, allow_missing, seed, json_file,
+    fail_on, open_page,
+):  # fmt: skip
+    """Look for shortcuts and leaks in an image set.
+
+    PLACE is a folder with one folder a label; a CSV file with the columns image and label, and
+    if you have them patient, source, view and split; or a collection of this course: phantom,
+    open or external. PNG, JPEG and DICOM are read.
+
+    The probes ask what else than the disease tells the labels apart: the border, the corners,
+    the file, the hospital; copies of images; patients on both sides of a split. You get one page
+    with a light for each, what it means and what to do. A probe that finds nothing proves
+    nothing. Nothing is uploaded.
+
+    \b
+    Examples:
+      cxr audit my_images
+      cxr audit films.csv --by hospital --label healthy --label covid --open
+      cxr audit films.csv --features VGG16 --out vgg16.html
+      cxr audit my_images --json audit.json --fail-on red
+    """  # noqa: D301 (click wants a real backspace before lines that it shall not wrap)
+    start = time.monotonic()
+    kind = _kind(place)
+    name = _name(place)
+    out = out or Path("audit-" + re.sub(r"[^\w.-]+", "-", name) + ".html")
+    _check_file(out, place, "--out", ".html", ".htm")
+    if json_file:
+        _check_file(json_file, place, "--json", ".json")
+    by = by or ("scanner" if kind == "phantom" else "source")
+    labels = list(dict.fromkeys(labels))
+    _check_table(kind, place, by, labels)
+    extract, seen = _features(features, weights, seed)
+    cohort, notes = _load(kind, place, name, labels, limit, allow_missing, seed)
+    from cxrlib import audit as auditing
+    from cxrlib import auditpage
+    from cxrlib.execute import clock
+    from cxrlib.files import write_json
+
+    click.echo(_greeting(cohort), err=True)
+    found = auditing.run(cohort, labels or None, by, extract, seed, _tell)
+    facts = {"Features": seen} | {"Command": _command(ctx)}
+    facts["Time"] = f"{clock(time.monotonic() - start)} (minutes:seconds)"
+    found = replace(found, facts=found.facts | facts)
+    if "RANDOM" in seen:
+        notes = [seen, *notes]
+    auditpage.write(found, out, notes)
+    if json_file:
+        write_json(json_file, auditpage.as_data(found, notes))
+    _conclude(found, notes, out, json_file)
+    if open_page:
+        click.launch(out.resolve().as_uri())
+    ctx.exit(_failed(found, fail_on))
+
+
+def _kind(place: str) -> str:
+    """Name of the source that a place is: a collection of the course, or 'folder'."""
+    from cxrlib.lessons import CourseError, no_such
+
+    there = Path(place).expanduser().exists()
+    if place in COLLECTIONS:
+        if there:
+            click.echo(f"Note: this is the course's collection; your own is ./{place}", err=True)
+        return place
+    if not there:
+        raise CourseError(no_such("folder, CSV file or collection", place, list(COLLECTIONS)))
+    return "folder"
+
+
+def _name(place: str) -> str:
+    path = Path(place).expanduser()
+    return (path.stem if path.is_file() else path.resolve().name) or "images"
+
+
+def _check_file(path: Path, place: str, option: str, *endings: str) -> None:
+    """Refuse a file that cannot be written, or should not, before minutes are spent."""
+    if path.suffix.lower() not in endings:
+        raise click.BadParameter(f"the file's name must end in {endings[0]}.", param_hint=option)
+    if path.resolve() == Path(place).resolve():
+        raise click.BadParameter("it would overwrite what is to be audited.", param_hint=option)
+    folder = path.resolve().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise click.BadParameter(f"{folder} cannot be written to.", param_hint=option)
+
+
+def _check_table(kind: str, place: str, by: str, labels: list[str]) -> None:
+    """Complain about labels and columns that do not exist before an image is opened."""
+    from cxrlib import folders, sources
+    from cxrlib.audit import AuditError
+    from cxrlib.lessons import CourseError, no_such
+
+    if kind == "phantom":
+        table = sources.load(kind, patients=3, size=64).table  # made in no time
+    else:
+        table = folders.make_table(place)[0] if kind == "folder" else sources.manifest(kind)
+    there = sorted(table["label"].dropna().unique())
+    for label in labels:
+        if label not in there:
+            raise CourseError(no_such("label", label, there))
+    if len(labels or there) < 2:
+        only = (labels or there or ["none"])[0]
+        raise AuditError(
+            f"{place}: the only label is {only!r}. An audit asks what tells labels apart: give it "
+            "two or more, one folder or one value of the column 'label' each."
+        )
+    if by not in table:
+        raise CourseError(no_such("column", by, list(table)))
+
+
+def _features(name: str, weights: str | None, seed: int):
+    """Find what turns images into features (None: the probes' own way), and its description."""
+    if name.lower() == "pixels":
+        if weights:
+            raise click.BadParameter("only a network has weights.", param_hint="--weights")
+        return None, "pixels: brightness and fine detail of 24 x 24 squares; no network"
+    from cxrlib import backbone, lessons
+
+    lessons.backend()  # complains if Keras's backend is not installed
+    found = backbone.find_weights(name, weights or "imagenet", seed)
+    return partial(backbone.features, name=name, weights=found), str(found)
+
+
+def _load(kind, place, name, labels, limit, allow_missing, seed):
+    """Load the images, and word what the page must say about them first."""
+    from cxrlib import sources
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            if kind == "phantom":
+                cohort = sources.load(kind, seed=seed, progress=sys.stderr.isatty())
+                if limit:
+                    cohort = cohort.take(cohort.table.groupby("label").cumcount() < limit)
+            else:
+                where = {"folder": place} if kind == "folder" else {}
+                options = {"allow_missing": allow_missing, "limit": limit, "seed": seed}
+                cohort = sources.load(kind, **where, **options)
+        except sources.SourceError as error:
+            # Whoever types a command does not write Python
+            words = str(error).replace("allow_missing=True", "--allow-missing")
+            raise sources.SourceError(words) from error
+    notes = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+    unlabelled = int(cohort.table["label"].isna().sum())
+    if unlabelled:
+        notes.append(f"{unlabelled} images have no label, or an unknown one. They were left out.")
+    cohort = cohort.where(label=labels or cohort.labels)
+    if kind == "folder":
+        cohort = cohort.take(range(len(cohort)), name)
+        notes += _patients_unknown(place, cohort)
+    return cohort, notes
+
+
+def _patients_unknown(place, cohort) -> list[str]:
+    """Warn of images whose patient nobody named."""
+    import pandas as pd
+
+    count = len(cohort)
+    if Path(place).expanduser().is_file():
+        given = pd.read_csv(place, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
+        if "patient" in given:
+            named = given.loc[given["patient"].notna(), "image"]
+            count = int((~cohort.table["image"].isin(named)).sum())
+    if not count:
+        return []
+    return [
+        f"{count} of {len(cohort)} images name no patient. Each of these files counts as a patient "
+        "of its own. If some patients have several images, the probes look better than they are, "
+        "and leaks between patients stay hidden. Remedy: a CSV file with the columns image, label "
+        "and patient."
+    ]
+
+
+def _greeting(cohort) -> str:
+    counts = cohort.table["label"].value_counts()
+    told = ", ".join(f"{count} {label}" for label, count in counts.items())
+    return (
+        f"{cohort.name}: {len(cohort)} images of {cohort.table['patient'].nunique()} patients "
+        f"({told})"
+    )
+
+
+def _tell(number: int, total: int, name: str) -> None:
+    """Show which probe begins; `number` counts those that are done."""
+    click.echo(f"[{number + 1:2}/{total}] {name} ...", err=True)
+
+
+def _conclude(found, notes, out: Path, json_file: Path | None) -> None:
+    """Print the lights, those to act on with their numbers, and where the page is."""
+    from cxrlib import auditpage
+    from cxrlib.cli import _short
+
+    click.echo(err=True)
+    for one in found.findings:
+        light = click.style(f"{one.light.upper():6}", fg=COLOURS[one.light], bold=True)
+        click.echo(f"{light} {one.name}")
+        if one.light in ("red", "amber"):
+            click.echo(click.wrap_text(one.headline, 88, " " * 7, " " * 7))
+    click.echo(f"\n{click.wrap_text(auditpage.conclusion(found), 88)}")
+    for note in notes:
+        click.echo(click.wrap_text(f"Note: {note}", 88, preserve_paragraphs=True))
+    click.echo(f"\nPage: {_short(out)}")
+    if json_file:
+        click.echo(f"Data: {_short(json_file)}")
+    click.echo(NOT_CLINICAL)
+
+
+def _command(ctx) -> str:
+    """Word the command as it was typed."""
+    words = ["cxr", "audit", ctx.params["place"]]
+    for option in ctx.command.params:
+        if ctx.get_parameter_source(option.name) != ParameterSource.COMMANDLINE:
+            continue
+        if isinstance(option, click.Option):
+            value = ctx.params[option.name]
+            for each in value if option.multiple else [value]:
+                words += [option.opts[0]] if option.is_flag else [option.opts[0], str(each)]
+    return shlex.join(words)
+
+
+def _failed(found, fail_on: str | None) -> int:
+    from cxrlib.audit import LIGHTS
+
+    if fail_on is None or LIGHTS.index(found.light) > LIGHTS.index(fail_on):
+        return 0
+    click.echo(f"Exit code 1: the worst light is {found.light} (--fail-on {fail_on}).", err=True)
+    return 1

@@ -1,0 +1,297 @@
+"""Figures of the audit: leaks, shortcuts, another hospital, and what helps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cxrlib import leaks, views
+from cxrlib.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SMALL,
+    VERMILLION,
+    finish,
+    legend_above,
+    need_columns,
+    need_items,
+    plain,
+    subplots,
+)
+
+KINDS = {"true": (BLUE, "o"), "permuted": (VERMILLION, "s")}
+SIDES = {"inside": (BLUE, "o"), "outside": (VERMILLION, "s")}
+
+
+def leakage_plot(table, metric="balanced accuracy", title="", note=""):
+    """Draw each repeat of four protocols as a dot, with true and with permuted labels.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As ``leaks.leakage`` gives it.
+    metric : str
+        ``balanced accuracy``, or another column.
+    """
+    need_columns(table, ["protocol", "labels", "repeat", "chance", metric], "table")
+    protocols = [name for name in leaks.PROTOCOLS if name in set(table["protocol"])]
+    need_items(protocols, "table: known protocols")
+    figure, axis = subplots(height=0.62 * len(protocols) + 1.7)
+    for place, (labels, (colour, marker)) in enumerate(KINDS.items()):
+        for row, protocol in enumerate(protocols):
+            chosen = (table["protocol"] == protocol) & (table["labels"] == labels)
+            found = table.loc[chosen, metric].to_numpy()
+            if not len(found):
+                continue
+            spread = np.linspace(-0.1, 0.1, len(found))  # equal scores must not hide each other
+            y = row - 0.18 + 0.36 * place
+            said = f"{labels} labels" if row == 0 else None
+            axis.plot(found, y + spread, marker, color=colour, alpha=0.45, markersize=4)
+            axis.plot([found.mean()] * 2, [y - 0.15, y + 0.15], color=colour, linewidth=3)
+            axis.plot([], [], marker, color=colour, label=said)
+            axis.text(1.03, y, f"{found.mean():.2f}", color=colour, va="center", fontsize=SMALL)
+    _chance_by_class(axis, table, metric)
+    axis.text(1.03, -0.62, "mean", color=GREY, fontsize=SMALL)
+    axis.set_yticks(range(len(protocols)), protocols)
+    axis.set(xlim=(0, 1.02), ylim=(len(protocols) - 0.45, -0.55))
+    axis.set(xlabel=f"{metric} of one nearest neighbour", ylabel="protocol")
+    axis.grid(axis="x", alpha=0.3)
+    legend_above(figure, axis, title)
+    note = "\n".join(["A dot is one division; bars are means.", note])
+    return finish(figure, "", note, predictions=True)
+
+
+def shortcut_plot(table, title="What tells the classes apart", note=""):
+    """Draw the area under the curve of each view, with its interval.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As ``shortcuts.shortcuts`` gives it: ``view``, ``auc``, ``low``, ``high``. The rows of
+        ``shortcuts.sources_within_class`` will do too (``label`` in place of ``view``).
+    """
+    name = "view" if "view" in table else "label"
+    need_columns(table, [name, "auc", "low", "high"], "table")
+    names = [str(each) for each in table[name]]
+    figure, axis = subplots(height=0.38 * len(names) + 1.5)
+    for row, (each, auc, low, high) in enumerate(
+        zip(names, table["auc"], table["low"], table["high"], strict=True)
+    ):
+        colour, marker = _view_style(each)
+        axis.hlines(row, low, high, color=colour, linewidth=2.5)
+        axis.plot(auc, row, marker, color=colour, markersize=7)
+        axis.text(1.03, row, f"{auc:.2f}", va="center", fontsize=SMALL, color=colour)
+    for said, (colour, marker) in _view_kinds(names).items():
+        axis.plot([], [], marker, color=colour, label=said)
+    axis.axvline(0.5, linestyle=":", color=GREY, label="chance")
+    axis.set_yticks(range(len(names)), names)
+    least = min(0.4, float(np.nanmin(table["low"])) - 0.02)
+    axis.set(xlim=(least, 1.02), ylim=(len(names) - 0.5, -0.5))
+    axis.set(xlabel="area under the ROC curve, with interval", ylabel=name)
+    axis.grid(axis="x", alpha=0.3)
+    legend_above(figure, axis, title)
+    return finish(figure, "", note, predictions=True)
+
+
+def drop_plot(external, title="The same model inside and at another hospital", note=""):
+    """Draw scores inside and outside with their intervals, and the drop of two of them.
+
+    Parameters
+    ----------
+    external : External
+        As ``transfer.external_validation`` gives it.
+    """
+    rows = _drop_rows(external)
+    figure, axis = subplots(height=0.7 * len(rows) + 1.5)
+    for row, (_, parts) in enumerate(rows.items()):
+        for place, (part, (colour, marker)) in enumerate(SIDES.items()):
+            value, low, high = parts[part]
+            y = row - 0.14 + 0.28 * place
+            axis.hlines(y, low, high, color=colour, linewidth=2.5)
+            axis.plot(value, y, marker, color=colour, label=part if row == 0 else None)
+            axis.text(1.03, y, f"{value:.2f}", color=colour, va="center", fontsize=SMALL)
+    axis.axvline(0.5, linestyle=":", color=GREY, label="a coin (AUC)")
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="score, with interval")
+    axis.set_ylabel("metric")
+    axis.grid(axis="x", alpha=0.3)
+    legend_above(figure, axis, title)
+    auc = external.drop.loc["auc"]
+    said = (
+        f"Drop of the AUC: {auc['drop']:+.3f} [{auc['low']:+.3f}, {auc['high']:+.3f}]. The "
+        f"threshold, {external.threshold:.3f}, was chosen inside; so the sensitivity there is no "
+        "result."
+    )
+    return finish(figure, "", "\n".join([said, note]), predictions=True)
+
+
+def calibration_plot(external, title="What a probability promises", note=""):
+    """Draw calibration inside, outside, and outside after recalibration.
+
+    Parameters
+    ----------
+    external : External
+    """
+    from cxrlib.scoreplots import reliability_diagram
+
+    errors = external.quality["ece"]
+    tables = {f"{name} (ECE {errors[name]:.3f})": t for name, t in external.calibration.items()}
+    return reliability_diagram(tables, title, note)
+
+
+def remedy_plot(table, title="What helps at another hospital", note=""):
+    """Draw the area under the curve inside and outside for each remedy.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As ``transfer.remedies`` gives it. A remedy that could not be tried keeps its row.
+    """
+    need_columns(table, ["remedy", "inside auc", "outside auc", "gain", "gain low"], "table")
+    figure, axis = subplots(height=0.5 * len(table) + 1.7, width=8.4)
+    for row, (_, found) in enumerate(table.iterrows()):
+        for place, (part, (colour, marker)) in enumerate(SIDES.items()):
+            y = row - 0.14 + 0.28 * place
+            axis.hlines(y, found[f"{part} low"], found[f"{part} high"], color=colour, linewidth=2.5)
+            label = f"{part}, with interval" if row == 0 else None
+            axis.plot(found[f"{part} auc"], y, marker, color=colour, markersize=5, label=label)
+        axis.text(1.03, row, _gain(found), va="center", fontsize=SMALL)
+    axis.axvline(0.5, linestyle=":", color=GREY, label="chance")
+    axis.text(1.03, -0.75, "gain outside", fontsize=SMALL, color=GREY)
+    axis.set_yticks(range(len(table)), [plain(name) for name in table["remedy"]])
+    least = min(0.4, float(np.nanmin(table[["inside low", "outside low"]])) - 0.02)
+    axis.set(xlim=(least, 1.02), ylim=(len(table) - 0.5, -0.5))
+    axis.set(xlabel="area under the ROC curve", ylabel="remedy")
+    axis.grid(axis="x", alpha=0.3)
+    legend_above(figure, axis, title)
+    return finish(figure, "", note, predictions=True)
+
+
+def pairs_plot(cohort, pairs, most=6, title="Images that look the same", note=""):
+    """Show pairs of images side by side.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    pairs : DataFrame
+        As ``leaks.near_duplicates`` gives it.
+    most : int
+        Pairs shown, from the top.
+    """
+    need_columns(pairs, ["image", "other", "similarity", "exact"], "pairs")
+    row = {name: number for number, name in enumerate(cohort.table["image"])}
+    shown = pairs.head(most)
+    across = min(2, len(shown))
+    down = -(-len(shown) // across)
+    figure, axes = subplots(down, 2 * across, 2.35 * down + 0.6, 3.8 * across, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for number, (_, pair) in enumerate(shown.iterrows()):
+        for side, name in enumerate((pair["image"], pair["other"])):
+            axis = axes[number // across, 2 * (number % across) + side]
+            facts = cohort.table.iloc[row[name]]
+            axis.imshow(cohort.images[row[name]], cmap="gray", vmin=0, vmax=255)
+            said = "identical" if pair["exact"] else f"similarity {pair['similarity']:.2f}"
+            first = f"pair {number + 1}: {said}" if side == 0 else ""
+            said = f"{first}\n{facts['label']}, {_short(facts['patient'])}\n{_short(name)}"
+            axis.set_title(plain(said), fontsize=7.5, loc="left")
+    left = len(pairs) - len(shown)
+    more = f"{left} more pairs are not shown." if left else ""
+    return finish(figure, title, "\n".join([more, note]))
+
+
+def views_plot(cohort, rows=None, seen=tuple(views.VIEWS), title="What a probe sees", note=""):
+    """Show what each view leaves of some films.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    rows : sequence of int, optional
+        Which images; by default the first of each of two labels.
+    seen : sequence of str
+        Keys of :data:`cxrlib.views.VIEWS`.
+    """
+    need_items(seen, "seen")
+    label = cohort.table["label"].reset_index(drop=True)
+    if rows is None:
+        rows = label.dropna().drop_duplicates().index[:2].tolist() or [0]
+    need_items(rows, "rows")
+    figure, axes = subplots(len(rows), len(seen), 1.55 * len(rows) + 0.8, 10, squeeze=False)
+    for line, number in zip(axes, rows, strict=True):
+        for axis, view in zip(line, seen, strict=True):
+            _show_view(axis, cohort, int(number), view)
+            if line is axes[0]:
+                axis.set_title(view, fontsize=SMALL)
+        line[0].set_ylabel(plain(label[number]), fontsize=SMALL)
+    return finish(figure, title, note)
+
+
+def _chance_by_class(axis, table, metric) -> None:
+    """Mark chance where it is known: for balanced accuracy."""
+    if metric == "balanced accuracy":
+        axis.axvline(table["chance"].iloc[0], linestyle=":", color=BLACK, label="chance")
+
+
+def _view_style(view) -> tuple[str, str]:
+    if view == "whole image":
+        return BLACK, "D"
+    return (ORANGE, "s") if view in views.WITHOUT_LUNGS else (BLUE, "o")
+
+
+def _view_kinds(names) -> dict:
+    """Tell in words what the colours of the views mean, as far as they occur."""
+    if not set(names) & set(views.VIEWS):
+        return {}
+    said = {BLACK: "whole image", ORANGE: "sees no lung", BLUE: "sees no detail"}
+    return {said[_view_style(each)[0]]: _view_style(each) for each in names}
+
+
+def _drop_rows(external) -> dict:
+    """Values and ends by metric and part."""
+    rows = {}
+    for metric in ("auc", "accuracy"):
+        rows[{"auc": "AUC"}.get(metric, f"{metric} at 0.5")] = {
+            part: getattr(external, part).loc[metric, ["value", "low", "high"]].tolist()
+            for part in SIDES
+        }
+    at = external.at_threshold.set_index(["metric", "part"])
+    for metric in ("sensitivity", "specificity"):
+        rows[f"{metric}\nat the threshold"] = {
+            part: at.loc[(metric, part), ["value", "low", "high"]].tolist() for part in SIDES
+        }
+    return rows
+
+
+def _gain(found) -> str:
+    if np.isnan(found["gain"]):
+        return "cannot be tried"
+    if found["gain low"] == found["gain high"] == 0:
+        return "the same model"
+    return f"{found['gain']:+.2f} [{found['gain low']:+.2f}, {found['gain high']:+.2f}]"
+
+
+def _short(name, most=28) -> str:
+    name = str(name)
+    return name if len(name) <= most else f"...{name[-most + 3 :]}"
+
+
+def _show_view(axis, cohort, number, view) -> None:
+    """Draw what a view leaves of one image: pixels, bars, or the facts of the file."""
+    image = cohort.images[number]
+    axis.set(xticks=[], yticks=[])
+    if view == "file":
+        facts = cohort.table.iloc[number]
+        known = [str(facts[name]) for name in ("format", "height", "width") if name in facts]
+        axis.text(0.5, 0.5, "\n".join(known) or "unknown", ha="center", va="center", fontsize=SMALL)
+        return
+    if view == "histogram":
+        counts = views.features(cohort.take([number]), view)[0] ** 2
+        axis.bar(range(len(counts)), counts, width=1, color=PURPLE)
+        return
+    if view == "thumbnail":
+        image = views.features(cohort.take([number]), view)[0].reshape(8, 8)
+    else:
+        image = views.cover(image[None], view)[0]
+    axis.imshow(image, cmap="gray", vmin=0, vmax=255)

@@ -1,0 +1,539 @@
+"""Another hospital: what is left of a score there, and what helps.
+
+A logistic regression on what a view (or a frozen backbone) gives of each image is trained on one
+cohort and tested on another. It is quick, and shows the mechanism, not the best score possible.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePath
+
+import numpy as np
+import pandas as pd
+
+from cxrlib import metrics, views
+from cxrlib.bootstrap import bootstrap_rows, patient_numbers, weighted_auc
+from cxrlib.checks import check_binary, check_confidence
+from cxrlib.cohort import Cohort
+
+PENALTY = 0.01  # scikit-learn's C: strong, as there are more features than images
+CENTRE = 0.12  # of each side is cut off where no lung mask is known
+TELLING = 12  # characters from which a file name is taken for one of its kind
+PARTS = ("inside", "outside", "outside, recalibrated")
+COLUMNS = ("image", "patient", "truth", "probability")
+AS_IT_IS = "as it is: images divided"
+TO_LUNGS = "cropped to the box around the lungs"
+GAINS = ("gap", "gap low", "gap high", "gain", "gain low", "gain high")
+
+
+class TransferError(ValueError):
+    """Two cohorts, or two tables of predictions, that cannot be compared."""
+
+
+@dataclass(frozen=True)
+class External:
+    """What a model scores inside, and at another hospital.
+
+    The intervals hold for this one model: they tell how far other patients would change the
+    scores, not how far other training data would.
+
+    Attributes
+    ----------
+    inside, outside : DataFrame
+        As ``metrics.binary_scores`` gives them.
+    drop : DataFrame
+        Rows ``auc`` and ``accuracy``; columns ``inside``, ``outside``, ``drop`` (inside minus
+        outside), ``low``, ``high`` (patients of both cohorts drawn independently).
+    threshold : float
+        The largest one that reaches the sensitivity asked for inside.
+    at_threshold : DataFrame
+        ``part``, ``metric`` (sensitivity, specificity), ``value``, ``low``, ``high``, ``images``,
+        ``patients``. The sensitivity inside was chosen, so it is no news.
+    calibration : dict of str to DataFrame
+        For `PARTS`, as ``metrics.calibration`` gives them.
+    quality : DataFrame
+        Rows `PARTS`; ``brier`` and ``ece`` (expected calibration error), 0 is best; ``images``.
+    predictions : DataFrame
+        ``part`` (inside, outside), ``image``, ``patient``, ``truth`` (0 or 1), ``probability``,
+        and ``recalibrated`` (NaN inside).
+    """
+
+    inside: pd.DataFrame
+    outside: pd.DataFrame
+    drop: pd.DataFrame
+    threshold: float
+    at_threshold: pd.DataFrame
+    calibration: dict[str, pd.DataFrame]
+    quality: pd.DataFrame
+    predictions: pd.DataFrame
+
+
+def external_validation(
+    inside: Cohort,
+    outside: Cohort,
+    classes,
+    extract=None,
+    by_view: str = "whole image",
+    confidence: float = 0.95,
+    seed: int = 0,
+    resamples: int = 1000,
+    sensitivity: float = 0.95,
+) -> External:
+    """Cross-validate by patient inside, train on all of inside, test outside.
+
+    Parameters
+    ----------
+    inside, outside : Cohort
+        Of different patients; images of other labels than `classes` are left out.
+    classes : (str, str)
+        The second is the one to find.
+    extract, by_view
+        As ``extract`` and ``view`` of :func:`cxrlib.views.features`.
+    confidence, seed, resamples
+        Of the bootstrap over patients.
+    sensitivity : float
+        For which the threshold is chosen, on the predictions inside.
+
+    Returns
+    -------
+    External
+
+    Raises
+    ------
+    TransferError
+        If a class is missing or has fewer than two patients in a cohort, or the cohorts share
+        patients or file names.
+    """
+    inside, outside = _chosen(inside, outside, classes)
+    if by_view == "file":
+        raise TransferError("The facts of files differ in kind between cohorts; name another view.")
+    described = [views.features(cohort, by_view, extract) for cohort in (inside, outside)]
+    tables = _predict(inside, outside, classes, *described, seed)
+    return compare(*tables, confidence, seed, resamples, sensitivity)
+
+
+def compare(inside, outside, confidence=0.95, seed=0, resamples=1000, sensitivity=0.95) -> External:
+    """Compare a model's predictions inside with those outside, whatever made them.
+
+    Parameters
+    ----------
+    inside, outside : DataFrame
+        Columns ``image``, ``patient``, ``truth`` (0 or 1) and ``probability`` (0 to 1). Those
+        inside must be of patients that the model was not trained on.
+    confidence, seed, resamples, sensitivity
+        As in :func:`external_validation`.
+
+    Returns
+    -------
+    External
+
+    Raises
+    ------
+    TransferError
+        If a column or a class is missing, or a class has fewer than two patients.
+    """
+    for name, table in (("inside", inside), ("outside", outside)):
+        _check_table(table, name)
+    check_confidence(confidence)
+    parts = {"inside": inside, "outside": outside}
+    outside = outside.assign(
+        recalibrated=recalibrate(*_columns(outside), outside["patient"], seed=seed)
+    )
+    scores = [
+        metrics.binary_scores(
+            *_columns(table), patients=table["patient"], confidence=confidence,
+            resamples=resamples, seed=seed,
+        )
+        for table in parts.values()
+    ]  # fmt: skip
+    threshold = metrics.threshold_for(*_columns(inside), sensitivity)
+    found = dict(
+        zip(PARTS, [_columns(inside), _columns(outside),
+                    _columns(outside, "recalibrated")], strict=True)
+    )  # fmt: skip
+    quality = {
+        name: {"brier": metrics.brier(*each), "images": len(each[0]),
+               "ece": metrics.expected_calibration_error(*each)}
+        for name, each in found.items()
+    }  # fmt: skip
+    return External(
+        *scores,
+        _drop(parts, confidence, resamples, seed),
+        threshold,
+        _at_threshold(parts, threshold, confidence, resamples, seed),
+        {name: metrics.calibration(*each) for name, each in found.items()},
+        pd.DataFrame(quality).T[["brier", "ece", "images"]].astype({"images": int}),
+        pd.concat([inside.assign(part="inside"), outside.assign(part="outside")])[
+            ["part", *COLUMNS, "recalibrated"]
+        ].reset_index(drop=True),
+    )
+
+
+def recalibrate(y_true, probability, patients, seed: int = 0) -> np.ndarray:
+    """Correct probabilities by Platt's method, each half of the patients with the other half.
+
+    A logistic curve from the old to the new probability (Platt 1999), fitted on patients other
+    than those it is applied to. It needs labels from the other hospital, and it changes what a
+    probability promises, not the order of the images within a half.
+
+    Parameters
+    ----------
+    y_true, probability, patients : array_like, shape (n,)
+    seed : int
+        Of the division in halves.
+
+    Returns
+    -------
+    ndarray, shape (n,), 0 to 1
+
+    Raises
+    ------
+    TransferError
+        If there are fewer than two patients with the class, or without it.
+    """
+    from scipy.special import logit
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    truth, probability = check_binary(y_true, probability)
+    groups, _ = patient_numbers(patients, len(truth))
+    label = np.array([truth[groups == number].max() for number in range(groups.max() + 1)])
+    if np.bincount(label, minlength=2).min() < 2:
+        raise TransferError("Recalibration needs two patients with and two without the class.")
+    halves = train_test_split(np.arange(len(label)), test_size=0.5, random_state=seed,
+                              stratify=label)  # fmt: skip
+    score = logit(probability.clip(1e-6, 1 - 1e-6))[:, None]
+    found = np.empty(len(truth))
+    for fitted, applied in (halves, halves[::-1]):
+        learn, use = np.isin(groups, fitted), np.isin(groups, applied)
+        curve = make_pipeline(StandardScaler(), LogisticRegression()).fit(
+            score[learn], truth[learn]
+        )
+        found[use] = curve.predict_proba(score[use])[:, 1]
+    return found
+
+
+def remedies(
+    inside: Cohort,
+    outside: Cohort,
+    classes,
+    by: str = "source",
+    extract=None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> pd.DataFrame:
+    """Try what is said to help against shortcuts, and measure it at another hospital.
+
+    Parameters
+    ----------
+    inside, outside, classes, extract, confidence, seed, resamples
+        As in :func:`external_validation`.
+    by : str
+        Column of the inside table with what the labels should be balanced over, such as
+        ``source`` or ``scanner``.
+
+    Returns
+    -------
+    DataFrame
+        A row a remedy: ``remedy``; ``inside auc``, ``inside low``, ``inside high``; the same
+        ``outside``; ``gap`` (inside minus outside), ``gap low``, ``gap high``; ``gain`` (area
+        outside minus that of the model as it is, on the same resamples), ``gain low``, ``gain
+        high``; and ``note``, which says where nothing helps. NaN where a remedy cannot be tried.
+        Where labels are balanced, so is the estimate inside: each image counts with its weight.
+
+    Raises
+    ------
+    TransferError
+        As :func:`external_validation`, and if there is no column `by`.
+    """
+    inside, outside = _chosen(inside, outside, classes)
+    if by not in inside.table:
+        raise TransferError(f"{inside.name} has no column {by!r}: {list(inside.table)}.")
+    cohorts = (inside, outside)
+
+    def seen(change=None, view="whole image"):
+        changed = [_changed(each, change) for each in cohorts] if change else cohorts
+        return [views.features(each, view, extract) for each in changed]
+
+    predict = partial(_predict, *cohorts, classes, seed=seed)
+    plain = seen()
+    images, patients = predict(*plain, by_image=True), predict(*plain)
+    weights, said = _balanced(inside, classes, by)
+    balanced = None if weights is None else predict(*plain, weights=weights)
+    tried = {
+        "always the most frequent class": (_constant(patients), "knows nothing of an image"),
+        "8 x 8 thumbnail": (predict(*seen(view="thumbnail")), "sees no lesion"),
+        AS_IT_IS: (images, "patients stand on both sides inside"),
+        "patients divided": (patients, "the same model; only the estimate inside is honest"),
+        f"balanced over {by}": (balanced, said),
+    }
+    for name, change in CHANGES.items():
+        tried[name] = (predict(*seen(change)), "")
+    if all("lungs" in cohort.masks for cohort in cohorts):
+        tried[TO_LUNGS] = (predict(*seen(_to_lungs)), "true masks, which real films lack")
+    return _remedy_rows(tried, confidence, resamples, seed)
+
+
+def _chosen(inside, outside, classes) -> tuple[Cohort, Cohort]:
+    """Keep the classes asked for, and refuse cohorts that cannot be compared."""
+    classes = list(classes)
+    if len(set(classes)) != 2:
+        raise TransferError(f"Name two classes, the second the one to find, not {classes}.")
+    for cohort in (inside, outside):
+        patients = cohort.table.groupby("label")["patient"].nunique()
+        for label in classes:
+            if patients.get(label, 0) < 2:
+                raise TransferError(
+                    f"{cohort.name}: the class {label!r} has {patients.get(label, 0)} patient(s); "
+                    f"it needs two, better fifty. It has {patients.to_dict()}."
+                )
+    inside, outside = inside.where(label=classes), outside.where(label=classes)
+    both = set(inside.table["patient"]) & set(outside.table["patient"])
+    if both:
+        raise TransferError(
+            f"{len(both)} patient(s), {sorted(map(str, both))[0]!r} among them, stand in both "
+            f"{inside.name} and {outside.name}; leave them out of one."
+        )
+    both = _file_names(inside) & _file_names(outside)
+    if both:
+        raise TransferError(
+            f"{len(both)} file(s), {sorted(both)[0]!r} among them, are in both {inside.name} and "
+            f"{outside.name}; they seem to be the same images. Leave them out of one."
+        )
+    return inside, outside
+
+
+def _file_names(cohort) -> set[str]:
+    """Names without folder and ending. Short ones, IM-0001 and the like, occur everywhere."""
+    stems = {PurePath(str(name)).stem.lower() for name in cohort.table["image"]}
+    return {stem for stem in stems if len(stem) >= TELLING}
+
+
+def _check_table(table, name) -> None:
+    lacking = [column for column in COLUMNS if column not in table]
+    if lacking:
+        raise TransferError(f"The predictions {name} lack {', '.join(lacking)}.")
+    truth, _ = check_binary(table["truth"], table["probability"])
+    for value in (False, True):
+        patients = table.loc[truth == value, "patient"].nunique()
+        if patients < 2:
+            raise TransferError(
+                f"The predictions {name} have {patients} patient(s) with truth {int(value)}; "
+                "give two or more."
+            )
+
+
+def _columns(table, column="probability"):
+    return table["truth"].to_numpy(), table[column].to_numpy(dtype=float)
+
+
+def _model():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=2000))
+
+
+def _predict(inside, outside, classes, seen, unseen, seed, weights=None, by_image=False):
+    """Give tables of predictions: cross-validated inside, and outside by a model of all inside."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    truth = inside.targets(classes)
+    patients = inside.table["patient"].to_numpy()
+    groups = np.arange(len(truth)) if by_image else pd.factorize(patients)[0]
+    fewest = min(len(set(groups[truth == number])) for number in (0, 1))
+    folds = StratifiedGroupKFold(min(5, fewest), shuffle=True, random_state=seed)
+    given = np.ones(len(truth)) if weights is None else weights
+    probability = np.empty(len(truth))
+    for train, test in folds.split(seen, truth, groups):
+        if len(set(truth[train])) < 2:
+            raise TransferError(f"{inside.name}: too few patients to cross-validate; add some.")
+        model = _fitted(seen[train], truth[train], given[train])
+        probability[test] = model.predict_proba(seen[test])[:, 1]
+    model = _fitted(seen, truth, given)
+    return (
+        _table(inside, truth, probability)
+        if weights is None
+        else _table(inside, truth, probability).assign(weight=weights),
+        _table(outside, outside.targets(classes), model.predict_proba(unseen)[:, 1]),
+    )
+
+
+def _fitted(described, truth, weights):
+    return _model().fit(described, truth, logisticregression__sample_weight=weights)
+
+
+def _table(cohort, truth, probability):
+    found = cohort.table[["image", "patient"]].reset_index(drop=True)
+    return found.assign(truth=truth, probability=probability)
+
+
+def _draws(table, resamples, seed) -> np.ndarray:
+    """How often each image was drawn, shape (resamples + 1, n); the first row is all of them."""
+    groups, _ = patient_numbers(table["patient"], len(table))
+    patients = groups.max() + 1
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
+    return np.vstack([np.ones(len(table)), times[:, groups]])
+
+
+def _areas(table, resamples, seed) -> np.ndarray:
+    """Area under the curve of all images, then of each resample of patients."""
+    truth, probability = check_binary(*_columns(table))
+    drawn = _draws(table, resamples, seed)
+    if "weight" in table:
+        drawn = drawn * table["weight"].to_numpy()
+    return weighted_auc(drawn, truth, probability)
+
+
+def _hits(table, resamples, seed) -> np.ndarray:
+    """Accuracy at 0.5 of all images, then of each resample of patients."""
+    truth, probability = check_binary(*_columns(table))
+    drawn = _draws(table, resamples, seed)
+    return drawn @ (truth == (probability >= 0.5)) / drawn.sum(axis=1)
+
+
+def _interval(values, confidence) -> tuple[float, float, float]:
+    """Give the first value, with the percentile interval of the others."""
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.nanquantile(values[1:], tails)
+    return float(values[0]), float(low), float(high)
+
+
+def _drop(parts, confidence, resamples, seed) -> pd.DataFrame:
+    rows = {}
+    for name, measure in (("auc", _areas), ("accuracy", _hits)):
+        # Another seed outside: the two sets of patients are independent
+        here = measure(parts["inside"], resamples, seed)
+        there = measure(parts["outside"], resamples, [seed, 1])
+        values = (here[0], there[0], *_interval(here - there, confidence))
+        rows[name] = dict(zip(("inside", "outside", "drop", "low", "high"), values, strict=True))
+    return pd.DataFrame(rows).T
+
+
+def _at_threshold(parts, threshold, confidence, resamples, seed) -> pd.DataFrame:
+    """Sensitivity and specificity with intervals that draw patients."""
+    rows = []
+    for part, table in parts.items():
+        truth, probability = check_binary(*_columns(table))
+        for metric, kept, right in (
+            ("sensitivity", truth, probability >= threshold),
+            ("specificity", ~truth, probability < threshold),
+        ):
+            hits = right[kept]
+            groups, drawn = patient_numbers(table["patient"][kept], len(hits))
+            patients = int(groups.max() + 1)
+            measure = {"share": lambda w, hits=hits: w @ hits / w.sum(axis=1)}
+            row = bootstrap_rows(measure, groups, drawn, confidence, resamples, seed)["share"]
+            value, low, high = row[:3]
+            if value in (0, 1):  # no resample differs; Wilson's interval of patients still can
+                low, high = metrics.wilson(int(value) * patients, patients, confidence)
+            rows.append((part, metric, value, low, high, len(hits), patients))
+    names = ["part", "metric", "value", "low", "high", "images", "patients"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _constant(tables):
+    from sklearn.dummy import DummyClassifier
+
+    inside = tables[0]
+    model = DummyClassifier(strategy="prior").fit(inside[["truth"]], inside["truth"])
+    return tuple(
+        table.assign(probability=model.predict_proba(table[["truth"]])[:, 1]) for table in tables
+    )
+
+
+def _balanced(cohort, classes, by):
+    """Weights by which every label draws equally from each source, and what to say of them.
+
+    A source without one of the labels cannot be balanced and gets no weight.
+    """
+    counts = pd.crosstab(cohort.table[by], cohort.table["label"])[list(classes)]
+    useful = counts.index[(counts > 0).all(axis=1)]
+    if len(useful) == 0:
+        return None, f"cannot be done: no {by} has both labels"
+    balanced = 1 / counts.loc[useful]
+    pairs = zip(cohort.table[by], cohort.table["label"], strict=True)
+    weights = np.array([balanced[label].get(source, 0.0) for source, label in pairs])
+    effective = weights.sum() ** 2 / np.sum(weights**2)
+    said = f"weights; worth {effective:.0f} of {len(cohort)} images"
+    left = sorted(map(str, set(counts.index) - set(useful)))
+    said += f"; left out: {', '.join(left)}" if left else ""
+    return weights * len(weights) / weights.sum(), said
+
+
+def _changed(cohort, change) -> Cohort:
+    images = np.stack([change(cohort, number) for number in range(len(cohort))])
+    return Cohort(cohort.table, images, cohort.name)
+
+
+def _equalised(cohort, number):
+    import cv2
+
+    return cv2.equalizeHist(cohort.images[number])
+
+
+def _equalised_locally(cohort, number):
+    import cv2
+
+    return cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(cohort.images[number])
+
+
+def _to_lungs(cohort, number):
+    mask = cohort.masks["lungs"][number]
+    down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(down) == 0:
+        return cohort.images[number]
+    return _window(cohort.images[number], down[0], down[-1] + 1, across[0], across[-1] + 1)
+
+
+def _to_centre(cohort, number):
+    side = cohort.images.shape[-1]
+    first, last = round(CENTRE * side), round((1 - CENTRE) * side)
+    return _window(cohort.images[number], first, last, first, last)
+
+
+def _window(image, top, bottom, left, right):
+    import cv2
+
+    part = np.ascontiguousarray(image[top:bottom, left:right])
+    return cv2.resize(part, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+CHANGES = {
+    f"cropped to the central {1 - 2 * CENTRE:.0%} of each side": _to_centre,
+    "histogram equalised": _equalised,
+    "equalised locally (CLAHE)": _equalised_locally,
+}
+
+
+def _remedy_rows(tried, confidence, resamples, seed) -> pd.DataFrame:
+    # Another seed outside: the two sets of patients are independent
+    areas = partial(_areas, resamples=resamples, seed=[seed, 1])
+    base = areas(tried[AS_IT_IS][0][1])
+    names = [f"{part} {what}" for part in ("inside", "outside") for what in ("auc", "low", "high")]
+    rows = []
+    for remedy, (tables, note) in tried.items():
+        if tables is None:
+            rows.append({"remedy": remedy} | dict.fromkeys((*names, *GAINS), np.nan))
+        else:
+            here, there = _areas(tables[0], resamples, seed), areas(tables[1])
+            changes = (here, there, here - there, there - base)
+            values = [each for change in changes for each in _interval(change, confidence)]
+            rows.append({"remedy": remedy} | dict(zip((*names, *GAINS), values, strict=True)))
+            if remedy in CHANGES or remedy == TO_LUNGS or remedy.startswith("balanced"):
+                note = "; ".join(part for part in (_verdict(*values[-2:]), note) if part)
+        rows[-1]["note"] = note
+    return pd.DataFrame(rows)
+
+
+def _verdict(low, high) -> str:
+    if low > 0:
+        return "helps outside"
+    return "harms outside" if high < 0 else "no help shown outside"
