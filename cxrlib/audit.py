@@ -54,7 +54,8 @@ class Audit:
 class Evidence:
     """What the probes of one audit share, computed once."""
 
-    cohort: object
+    cohort: object  # copies of one image share a patient
+    original: object  # as it came
     classes: list[str]
     by: str
     extract: object
@@ -96,7 +97,7 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
     note = progress or (lambda number, total, name: None)
     note(0, len(STEPS) + 1, "Near-duplicates")
     pairs = leaks.near_duplicates(cohort)
-    evidence = Evidence(together(cohort, pairs), classes, by, extract, seed, pairs)
+    evidence = Evidence(together(cohort, pairs), cohort, classes, by, extract, seed, pairs)
     findings = []
     for number, (name, step) in enumerate(STEPS, 1):
         note(number, len(STEPS) + 1, name)

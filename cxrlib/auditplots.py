@@ -216,14 +216,14 @@ def views_plot(cohort, rows=None, seen=tuple(views.VIEWS), title="What a probe s
     need_items(seen, "seen")
     label = cohort.table["label"].reset_index(drop=True)
     if rows is None:
-        rows = label.dropna().drop_duplicates().index[:2].tolist() or [0]
+        rows = [int((label == name).argmax()) for name in cohort.labels[:2]] or [0]
     need_items(rows, "rows")
     figure, axes = subplots(len(rows), len(seen), 1.55 * len(rows) + 0.8, 10, squeeze=False)
+    for axis, view in zip(axes[0], seen, strict=True):
+        axis.set_title(view, fontsize=SMALL)
     for line, number in zip(axes, rows, strict=True):
         for axis, view in zip(line, seen, strict=True):
             _show_view(axis, cohort, int(number), view)
-            if line is axes[0]:
-                axis.set_title(view, fontsize=SMALL)
         line[0].set_ylabel(plain(label[number]), fontsize=SMALL)
     return finish(figure, title, note)
 
@@ -284,11 +284,14 @@ def _show_view(axis, cohort, number, view) -> None:
     if view == "file":
         facts = cohort.table.iloc[number]
         known = [str(facts[name]) for name in ("format", "height", "width") if name in facts]
-        axis.text(0.5, 0.5, "\n".join(known) or "unknown", ha="center", va="center", fontsize=SMALL)
+        said = "\n".join(known) or "unknown"
+        axis.text(0.5, 0.5, plain(said), ha="center", va="center", fontsize=SMALL)
+        axis.set_box_aspect(1)
         return
     if view == "histogram":
         counts = views.features(cohort.take([number]), view)[0] ** 2
         axis.bar(range(len(counts)), counts, width=1, color=PURPLE)
+        axis.set_box_aspect(1)
         return
     if view == "thumbnail":
         image = views.features(cohort.take([number]), view)[0].reshape(8, 8)

@@ -117,7 +117,7 @@ def duplicates(evidence) -> list[Finding]:
         if len(bad)
         else "Nothing; copies of films with other crops or burned-in marks may go unnoticed.",
         {"Pairs": bad} if len(bad) else {},
-        {"Pairs of images that look the same": plots.pairs_plot(evidence.cohort, bad.head(6))}
+        {"Pairs of images that look the same": plots.pairs_plot(evidence.original, bad)}
         if len(bad)
         else {},
     )
@@ -247,7 +247,7 @@ def coarse_views(evidence) -> list[Finding]:
     whole, findings = table.loc["whole image"], []
     for view in ("thumbnail", "histogram"):
         row = table.loc[view]
-        enough = row["p"] <= RED and row["auc"] >= NOTABLE and row["auc"] >= whole["low"]
+        enough = row["p"] <= RED and row["auc"] >= NOTABLE and row["high"] >= whole["auc"]
         findings.append(
             Finding(
                 f"{view.capitalize()} alone",

@@ -172,12 +172,9 @@ def _train(model, train: Cohort, y, epochs: int, seed: int):
     fresh = build_cnn(side, seed)
     if model is None:
         model = fresh
-    for mine, first in zip(
-        [*model.variables, *model.optimizer.variables],
-        [*fresh.variables, *fresh.optimizer.variables],
-        strict=True,
-    ):
-        mine.assign(first)
+    mine = [*model.weights, *model.optimizer.variables]
+    for variable, first in zip(mine, [*fresh.weights, *fresh.optimizer.variables], strict=True):
+        variable.assign(first)
     targets = y.astype(np.float32)[:, None]
     data = training.batches(train.images, side, targets, 16, shuffle=True, seed=seed)
     model.fit(data, epochs=epochs, verbose=0)
@@ -186,35 +183,42 @@ def _train(model, train: Cohort, y, epochs: int, seed: int):
 
 def _measure(model, truth, inside: Cohort, new: Cohort, twins) -> dict:
     """Say how well a network does on the same patients in both cohorts, and what it goes by."""
-    images, lungs = inside.images[:], inside.masks["lungs"][:]
-    grey = images.mean(axis=(1, 2), keepdims=True).astype(np.uint8)
-    said = training.predict(model, images)[:, 1]
+    said = training.predict(model, inside.images)[:, 1]
     row = _scores(truth, said, training.predict(model, new.images)[:, 1])
     for place, cohort in (("inside", inside), ("new", new)):
         found = heat_inside_lungs(model, cohort.take(truth == 1))
         row |= {f"{name}_{place}": value for name, value in found.items()}
-    no_lungs, no_rest = np.where(lungs, grey, images), np.where(lungs, images, grey)
-    moved = [
-        np.abs(_score(model, covered) - _logit(said)).mean() for covered in (no_lungs, no_rest)
-    ]
-    row["covered"] = _share(*moved)
-    score = _score(model, twins.reshape(-1, *images.shape[1:])).reshape(twins.shape[:3])
-    # A finding that lowers the score of its own label is no evidence that was read.
-    finding = max((score[1] - score[0]).mean(), 0)
-    return row | {"finding": _share(finding, abs((score[:, 1] - score[:, 0]).mean()))}
+    return row | {"covered": _covered_share(model, inside), "finding": _finding_share(model, twins)}
 
 
-def _logit(probability):
-    probability = np.clip(probability, 1e-6, 1 - 1e-6)  # nearer to 0 and 1 float32 is coarse
+def _evidence(model, images) -> np.ndarray:
+    """Give the model's logits; beyond one in a million float32 is too coarse to tell."""
+    probability = np.clip(training.predict(model, images)[:, 1], 1e-6, 1 - 1e-6)
     return np.log(probability) - np.log1p(-probability)
-
-
-def _score(model, images) -> np.ndarray:
-    return _logit(training.predict(model, images)[:, 1])
 
 
 def _share(part: float, rest: float) -> float:
     return float(part / (part + rest)) if part + rest > 0 else float("nan")
+
+
+def _covered_share(model, cohort: Cohort) -> float:
+    """Occlusion: share of the lungs in what moves the logit when painted in the mean grey."""
+    images, lungs = cohort.images[:], cohort.masks["lungs"][:]
+    grey = images.mean(axis=(1, 2), keepdims=True).astype(np.uint8)
+    before = _evidence(model, images)
+    without_lungs, without_rest = (
+        np.abs(_evidence(model, np.where(covered, grey, images)) - before).mean()
+        for covered in (lungs, ~lungs)
+    )
+    return _share(without_lungs, without_rest)
+
+
+def _finding_share(model, twins) -> float:
+    """Twins: share of the finding in what moves the logit, (2 labels, 2 scanners, n, ...)."""
+    logits = _evidence(model, twins.reshape(-1, *twins.shape[3:])).reshape(twins.shape[:3])
+    finding, scanner = (logits[1] - logits[0]).mean(), (logits[:, 1] - logits[:, 0]).mean()
+    # A finding that speaks against its own label is no evidence that was read.
+    return _share(max(finding, 0), abs(scanner))
 
 
 def _scores(truth, inside, new) -> dict:

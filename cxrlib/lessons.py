@@ -16,8 +16,13 @@ from cxrlib.files import cache_folder, sha256, shipped
 
 BACKENDS = ("tensorflow", "jax", "torch")
 NOT_USED_BY_NOTEBOOKS = tuple(
-    f"{name}.py" for name in ("cli", "course", "execute", "lessons", "report", "tables")
-)
+    f"{name}.py"
+    for name in (
+        *("cli", "course", "execute", "lessons", "report", "tables"),
+        *("auditcli", "auditpage", "check", "checkcli", "measured"),
+    )
+) + ("verdicts.json",)
+SOURCES = ("source", "stage1_source", "inside_source", "outside_source")  # parameters
 
 
 class CourseError(ValueError):
@@ -233,16 +238,16 @@ def _configured_backend() -> str:
 def surroundings() -> dict:
     """Gather what outside a notebook shapes its results: package, data, backend, weights."""
     package = Path(__file__).parent
-    sources = [path for path in package.glob("*.py") if path.name not in NOT_USED_BY_NOTEBOOKS]
     data = [
         path for path in shipped("data").rglob("*.*") if path.suffix in (".csv", ".json", ".yml")
     ]
+    used = [path for path in [*package.glob("*.py"), *data] if path.name not in NOT_USED_BY_NOTEBOOKS]
     weights = os.environ.get("CXR_WEIGHTS")
     files = sorted(Path(weights).expanduser().glob("*")) if weights else []
     name = backend()
     return {
         "files": {
-            f"{path.parent.name}/{path.name}": sha256(path) for path in sorted(sources + data)
+            f"{path.parent.name}/{path.name}": sha256(path) for path in sorted(used)
         },
         "backend": [name, _version(name), _version("keras")],
         "weights": [weights, [(str(path), path.stat().st_mtime_ns) for path in files]],
@@ -258,9 +263,10 @@ def _version(name: str) -> str | None:
 
 def _files_read(values: dict) -> list:
     """Names, sizes and times of the image and weights files that the parameters name."""
-    options = [values.get(name) for name in ("source_options", "stage1_options")]
+    options = [values.get(name.replace("source", "options")) for name in SOURCES[1:]]
+    options.append(values.get("source_options"))
     places = [one.get("folder") for one in options if isinstance(one, dict)]
-    if {"open", "external"} & {values.get("source"), values.get("stage1_source")}:
+    if {"open", "external"} & {values.get(name) for name in SOURCES}:
         places.append(cache_folder("files"))
     places.append(values.get("weights"))
     found = []

@@ -146,7 +146,7 @@ def record(
         _check_predictions(predictions)
     data = describe_data(cohort)
     weights = describe_weights(weights)
-    reasons = why_not_comparable(data, weights, model_number(model))
+    reasons = why_not_comparable(data, weights, model_number(model), parameters)
     content = {
         "schema": SCHEMA,
         "notebook": notebook,
@@ -321,7 +321,9 @@ def _facts(weights) -> dict:
     return dict(weights) if isinstance(weights, dict) else weights.describe()
 
 
-def why_not_comparable(data: dict, weights: dict, number: int | None = None) -> str:
+def why_not_comparable(
+    data: dict, weights: dict, number: int | None = None, parameters: dict | None = None
+) -> str:
     """Say why results cannot be set against the paper's; empty where they can."""
     if data["images"] == 0:
         return NOTHING
@@ -334,6 +336,9 @@ def why_not_comparable(data: dict, weights: dict, number: int | None = None) -> 
     wanted = BACKBONES.get(number)
     if wanted and wanted not in weights:
         reasons.append(f"the backbone is {', '.join(weights) or 'none'}, the paper's is {wanted}")
+    stage1 = (parameters or {}).get("stage1_source", "chexpert")
+    if number == 1 and stage1 != "chexpert":
+        reasons.append(f"stage 1 was trained on {stage1}, the paper's on CheXpert")
     return " and ".join(reasons)
 
 

@@ -507,7 +507,7 @@ def _window(image, top, bottom, left, right):
 
 
 CHANGES = {
-    f"cropped to the central {1 - 2 * CENTRE:.0%} of each side": _to_centre,
+    f"cropped to the central {100 - 200 * CENTRE:.0f} % of each side": _to_centre,
     "histogram equalised": _equalised,
     "equalised locally (CLAHE)": _equalised_locally,
 }
