@@ -198,7 +198,7 @@ def pairs_plot(cohort, pairs, most=6, title="Images that look the same", note=""
             said = f"{first}\n{facts['label']}, {_short(facts['patient'])}\n{_short(name)}"
             axis.set_title(plain(said), fontsize=7.5, loc="left")
     left = len(pairs) - len(shown)
-    more = f"{left} more pairs are not shown." if left else ""
+    more = f"Not shown: {left} more." if left else ""
     return finish(figure, title, "\n".join([more, note]))
 
 

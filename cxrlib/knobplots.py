@@ -52,12 +52,7 @@ def knob_curves(table, note="", title="The knob: how far the scanner gives the l
     if level is not None:
         above.text(level, 1.04, f"collapse: {level:g}", ha="center", fontsize=SMALL)
     seeds = table["seed"].nunique()
-    said = f"Synthetic images (phantoms); {seeds} seed{'s' * (seeds > 1)}"
-    said += (
-        f", {table['test_patients'].iloc[0]} test patients each."
-        if "test_patients" in table
-        else "."
-    )
+    said = f"Synthetic images (phantoms); {seeds} seed{'s' * (seeds > 1)}."
     return finish(figure, title, f"{said} {note}".strip(), predictions=True)
 
 

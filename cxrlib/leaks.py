@@ -117,7 +117,8 @@ def leakage_summary(
     """Average the repeats, and compare each protocol with the clean one.
 
     Repeats share images, so a plain t interval is too narrow; these have the correction of
-    Nadeau and Bengio (2003, doi:10.1023/A:1024068626366). Excesses are paired by repeat.
+    Nadeau and Bengio (2003, doi:10.1023/A:1024068626366). Excesses are paired by repeat. With
+    few images a patient, an image-level split leaks little, and ten repeats need not show it.
 
     Parameters
     ----------

@@ -241,14 +241,14 @@ def surroundings() -> dict:
     data = [
         path for path in shipped("data").rglob("*.*") if path.suffix in (".csv", ".json", ".yml")
     ]
-    used = [path for path in [*package.glob("*.py"), *data] if path.name not in NOT_USED_BY_NOTEBOOKS]
+    used = [
+        path for path in [*package.glob("*.py"), *data] if path.name not in NOT_USED_BY_NOTEBOOKS
+    ]
     weights = os.environ.get("CXR_WEIGHTS")
     files = sorted(Path(weights).expanduser().glob("*")) if weights else []
     name = backend()
     return {
-        "files": {
-            f"{path.parent.name}/{path.name}": sha256(path) for path in sorted(used)
-        },
+        "files": {f"{path.parent.name}/{path.name}": sha256(path) for path in sorted(used)},
         "backend": [name, _version(name), _version("keras")],
         "weights": [weights, [(str(path), path.stat().st_mtime_ns) for path in files]],
     }

@@ -456,6 +456,8 @@ def _balanced(cohort, classes, by):
     """
     counts = pd.crosstab(cohort.table[by], cohort.table["label"])[list(classes)]
     useful = counts.index[(counts > 0).all(axis=1)]
+    if len(counts) == 1:
+        return None, f"cannot be done: there is one {by} only"
     if len(useful) == 0:
         return None, f"cannot be done: no {by} has both labels"
     balanced = 1 / counts.loc[useful]

@@ -226,12 +226,16 @@ def test_what_is_not_measured_says_how(write, run):
 def test_what_is_measured_fills_its_section(write, run):
     change(run, "07_evaluation", headline=headline([0.91, 0.82, 0.73, 0.64]))
     views = {"view": ["border"], "auc": [0.9], "low": [0.8], "high": [np.nan], "p": [1e-4]}
+    remedy = {"remedy": ["crop"], "inside auc": [0.9], "inside low": [0.8], "inside high": [1.0]}
+    remedy |= {"gap": [0.1], "gap low": [-0.1], "gap high": [0.3], "note": ["nothing helps"]}
     change(
         run,
         "09_shortcuts",
         shortcuts=pd.DataFrame(views | {"images": [78], "patients": [63]}),
         external_scores=pd.DataFrame({"value": [0.7], "low": [0.6], "high": [0.8]}, ["auc"]),
-        remedies=pd.DataFrame(),
+        remedies=pd.DataFrame(remedy),
+        calibration=pd.DataFrame(),
+        knob=pd.DataFrame({"level": [0.0], "auc": [0.9], "low": [0.8], "high": [0.95]}),
     )
     pages = write.render(run)
     shown = cells(section(pages["model_card.md"], "The headline"))
@@ -243,7 +247,13 @@ def test_what_is_measured_fills_its_section(write, run):
     assert shown[2] == ["border", "0.900 [0.800, –]", "0.0001", "78", "63"]
     shown = cells(section(pages["model_card.md"], "Another hospital"))
     assert shown[2] == ["auc", "0.700 [0.600, 0.800]"]
-    assert "table is empty" in section(pages["model_card.md"], "Leakage")
+    assert "table is empty" in section(pages["model_card.md"], "Calibration")
+    shown = cells(section(pages["model_card.md"], "Leakage"))
+    assert shown[0] == ["remedy", "inside auc", "gap", "note"]
+    assert shown[2][1:3] == ["0.900 [0.800, 1.000]", "0.100 [-0.100, 0.300]"]
+    told = section(pages["data_card.md"], "phantom").split("What the knob does")[1]
+    assert ["0.000", "0.900 [0.800, 0.950]"] in cells(told)
+    assert "**synthetic phantoms**" in told and "imagenet" not in told and "`open`" not in told
     answers = {row[0]: row[2] for row in cells(pages["claim_checklist.md"])}
     assert answers["30"] == "yes" and answers["33"] == "in part"
 

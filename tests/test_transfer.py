@@ -231,7 +231,7 @@ def test_gaps_and_gains_are_differences_of_the_areas(remedies):
     helped = remedies["note"].str.startswith("helps outside")
     assert (remedies.loc[helped, "gain low"] > 0).all()
     unhelped = remedies["note"].str.startswith("no help shown")
-    assert ((remedies.loc[unhelped, "gain low"] <= 0)).all()
+    assert (remedies.loc[unhelped, "gain low"] <= 0).all()
     assert helped.any()
 
 
@@ -246,6 +246,7 @@ def test_where_source_and_label_coincide_balancing_cannot_be_done():
     row = found.loc["balanced over source"]
     assert np.isnan(row["outside auc"])
     assert "cannot be done" in row["note"]
+    assert "one view only" in transfer._balanced(cohort, LABELS, "view")[1]
     assert transfer.TO_LUNGS not in found.index  # no masks here
     assert any("central 76 %" in name for name in found.index)
 

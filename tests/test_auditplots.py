@@ -1,0 +1,167 @@
+"""Figures of the audit draw the numbers they are given, and say what their reader must know."""
+
+import io
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxrlib import NOT_CLINICAL, auditplots, leaks, shortcuts, transfer
+from cxrlib.phantom import make_cohort
+
+NOTE = "synthetic data, said the test"
+LABELS = ("healthy", "covid")
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return make_cohort(40, (1, 2), LABELS, 0.5, ["digital", "film"], size=64, seed=3)
+
+
+@pytest.fixture(scope="module")
+def outside():
+    return make_cohort(20, (1, 1), LABELS, scanners=["portable"], size=64, seed=4)
+
+
+@pytest.fixture(scope="module")
+def tables(cohort, outside):
+    return {
+        "leakage": leaks.leakage(cohort, repeats=3),
+        "shortcuts": shortcuts.shortcuts(cohort, permutations=9),
+        "external": transfer.external_validation(cohort, outside, LABELS, resamples=50),
+        "remedies": transfer.remedies(cohort, outside, LABELS, resamples=50),
+    }
+
+
+@pytest.fixture(scope="module")
+def pairs(cohort):
+    names = cohort.table["image"].to_numpy()
+    similarity = [1, 0.95, 0.94]
+    facts = {"image": names[:3], "other": names[3:6], "similarity": similarity}
+    return pd.DataFrame(facts).assign(exact=[True, False, False])
+
+
+@pytest.fixture(scope="module")
+def figures(cohort, tables, pairs):
+    return {
+        "leakage": auditplots.leakage_plot(tables["leakage"], title="t", note=NOTE),
+        "shortcut": auditplots.shortcut_plot(tables["shortcuts"], note=NOTE),
+        "drop": auditplots.drop_plot(tables["external"], note=NOTE),
+        "calibration": auditplots.calibration_plot(tables["external"], note=NOTE),
+        "remedy": auditplots.remedy_plot(tables["remedies"], note=NOTE),
+        "pairs": auditplots.pairs_plot(cohort, pairs, most=2, note=NOTE),
+        "views": auditplots.views_plot(cohort, note=NOTE),
+    }
+
+
+def texts(figure):
+    found = figure.findobj(matplotlib.text.Text)
+    return " ".join(" ".join(text.get_text().split()) for text in found)
+
+
+def dots(axis, marker):
+    """Places of the data drawn with a marker, in the order drawn, without those of the legend."""
+    lines = [line for line in axis.lines if line.get_marker() == marker and len(line.get_xdata())]
+    return np.concatenate([np.ravel(line.get_xdata()) for line in lines])
+
+
+def test_every_figure_can_be_saved_and_carries_title_and_note(figures):
+    for name, figure in figures.items():
+        with io.BytesIO() as file:
+            figure.savefig(file, format="png")
+            assert len(file.getvalue()) > 5000, name
+        assert NOTE in texts(figure), name
+
+
+def test_figures_of_predictions_are_not_for_clinical_use(figures):
+    for name in ("leakage", "shortcut", "drop", "calibration", "remedy"):
+        assert NOT_CLINICAL in texts(figures[name]), name
+
+
+def test_axes_are_labelled(figures):
+    for name in ("leakage", "shortcut", "drop", "remedy"):
+        axis = figures[name].axes[0]
+        assert axis.get_xlabel(), name
+        assert axis.get_ylabel(), name
+
+
+def test_each_repeat_is_a_dot(figures, tables):
+    table, axis = tables["leakage"], figures["leakage"].axes[0]
+    for labels, marker in (("true", "o"), ("permuted", "s")):
+        wanted = table.loc[table["labels"] == labels, "balanced accuracy"]
+        np.testing.assert_allclose(np.sort(dots(axis, marker)), np.sort(wanted))
+    ticks = [tick.get_text() for tick in axis.get_yticklabels()]
+    assert ticks == list(leaks.PROTOCOLS)
+
+
+def test_chance_is_where_the_table_says(tables):
+    table = tables["leakage"].assign(chance=1 / 3)
+    lines = auditplots.leakage_plot(table).axes[0].lines
+    chance = [line for line in lines if line.get_label() == "chance"]
+    np.testing.assert_allclose(chance[0].get_xdata(), 1 / 3)
+
+
+def test_each_view_has_its_dot_and_interval(figures, tables):
+    table, axis = tables["shortcuts"], figures["shortcut"].axes[0]
+    ends = np.array([each.get_segments()[0][:, 0] for each in axis.collections])
+    np.testing.assert_allclose(ends, table[["low", "high"]])
+    whole = table.set_index("view").loc["whole image", "auc"]
+    assert dots(axis, "D").tolist() == [whole]
+
+
+def test_sources_within_a_class_can_be_drawn_too():
+    table = pd.DataFrame({"label": ["covid"], "auc": [0.9], "low": [0.8], "high": [0.95]})
+    axis = auditplots.shortcut_plot(table).axes[0]
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["covid"]
+
+
+def test_both_sides_of_the_drop_are_drawn(figures, tables):
+    external, axis = tables["external"], figures["drop"].axes[0]
+    at = external.at_threshold.set_index(["part", "metric"])["value"]
+    for part, marker in (("inside", "o"), ("outside", "s")):
+        scores = getattr(external, part)["value"]
+        wanted = [scores["auc"], scores["accuracy"], at[part, "sensitivity"]]
+        wanted.append(at[part, "specificity"])
+        np.testing.assert_allclose(dots(axis, marker), wanted)
+    assert f"{external.drop.loc['auc', 'drop']:+.3f}" in texts(figures["drop"])
+
+
+def test_a_remedy_that_cannot_be_tried_says_so(figures, tables):
+    source = tables["remedies"].set_index("remedy")
+    said = texts(figures["remedy"])
+    assert "the same model" in said
+    axis = figures["remedy"].axes[0]
+    np.testing.assert_allclose(dots(axis, "s"), source["outside auc"])
+    table = tables["remedies"].copy()
+    table.loc[4, table.columns[1:-1]] = np.nan
+    assert "cannot be tried" in texts(auditplots.remedy_plot(table))
+
+
+def test_pairs_stand_side_by_side(figures, cohort, pairs):
+    shown = [axis.images[0].get_array() for axis in figures["pairs"].axes if axis.images]
+    np.testing.assert_array_equal(shown[0], cohort.images[0])
+    np.testing.assert_array_equal(shown[1], cohort.images[3])
+    assert len(shown) == 4
+    said = texts(figures["pairs"])
+    assert "identical" in said
+    assert "similarity 0.95" in said
+    assert "Not shown: 1 more." in said
+
+
+def test_views_show_what_is_left(figures):
+    axes = figures["views"].axes
+    assert [axis.get_title() for axis in axes[:7]] == list(auditplots.views.VIEWS)
+    corners = axes[3].images[0].get_array()
+    assert corners[32, 32] == 0
+    assert axes[4].images[0].get_array().shape == (8, 8)
+    assert axes[0].get_ylabel() == "healthy"
+
+
+def test_nothing_to_draw_is_an_error(cohort, pairs, tables):
+    with pytest.raises(ValueError, match="pairs is empty"):
+        auditplots.pairs_plot(cohort, pairs.head(0))
+    with pytest.raises(ValueError, match="lacks chance"):
+        auditplots.leakage_plot(tables["leakage"].drop(columns="chance"))
+    with pytest.raises(ValueError, match="lacks high"):
+        auditplots.shortcut_plot(tables["shortcuts"].drop(columns="high"))
