@@ -168,17 +168,16 @@ def _train(model, train: Cohort, y, epochs: int, seed: int):
 
     Preparing a new model takes Keras longer than training one of this size.
     """
-    side = train.images.shape[1]
+    side, targets = train.images.shape[1], y.astype(np.float32)[:, None]
+    data = training.batches(train.images, side, targets, 16, shuffle=True, seed=seed)
+    if model is None:  # Keras prepares in the first epoch, which on JAX and PyTorch is irregular
+        model = build_cnn(side, seed)
+        model.fit(data, epochs=1, verbose=0)
+        data = training.batches(train.images, side, targets, 16, shuffle=True, seed=seed)
     fresh = build_cnn(side, seed)
-    if model is None:
-        model = fresh
     mine = [*model.weights, *model.optimizer.variables]
     for variable, first in zip(mine, [*fresh.weights, *fresh.optimizer.variables], strict=True):
         variable.assign(first)
-    targets = y.astype(np.float32)[:, None]
-    # Phantoms come in random order; shuffled anew, the first level would get an order of its own
-    # on some backends, which look through the batches once before they train.
-    data = training.batches(train.images, side, targets, 16)
     model.fit(data, epochs=epochs, verbose=0)
     return model
 

@@ -217,6 +217,7 @@ def test_a_split_of_the_table_is_checked_for_patients_origins_and_duplicates():
     cohort = tiny_cohort(4, 2)
     images = cohort.images[:].copy()
     images[6] = images[0]  # of patients p03 and p00
+    images[7] = images[5]  # both for testing
     sides = ["train", "test", "train", "train", "test", "test", "test", "test"]
     origin = cohort.table["image"].to_list()
     origin[5] = origin[2]
