@@ -11,13 +11,46 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from cxrlib import judge, leaks, shortcuts
+from cxrlib import judge
+from cxrlib.duplicates import near_duplicates, patients_in_two_classes, split_overlap
+from cxrlib.headline import predictions as four_conditions
 from cxrlib.judge import LIGHTS, Finding
+from cxrlib.knob import collapse, knob
+from cxrlib.leaks import leakage, leakage_summary
+from cxrlib.remedies import remedies
+from cxrlib.shortcuts import FEWEST, association, shortcuts, sources_within_class
+from cxrlib.transfer import External, compare, external_validation, recalibrate
+
+__all__ = [
+    "LIGHTS",
+    "Audit",
+    "AuditError",
+    "Evidence",
+    "External",
+    "Finding",
+    "association",
+    "collapse",
+    "compare",
+    "external_validation",
+    "four_conditions",
+    "knob",
+    "leakage",
+    "leakage_summary",
+    "near_duplicates",
+    "patients_in_two_classes",
+    "recalibrate",
+    "remedies",
+    "run",
+    "shortcuts",
+    "sources_within_class",
+    "split_overlap",
+    "together",
+]
 
 STEPS = (
     ("Size of the set", judge.size),
     ("Patients in two classes", judge.two_classes),
-    ("Duplicates", judge.duplicates),
+    ("Duplicates", judge.copies),
     ("Your split", judge.split),
     ("Source and label", judge.source_and_label),
     ("Views without lungs", judge.views_without_lungs),
@@ -96,7 +129,7 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
     cohort, classes = _ready(cohort, classes, by)
     note = progress or (lambda number, total, name: None)
     note(0, len(STEPS) + 1, "Near-duplicates")
-    pairs = leaks.near_duplicates(cohort)
+    pairs = near_duplicates(cohort)
     evidence = Evidence(together(cohort, pairs), cohort, classes, by, extract, seed, pairs)
     findings = []
     for number, (name, step) in enumerate(STEPS, 1):
@@ -117,7 +150,7 @@ def together(cohort, pairs: pd.DataFrame):
     ----------
     cohort : Cohort
     pairs : DataFrame
-        As :func:`cxrlib.leaks.near_duplicates` gives them.
+        As :func:`cxrlib.duplicates.near_duplicates` gives them.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -149,11 +182,11 @@ def _ready(cohort, classes, by):
         )
     cohort = cohort.where(label=classes)
     patients = cohort.table.groupby("label")["patient"].nunique()
-    few = patients[patients < shortcuts.FEWEST]
+    few = patients[patients < FEWEST]
     if len(few):
         raise AuditError(
             f"{cohort.name}: only {few.iloc[0]} patients are {few.index[0]!r}. With fewer than "
-            f"{shortcuts.FEWEST} a class nothing can be told; add some, or leave the class out."
+            f"{FEWEST} a class nothing can be told; add some, or leave the class out."
         )
     return cohort, classes
 

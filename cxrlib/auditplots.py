@@ -24,6 +24,13 @@ from cxrlib.style import (
 KINDS = {"true": (BLUE, "o"), "permuted": (VERMILLION, "s")}
 SIDES = {"inside": (BLUE, "o"), "outside": (VERMILLION, "s")}
 
+HEADLINE_COLOURS = {
+    "paper's protocol": ORANGE,
+    "clean protocol": BLUE,
+    "lungs covered": BLACK,
+    "another hospital": PURPLE,
+}
+
 
 def leakage_plot(table, metric="balanced accuracy", title="", note=""):
     """Draw each repeat of four protocols as a dot, with true and with permuted labels.
@@ -147,7 +154,7 @@ def remedy_plot(table, title="What helps at another hospital", note=""):
     Parameters
     ----------
     table : DataFrame
-        As ``transfer.remedies`` gives it. A remedy that could not be tried keeps its row.
+        As ``remedies.remedies`` gives it. A remedy that could not be tried keeps its row.
     """
     need_columns(table, ["remedy", "inside auc", "outside auc", "gain", "gain low"], "table")
     figure, axis = subplots(height=0.5 * len(table) + 1.7, width=8.4)
@@ -176,7 +183,7 @@ def pairs_plot(cohort, pairs, most=6, title="Images that look the same", note=""
     ----------
     cohort : Cohort
     pairs : DataFrame
-        As ``leaks.near_duplicates`` gives it.
+        As ``duplicates.near_duplicates`` gives it.
     most : int
         Pairs shown, from the top.
     """
@@ -298,3 +305,35 @@ def _show_view(axis, cohort, number, view) -> None:
     else:
         image = views.cover(image[None], view)[0]
     axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+
+
+def headline_plot(table, title="One model, four scores", note=""):
+    """Draw what one model scores in the four conditions, with 95 % intervals by patient.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As ``headline.scores`` gives it.
+    """
+    wanted = ["condition", "metric", "value", "low", "high", "patients", "baseline"]
+    need_columns(table, wanted, "table")
+    conditions = list(table["condition"].unique())
+    figure, axes = subplots(1, 2, 0.5 * len(conditions) + 1.6, sharey=True)
+    for axis, metric in zip(axes, ("accuracy", "auc"), strict=True):
+        rows = table[table["metric"] == metric].set_index("condition").loc[conditions]
+        for place, (condition, row) in enumerate(rows.iterrows()):
+            colour = HEADLINE_COLOURS.get(condition, BLUE)
+            axis.hlines(place, row["low"], row["high"], color=colour, linewidth=3)
+            axis.plot(row["value"], place, "o", color=colour, markersize=8)
+            axis.text(row["value"], place - 0.2, f"{row['value']:.2f}", ha="center", fontsize=10)
+        axis.plot(rows["baseline"], range(len(rows)), "|", color=GREY, markersize=16,
+                  label="a model that never looks")  # fmt: skip
+        axis.set(xlim=(0.35, 1.03), xlabel=f"{metric.replace('auc', 'AUC')}, 95 % interval")
+        axis.set_ylim(len(conditions) - 0.5, -0.6)
+        axis.grid(axis="x", alpha=0.3)
+    patients = table.drop_duplicates("condition").set_index("condition")["patients"]
+    labels = [f"{name}\n({patients[name]} patients)" for name in conditions]
+    axes[0].set_yticks(range(len(conditions)), labels)
+    axes[0].set_ylabel("tested under")
+    axes[0].legend(loc="lower left", fontsize=SMALL, frameon=False, borderpad=0)
+    return finish(figure, title, note, predictions=True)

@@ -113,7 +113,8 @@ def scores(found: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> pd.Data
     DataFrame
         Rows by condition and metric (``auc``; ``accuracy``, ``sensitivity`` and ``specificity``
         at 0.5): ``condition``, ``metric``, ``value``, ``low``, ``high``, ``images``,
-        ``patients``.
+        ``patients``, and ``baseline``, what a model scores that never looks (an accuracy: always
+        the larger class; NaN for sensitivity and specificity).
     """
     from cxrlib.bootstrap import bootstrap_rows, patient_numbers, weighted_auc
 
@@ -131,8 +132,9 @@ def scores(found: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> pd.Data
         intervals = bootstrap_rows(measures, groups, "patient", 0.95, resamples, seed)
         for metric, (value, low, high, *_) in intervals.items():
             sizes = (len(part), part["patient"].nunique())
-            rows.append((condition, metric, value, low, high, *sizes))
-    names = ["condition", "metric", "value", "low", "high", "images", "patients"]
+            blind = {"auc": 0.5, "accuracy": max(truth.mean(), 1 - truth.mean())}
+            rows.append((condition, metric, value, low, high, *sizes, blind.get(metric, np.nan)))
+    names = ["condition", "metric", "value", "low", "high", "images", "patients", "baseline"]
     return pd.DataFrame(rows, columns=names)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from cxrlib import leaks, metrics, shortcuts, views
+from cxrlib import duplicates, leaks, metrics, shortcuts, views
 
 LIGHTS = ("red", "amber", "green", "grey")
 RED, AMBER = 0.01, 0.05  # p values
@@ -77,7 +77,7 @@ def size(evidence) -> list[Finding]:
 
 def two_classes(evidence) -> list[Finding]:
     """Judge patients who stand in two classes."""
-    found = leaks.patients_in_two_classes(evidence.cohort)
+    found = duplicates.patients_in_two_classes(evidence.cohort)
     count, all_patients = len(found), evidence.cohort.table["patient"].nunique()
     return [
         Finding(
@@ -94,7 +94,7 @@ def two_classes(evidence) -> list[Finding]:
     ]
 
 
-def duplicates(evidence) -> list[Finding]:
+def copies(evidence) -> list[Finding]:
     """Judge images that are copies of each other."""
     from cxrlib import plots
 
@@ -137,7 +137,7 @@ def split(evidence) -> list[Finding]:
                 "Add a column 'split' (such as train and test) to the CSV, and audit again.",
             )
         ]
-    found = leaks.split_overlap(evidence.cohort, "split", evidence.pairs)
+    found = duplicates.split_overlap(evidence.cohort, "split", evidence.pairs)
     counts = found["kind"].value_counts().reindex(["patient", "near-duplicate"], fill_value=0)
     return [
         Finding(

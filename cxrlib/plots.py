@@ -16,6 +16,7 @@ import pandas as pd
 from cxrlib.auditplots import (
     calibration_plot,
     drop_plot,
+    headline_plot,
     leakage_plot,
     pairs_plot,
     remedy_plot,
@@ -31,6 +32,7 @@ from cxrlib.imageplots import (
     image_grid,
     sample_pair,
 )
+from cxrlib.knobplots import knob_curves
 from cxrlib.scoreplots import (
     confusion_matrix,
     precision_recall_curves,
@@ -67,10 +69,12 @@ __all__ = [
     "figure2",
     "grey_histograms",
     "grid_accuracy",
+    "headline_plot",
     "heat_map",
     "heat_map_grid",
     "image_grid",
     "images_per_patient",
+    "knob_curves",
     "leakage_plot",
     "learning_curves",
     "pairs_plot",

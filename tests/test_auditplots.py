@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import NOT_CLINICAL, auditplots, leaks, shortcuts, transfer
+from cxrlib import NOT_CLINICAL, auditplots, leaks, remedies, shortcuts, transfer
 from cxrlib.phantom import make_cohort
 
 NOTE = "synthetic data, said the test"
@@ -30,7 +30,7 @@ def tables(cohort, outside):
         "leakage": leaks.leakage(cohort, repeats=3),
         "shortcuts": shortcuts.shortcuts(cohort, permutations=9),
         "external": transfer.external_validation(cohort, outside, LABELS, resamples=50),
-        "remedies": transfer.remedies(cohort, outside, LABELS, resamples=50),
+        "remedies": remedies.remedies(cohort, outside, LABELS, resamples=50),
     }
 
 

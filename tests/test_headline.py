@@ -30,6 +30,9 @@ def test_scores_are_those_of_scikit_learn():
         assert found.loc[metric, "value"] == pytest.approx(value)
         assert found.loc[metric, "low"] < value < found.loc[metric, "high"]
     assert set(found["patients"]) == {30}
+    assert found.loc["auc", "baseline"] == 0.5
+    always = max(np.mean(truth), 1 - np.mean(truth))
+    assert found.loc["accuracy", "baseline"] == pytest.approx(always)
 
 
 def test_labels_that_mean_nothing_are_known_under_the_papers_protocol_only():

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import leaks, split
+from cxrlib import duplicates, leaks, split
 from cxrlib.cohort import Cohort
 from cxrlib.phantom import make_cohort
 from helpers import tiny_cohort
@@ -164,7 +164,7 @@ def test_the_summary_is_the_corrected_t_interval_by_hand():
 
 @pytest.mark.parametrize("change", [recompress, shrink, crop, brighten])
 def test_a_changed_copy_is_found_and_nothing_else(phantoms, change):
-    found = leaks.near_duplicates(planted(phantoms, change))
+    found = duplicates.near_duplicates(planted(phantoms, change))
     assert len(found) == 1
     pair = found.iloc[0]
     assert pair["other"] == "copy"
@@ -172,45 +172,45 @@ def test_a_changed_copy_is_found_and_nothing_else(phantoms, change):
     assert not pair["exact"]
     assert not pair["same patient"]
     assert not pair["same label"]
-    assert leaks.ALIKE <= pair["similarity"] < 1
+    assert duplicates.ALIKE <= pair["similarity"] < 1
 
 
 def test_an_identical_copy_is_exact(phantoms):
-    found = leaks.near_duplicates(planted(phantoms, np.copy))
+    found = duplicates.near_duplicates(planted(phantoms, np.copy))
     assert found["exact"].tolist() == [True]
     assert found["similarity"].tolist() == [1.0]
 
 
 def test_films_of_other_patients_are_no_duplicates():
     cohort = make_cohort(150, (1, 1), size=96, seed=11)
-    assert leaks.near_duplicates(cohort).empty
+    assert duplicates.near_duplicates(cohort).empty
 
 
 def test_blank_images_and_many_copies_are_no_trouble():
     cohort = tiny_cohort(6, 1)
     images = np.stack([np.zeros((64, 64), np.uint8)] * 3 + [cohort.images[5]] * 3)
     table = cohort.table.assign(label=[None, "a", "a", "a", None, "b"])
-    found = leaks.near_duplicates(Cohort(table, images, "x"))
+    found = duplicates.near_duplicates(Cohort(table, images, "x"))
     assert found["exact"].all()
     pairs = list(zip(found["image"].str[:3], found["other"].str[:3], strict=True))
     assert pairs == [("p00", "p01"), ("p00", "p02"), ("p03", "p04"), ("p03", "p05")]
     assert found["same label"].isna().tolist() == [True, True, True, False]
-    assert leaks.near_duplicates(Cohort(table[:1], images[:1], "one")).empty
+    assert duplicates.near_duplicates(Cohort(table[:1], images[:1], "one")).empty
 
 
 def test_blocks_change_nothing(phantoms, monkeypatch):
-    whole = leaks.near_duplicates(phantoms, 0.8)
-    monkeypatch.setattr(leaks, "BLOCK", 7)
+    whole = duplicates.near_duplicates(phantoms, 0.8)
+    monkeypatch.setattr(duplicates, "BLOCK", 7)
     assert len(whole) > 0
-    pd.testing.assert_frame_equal(leaks.near_duplicates(phantoms, 0.8), whole)
+    pd.testing.assert_frame_equal(duplicates.near_duplicates(phantoms, 0.8), whole)
 
 
 def test_patients_in_two_classes_by_hand():
     cohort = tiny_cohort(4, 2)
     table = cohort.table.assign(label=["a", "b", "a", "a", "b", None, "b", "b"])
-    found = leaks.patients_in_two_classes(Cohort(table, cohort.images, "x"))
+    found = duplicates.patients_in_two_classes(Cohort(table, cohort.images, "x"))
     assert found.to_dict("list") == {"patient": ["p00"], "labels": ["a, b"], "images": [2]}
-    assert leaks.patients_in_two_classes(cohort).empty
+    assert duplicates.patients_in_two_classes(cohort).empty
 
 
 def test_a_split_of_the_table_is_checked_for_patients_origins_and_duplicates():
@@ -222,7 +222,7 @@ def test_a_split_of_the_table_is_checked_for_patients_origins_and_duplicates():
     origin = cohort.table["image"].to_list()
     origin[5] = origin[2]
     table = cohort.table.assign(split=sides, origin=origin)
-    found = leaks.split_overlap(Cohort(table, images, "x"))
+    found = duplicates.split_overlap(Cohort(table, images, "x"))
     assert found.to_numpy().tolist() == [
         ["patient", "p00", "test, train", 2],
         ["origin", "p01-0", "test, train", 2],
@@ -232,4 +232,4 @@ def test_a_split_of_the_table_is_checked_for_patients_origins_and_duplicates():
 
 def test_a_split_column_that_is_missing_is_named():
     with pytest.raises(leaks.LeakError, match="'fold'"):
-        leaks.split_overlap(tiny_cohort(4), "fold")
+        duplicates.split_overlap(tiny_cohort(4), "fold")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from cxrlib import leaks, transfer, views
+from cxrlib import duplicates, remedies, transfer, views
 from cxrlib.cohort import Cohort
 from cxrlib.phantom import make_cohort
 from helpers import tiny_cohort
@@ -32,8 +32,8 @@ def external(inside, outside):
 
 
 @pytest.fixture(scope="module")
-def remedies(inside, outside):
-    table = transfer.remedies(inside, outside, LABELS, by="scanner", resamples=300)
+def tried(inside, outside):
+    table = remedies.remedies(inside, outside, LABELS, by="scanner", resamples=300)
     return table.set_index("remedy")
 
 
@@ -90,7 +90,7 @@ def test_nobody_is_predicted_by_a_model_that_knows_them(inside, outside, monkeyp
         return model
 
     monkeypatch.setattr(transfer, "_fitted", spy)
-    found, _ = transfer._predict(inside, outside, LABELS, described, views.features(outside), 0)
+    found, _ = transfer.predict(inside, outside, LABELS, described, views.features(outside), 0)
     patients = inside.table["patient"].to_numpy()
     for number, row in enumerate(described):
         own = {each.tobytes() for each in described[patients == patients[number]]}
@@ -199,36 +199,36 @@ def test_shared_patients_and_files_are_refused(inside, outside):
         )
 
 
-def test_patient_division_changes_the_estimate_and_not_the_model(remedies):
+def test_patient_division_changes_the_estimate_and_not_the_model(tried):
     images, patients = (
-        remedies.loc[name] for name in ("as it is: images divided", "patients divided")
+        tried.loc[name] for name in ("as it is: images divided", "patients divided")
     )
     assert images["outside auc"] == patients["outside auc"]
     assert images["inside auc"] >= patients["inside auc"]
     assert patients["gain"] == patients["gain low"] == patients["gain high"] == 0
 
 
-def test_the_dummy_is_at_chance_on_both_sides(remedies):
-    row = remedies.loc["always the most frequent class"]
+def test_the_dummy_is_at_chance_on_both_sides(tried):
+    row = tried.loc["always the most frequent class"]
     assert row[["inside auc", "outside auc"]].tolist() == [0.5, 0.5]
     assert row["gap low"] == row["gap high"] == 0
 
 
-def test_cropping_to_the_lungs_helps_where_the_border_gave_the_label_away(remedies):
-    row = remedies.loc[transfer.TO_LUNGS]
+def test_cropping_to_the_lungs_helps_where_the_border_gave_the_label_away(tried):
+    row = tried.loc[remedies.TO_LUNGS]
     assert row["gain low"] > 0.1
     assert row["note"].startswith("helps outside")
     assert "true masks" in row["note"]
 
 
-def test_gaps_and_gains_are_differences_of_the_areas(remedies):
-    base = remedies.loc[transfer.AS_IT_IS, "outside auc"]
-    np.testing.assert_allclose(remedies["gap"], remedies["inside auc"] - remedies["outside auc"])
-    np.testing.assert_allclose(remedies["gain"], remedies["outside auc"] - base)
-    helped = remedies["note"].str.startswith("helps outside")
-    assert (remedies.loc[helped, "gain low"] > 0).all()
-    unhelped = remedies["note"].str.startswith("no help shown")
-    assert (remedies.loc[unhelped, "gain low"] <= 0).all()
+def test_gaps_and_gains_are_differences_of_the_areas(tried):
+    base = tried.loc[remedies.AS_IT_IS, "outside auc"]
+    np.testing.assert_allclose(tried["gap"], tried["inside auc"] - tried["outside auc"])
+    np.testing.assert_allclose(tried["gain"], tried["outside auc"] - base)
+    helped = tried["note"].str.startswith("helps outside")
+    assert (tried.loc[helped, "gain low"] > 0).all()
+    unhelped = tried["note"].str.startswith("no help shown")
+    assert (tried.loc[unhelped, "gain low"] <= 0).all()
     assert helped.any()
 
 
@@ -237,14 +237,14 @@ def test_where_source_and_label_coincide_balancing_cannot_be_done():
     table = cohort.table.assign(source=cohort.table["label"].map({"healthy": "a", "covid": "b"}))
     there = tiny_cohort(12, seed=1)
     moved = there.table.assign(patient="x" + there.table["patient"])
-    found = transfer.remedies(
+    found = remedies.remedies(
         Cohort(table, cohort.images, "in"), Cohort(moved, there.images, "out"), LABELS, resamples=20
     ).set_index("remedy")
     row = found.loc["balanced over source"]
     assert np.isnan(row["outside auc"])
     assert "cannot be done" in row["note"]
-    assert "one view only" in transfer._balanced(cohort, LABELS, "view")[1]
-    assert transfer.TO_LUNGS not in found.index  # no masks here
+    assert "one view only" in remedies._balanced(cohort, LABELS, "view")[1]
+    assert remedies.TO_LUNGS not in found.index  # no masks here
     assert any("central 76 %" in name for name in found.index)
 
 
@@ -254,7 +254,7 @@ def test_balanced_weights_draw_equally_by_hand():
         label=["healthy"] * 3 + ["covid"] + ["healthy"] + ["covid"] * 2 + ["healthy"],
         source=["a"] * 4 + ["b"] * 3 + ["c"],
     )
-    weights, said = transfer._balanced(Cohort(table, cohort.images, "x"), LABELS, "source")
+    weights, said = remedies._balanced(Cohort(table, cohort.images, "x"), LABELS, "source")
     np.testing.assert_allclose(weights / weights[3], [1 / 3] * 3 + [1, 1, 0.5, 0.5, 0])
     assert weights.sum() == pytest.approx(8)
     assert "left out: c" in said
@@ -263,15 +263,15 @@ def test_balanced_weights_draw_equally_by_hand():
 def test_weights_count_in_the_area_inside():
     table = predictions([0, 0, 1, 1], [0.1, 0.6, 0.5, 0.9]).assign(weight=[1.0, 3.0, 2.0, 1.0])
     wanted = roc_auc_score(table["truth"], table["probability"], sample_weight=table["weight"])
-    assert transfer._areas(table, 5, 0)[0] == pytest.approx(wanted)
+    assert transfer.areas(table, 5, 0)[0] == pytest.approx(wanted)
 
 
 def test_changes_of_images_are_those_of_opencv(inside):
     cohort = inside.take([0, 1])
-    equal = transfer._changed(cohort, transfer._equalised)
+    equal = remedies._changed(cohort, remedies._equalised)
     np.testing.assert_array_equal(equal.images[1], cv2.equalizeHist(cohort.images[1]))
     mask = cohort.masks["lungs"][0]
-    lungs = transfer._changed(cohort, transfer._to_lungs).images[0]
+    lungs = remedies._changed(cohort, remedies._to_lungs).images[0]
     down, across = np.nonzero(mask)
     box = cohort.images[0][down.min() : down.max() + 1, across.min() : across.max() + 1]
     np.testing.assert_array_equal(lungs, cv2.resize(box, (96, 96)))
@@ -283,13 +283,13 @@ def test_the_cohorts_of_these_tests_share_no_film(inside, outside):
         np.concatenate([inside.images[:], outside.images[:]]),
         "both",
     )
-    pairs = leaks.near_duplicates(both)
+    pairs = duplicates.near_duplicates(both)
     assert pairs["same patient"].all()
 
 
 def test_an_unknown_column_and_view_are_named(inside, outside):
     with pytest.raises(transfer.TransferError, match="'hospital'"):
-        transfer.remedies(inside, outside, LABELS, by="hospital")
+        remedies.remedies(inside, outside, LABELS, by="hospital")
     with pytest.raises(transfer.TransferError, match="another view"):
         transfer.external_validation(inside, outside, LABELS, by_view="file")
     with pytest.raises(transfer.TransferError, match="lack patient"):
