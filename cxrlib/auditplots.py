@@ -335,5 +335,5 @@ def headline_plot(table, title="One model, four scores", note=""):
     labels = [f"{name}\n({patients[name]} patients)" for name in conditions]
     axes[0].set_yticks(range(len(conditions)), labels)
     axes[0].set_ylabel("tested under")
-    axes[0].legend(loc="lower left", fontsize=SMALL, frameon=False, borderpad=0)
-    return finish(figure, title, note, predictions=True)
+    legend_above(figure, axes[0], title)
+    return finish(figure, "", note, predictions=True)

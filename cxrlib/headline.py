@@ -12,6 +12,7 @@ import pandas as pd
 from cxrlib import metrics, views
 from cxrlib.augment import expand
 from cxrlib.cohort import Cohort
+from cxrlib.machine import one_thread
 
 CONDITIONS = ("paper's protocol", "clean protocol", "lungs covered", "another hospital")
 
@@ -93,7 +94,8 @@ def predictions(
         _table(name, original.take(tested), classes, _held_out(features, targets, parts)[tested])
         for name, (features, parts, tested) in runs.items()
     ]
-    model = classifier().fit(whole, targets)
+    with one_thread():
+        model = classifier().fit(whole, targets)
     told = model.predict_proba(views.features(outside, extract=extract))[:, 1]
     return pd.concat([*tables, _table(CONDITIONS[3], outside, classes, told)], ignore_index=True)
 
@@ -146,10 +148,10 @@ def _augmented(cohort, copies, seed, extract):
 def _held_out(features, targets, parts) -> np.ndarray:
     """Probability of class 1 for each image, by the model of the fold that left it out."""
     found = np.empty(len(targets))
-    for train, test in parts:
-        found[test] = (
-            classifier().fit(features[train], targets[train]).predict_proba(features[test])[:, 1]
-        )
+    with one_thread():
+        for train, test in parts:
+            model = classifier().fit(features[train], targets[train])
+            found[test] = model.predict_proba(features[test])[:, 1]
     return found
 
 

@@ -125,3 +125,16 @@ def _command_output(command: tuple[str, ...]) -> str:
 
 def _first_line(command: list[str]) -> str:
     return next(iter(_command_output(tuple(command)).splitlines()), "").strip()
+
+
+def one_thread():
+    """Keep linear algebra on one core within a ``with`` block.
+
+    On small problems the threads mostly wait for each other: on two cores that do other work
+    too, a logistic regression took 30 times longer with two threads than with one.
+    """
+    import scipy.linalg  # noqa: F401, SciPy's own BLAS can be held only when it is loaded
+    import sklearn.linear_model  # noqa: F401, and scikit-learn's OpenMP
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1)

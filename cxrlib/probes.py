@@ -15,6 +15,7 @@ import pandas as pd
 
 from cxrlib.bootstrap import bootstrap_rows
 from cxrlib.checks import check_confidence
+from cxrlib.machine import one_thread
 
 RIDGE = 1.0  # penalty, where each image's similarity to itself is 1
 
@@ -87,7 +88,8 @@ def probe(
     check_confidence(confidence)
     rng = np.random.default_rng(seed)
     fold = rng.permutation(np.arange(groups.max() + 1) % folds)[groups]
-    smoother = smoother_matrix(similarity(features), fold)
+    with one_thread():
+        smoother = smoother_matrix(similarity(features), fold)
     classes = targets.max() + 1
     scores = smoother @ np.eye(classes)[targets]
     wanted = range(1, 2) if classes == 2 else range(classes)

@@ -16,6 +16,7 @@ from cxrlib import metrics, views
 from cxrlib.bootstrap import bootstrap_rows, patient_numbers, weighted_auc
 from cxrlib.checks import check_binary, check_confidence
 from cxrlib.cohort import Cohort
+from cxrlib.machine import one_thread
 
 PENALTY = 0.01  # scikit-learn's C: strong, as there are more features than images
 TELLING = 12  # characters from which a file name is taken for one of its kind
@@ -299,7 +300,8 @@ def predict(inside, outside, classes, seen, unseen, seed, weights=None, by_image
 
 
 def _fitted(described, truth, weights):
-    return _model().fit(described, truth, logisticregression__sample_weight=weights)
+    with one_thread():
+        return _model().fit(described, truth, logisticregression__sample_weight=weights)
 
 
 def _table(cohort, truth, probability):

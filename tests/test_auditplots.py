@@ -52,7 +52,18 @@ def figures(cohort, tables, pairs):
         "remedy": auditplots.remedy_plot(tables["remedies"], note=NOTE),
         "pairs": auditplots.pairs_plot(cohort, pairs, most=2, note=NOTE),
         "views": auditplots.views_plot(cohort, note=NOTE),
+        "headline": auditplots.headline_plot(headline_scores(), note=NOTE),
     }
+
+
+def headline_scores():
+    rows = [
+        (condition, metric, value, value - 0.1, value + 0.05, 20, 10, 0.55)
+        for condition, value in {"paper's protocol": 0.93, "another hospital": 0.64}.items()
+        for metric in ("auc", "accuracy", "sensitivity")
+    ]
+    names = ["condition", "metric", "value", "low", "high", "images", "patients", "baseline"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def texts(figure):
@@ -75,7 +86,7 @@ def test_every_figure_can_be_saved_and_carries_title_and_note(figures):
 
 
 def test_figures_of_predictions_are_not_for_clinical_use(figures):
-    for name in ("leakage", "shortcut", "drop", "calibration", "remedy"):
+    for name in ("leakage", "shortcut", "drop", "calibration", "remedy", "headline"):
         assert NOT_CLINICAL in texts(figures[name]), name
 
 
@@ -165,3 +176,12 @@ def test_nothing_to_draw_is_an_error(cohort, pairs, tables):
         auditplots.leakage_plot(tables["leakage"].drop(columns="chance"))
     with pytest.raises(ValueError, match="lacks high"):
         auditplots.shortcut_plot(tables["shortcuts"].drop(columns="high"))
+
+
+def test_the_headline_draws_values_and_what_a_blind_model_scores(figures):
+    accuracy, auc = figures["headline"].axes
+    for axis in (accuracy, auc):
+        np.testing.assert_allclose(dots(axis, "o"), [0.93, 0.64])
+        np.testing.assert_allclose(dots(axis, "|"), [0.55, 0.55])
+    assert "never looks" in texts(figures["headline"])
+    assert "accuracy" in accuracy.get_xlabel() and "AUC" in auc.get_xlabel()
