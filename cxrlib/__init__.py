@@ -11,8 +11,14 @@ What is done to them     augment, split
 What learns              backbone (frozen features), training (heads, grid), machine
 What came out            metrics (with bootstrap, checks), claims (the paper's figures),
                          explain (Grad-CAM), predictor (a saved model), results (with jsontable)
-What people see          plots: style, imageplots, scoreplots, drawings
-Running it all           lessons, execute, course; report (with tables); cli (the command cxr)
+Does it work at all      verdicts, measured, check (the paper's claims); reconstruct with rounding
+                         (the integers behind them); headline (one model, four scores);
+                         views, probes, shortcuts; leaks, duplicates; knob; transfer, remedies;
+                         audit (all of these, on any cohort) with judge and judgeviews (its lights)
+What people see          plots: style, imageplots, scoreplots, drawings, claimplots, auditplots,
+                         knobplots
+Running it all           lessons, execute, course; report (with tables), auditpage;
+                         cli, auditcli, checkcli (the command cxr)
 
 Nothing heavy is imported before it is used. Teaching material. Not for clinical use.
 """

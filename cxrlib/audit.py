@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from cxrlib import judge
+from cxrlib import judge, judgeviews
 from cxrlib.duplicates import near_duplicates, patients_in_two_classes, split_overlap
 from cxrlib.headline import predictions as four_conditions
 from cxrlib.judge import LIGHTS, Finding
@@ -53,10 +53,10 @@ STEPS = (
     ("Duplicates", judge.copies),
     ("Your split", judge.split),
     ("Source and label", judge.source_and_label),
-    ("Views without lungs", judge.views_without_lungs),
-    ("Coarse views", judge.coarse_views),
-    ("Source within one class", judge.source_within_class),
-    ("Image-level split", judge.image_split),
+    ("Views without lungs", judgeviews.views_without_lungs),
+    ("Coarse views", judgeviews.coarse_views),
+    ("Source within one class", judgeviews.source_within_class),
+    ("Image-level split", judgeviews.image_split),
 )
 
 
