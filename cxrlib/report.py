@@ -149,6 +149,9 @@ def _section(one: Result) -> Section:
                 curves |= _curves(one, protocol)
         if curves:
             add("ROC curves on test data", plots.roc_curves(curves, "test data", mark))
+    if "headline" in one.tables:
+        title = "One model, four scores"
+        add(title, plots.headline_plot(one.tables["headline"], title, mark), "wide")
     for name, table in one.tables.items():
         shown = table.head(LONGEST_TABLE).to_html(
             border=0,
@@ -203,8 +206,7 @@ def _facts_of(one: Result) -> dict[str, str]:
     weights = "; ".join(_weights(name, facts) for name, facts in one.weights.items())
     keras = f"Keras {machine['keras']} on {machine['backend']} {machine['backend_version'] or ''}"
     return {
-        "Data": f"{data['name']} ({'synthetic' if data['synthetic'] else 'real'}), "
-        f"{data['images']} images of {data['patients']} patients ({counts})",
+        "Data": _data(data, counts),
         "Weights": weights or "no backbone",
         "Backend": keras if machine["keras"] else "none used",
         "Device": f"{machine['device']}, {machine['cores']} cores; {machine['platform']}",
@@ -217,6 +219,14 @@ def _facts_of(one: Result) -> dict[str, str]:
         "Command": one.command or "run by hand",
         "Created": _time(one.created),
     }
+
+
+def _data(data: dict, counts: str) -> str:
+    if not data["images"]:
+        return f"{data['name']}; no images"
+    kind = "synthetic" if data["synthetic"] else "real"
+    people = f"{data['images']} images of {data['patients']} patients"
+    return f"{data['name']} ({kind}), {people} ({counts})"
 
 
 def _weights(name: str, facts: dict) -> str:
