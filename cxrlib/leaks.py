@@ -14,6 +14,7 @@ import pandas as pd
 from cxrlib import split, views
 from cxrlib.augment import expand
 from cxrlib.cohort import Cohort
+from cxrlib.machine import one_thread
 
 CLEAN = "split patients, then augment"
 PROTOCOLS = {  # name: (how to divide, whether the copies are made before)
@@ -182,10 +183,11 @@ def _remember(described, table, train, test) -> dict:
     from sklearn.neighbors import NearestNeighbors
     from sklearn.preprocessing import StandardScaler
 
-    scale = StandardScaler().fit(described[train])
-    memory = NearestNeighbors(n_neighbors=1, algorithm="brute")
-    memory.fit(scale.transform(described[train]))
-    found = memory.kneighbors(scale.transform(described[test]), return_distance=False)[:, 0]
+    with one_thread():
+        scale = StandardScaler().fit(described[train])
+        memory = NearestNeighbors(n_neighbors=1, algorithm="brute")
+        memory.fit(scale.transform(described[train]))
+        found = memory.kneighbors(scale.transform(described[test]), return_distance=False)[:, 0]
     label, patient = table["label"].to_numpy(), table["patient"].to_numpy()
     answer = label[train][found]
     return {
