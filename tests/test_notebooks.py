@@ -37,9 +37,9 @@ def smoke(tmp_path_factory):
     return out, run(command, folder)
 
 
-def test_all_seven_run(smoke):
+def test_all_nine_run(smoke):
     out, said = smoke
-    assert len(NOTEBOOKS) >= 7
+    assert len(NOTEBOOKS) >= 9
     for name in NOTEBOOKS:
         executed = json.loads((out / "notebooks" / f"{name}.ipynb").read_text())
         code = [c for c in executed["cells"] if c["cell_type"] == "code" and c["source"]]
@@ -53,6 +53,25 @@ def test_every_notebook_shows_figures_that_say_what_they_are(smoke):
         text = (smoke[0] / "notebooks" / f"{name}.ipynb").read_text()
         assert "image/png" in text, name
         assert re.search(r"not(hing here is)? for clinical use", text), name
+
+
+def test_every_lesson_on_shortcuts_is_demonstrated(smoke):
+    held = results.load(smoke[0], "09_shortcuts").tables["lessons held"]
+    assert len(held) >= 12 and held["held"].all(), held[~held["held"]]["lesson"].tolist()
+
+
+def test_the_run_stands_up_to_the_recorded_verdicts(smoke, tmp_path):
+    """Exit code 0 here; a lesson that is not held any more would make it 1."""
+    check = [sys.executable, "-m", "cxrlib.cli", "check", smoke[0]]
+    assert "No verdict is worse" in run(check, tmp_path)
+
+
+def test_lesson_7_leads_with_one_model_and_four_scores(smoke):
+    scores = results.load(smoke[0], "07_evaluation").tables["headline"]
+    auc = scores[scores["metric"] == "auc"].set_index("condition")["value"]
+    assert auc["paper's protocol"] > auc["another hospital"]
+    text = (smoke[0] / "notebooks" / "07_evaluation.ipynb").read_text()
+    assert text.index("One model, four scores") < text.index("Whose results are these")
 
 
 @pytest.mark.parametrize("name", MODELS)
