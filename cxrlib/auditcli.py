@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import sys
+import tempfile
 import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from click.core import ParameterSource
 from cxrlib import NOT_CLINICAL
 
 COLLECTIONS = ("phantom", "open", "external")
+SECRET = 0.8  # of the phantoms' scanners follow the label: without it, few lights would light up
 COLOURS = {"red": "red", "amber": "yellow", "green": "green", "grey": "bright_black"}
 EXIT_CODES = """
 \b
@@ -79,8 +81,9 @@ def audit(
     """Look for shortcuts and leaks in an image set.
 
     PLACE is a folder with one folder a label; a CSV file with the columns image and label, and
-    if you have them patient, source, view and split; or a collection of this course: phantom,
-    open or external. PNG, JPEG and DICOM are read.
+    if you have them patient, source, view and split; or a collection of this course: phantom
+    (synthetic: a set with a secret, to practise on), open or external. PNG, JPEG and DICOM are
+    read.
 
     The probes ask what else than the disease tells the labels apart: the border, the corners,
     the file, the hospital; copies of images; patients on both sides of a split. You get one page
@@ -98,22 +101,35 @@ def audit(
     kind = _kind(place)
     name = _name(place)
     out = out or Path("audit-" + re.sub(r"[^\w.-]+", "-", name) + ".html")
-    _check_file(out, place, "--out", ".html", ".htm")
-    if json_file:
-        _check_file(json_file, place, "--json", ".json")
+    files = {"--out": (out, ".html", ".htm")} | (
+        {"--json": (json_file, ".json")} if json_file else {}
+    )
+    for option, (file, *endings) in files.items():
+        _check_name(file, place, option, *endings)
     by = by or ("scanner" if kind == "phantom" else "source")
     labels = list(dict.fromkeys(labels))
-    _check_table(kind, place, by, labels)
+    notes: list[str] = []
+    _check_table(kind, place, by, labels, notes)
+    for option, (file, *_) in files.items():
+        _check_writable(file, option)
     extract, seen = _features(features, weights, seed)
-    cohort, notes = _load(kind, place, name, labels, limit, allow_missing, seed)
+    cohort, cut = _load(kind, place, name, labels, limit, allow_missing, seed, notes)
     from cxrlib import audit as auditing
     from cxrlib import auditpage
     from cxrlib.execute import clock
     from cxrlib.files import write_json
 
     click.echo(_greeting(cohort), err=True)
-    found = auditing.run(cohort, labels or None, by, extract, seed, _tell)
-    facts = {"Features": seen} | {"Command": _command(ctx)}
+    with warnings.catch_warnings():
+        # Of small classes scikit-learn says on each fold what the page says once
+        warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
+        try:
+            found = auditing.run(cohort, labels or None, by, extract, seed, _tell)
+        except auditing.AuditError as error:
+            raise auditing.AuditError(f"{error}{_remedy(cohort, cut, limit)}") from error
+    facts = {"Features": seen, "Command": _command(ctx)}
+    if kind == "phantom":
+        facts["Secret"] = _secret()
     facts["Time"] = f"{clock(time.monotonic() - start)} (minutes:seconds)"
     found = replace(found, facts=found.facts | facts)
     if "RANDOM" in seen:
@@ -146,28 +162,64 @@ def _name(place: str) -> str:
     return (path.stem if path.is_file() else path.resolve().name) or "images"
 
 
-def _check_file(path: Path, place: str, option: str, *endings: str) -> None:
-    """Refuse a file that cannot be written, or should not, before minutes are spent."""
+def _check_name(path: Path, place: str, option: str, *endings: str) -> None:
+    """Refuse a file that should not be written."""
     if path.suffix.lower() not in endings:
         raise click.BadParameter(f"the file's name must end in {endings[0]}.", param_hint=option)
     if path.resolve() == Path(place).resolve():
         raise click.BadParameter("it would overwrite what is to be audited.", param_hint=option)
+
+
+def _check_writable(path: Path, option: str) -> None:
+    """Write a file beside the one to come and remove it, before minutes are spent."""
     folder = path.resolve().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise click.BadParameter(f"{folder} cannot be written to.", param_hint=option)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        ends = {"prefix": f".{path.stem}.", "suffix": f".part{path.suffix}"}  # as long as later
+        with tempfile.NamedTemporaryFile(dir=folder, **ends):
+            pass
+    except OSError as error:
+        raise click.BadParameter(
+            f"{path} cannot be written ({error.strerror}). Name a file in a folder of yours.",
+            param_hint=option,
+        ) from error
 
 
-def _check_table(kind: str, place: str, by: str, labels: list[str]) -> None:
+@contextmanager
+def _heard(notes: list[str]):
+    """Turn what is warned of while images are found and read into notes, said at once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            said = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+            for text in dict.fromkeys(said):
+                if text not in notes:  # a folder is looked at twice
+                    notes.append(text)
+                    click.echo(_worded(text), err=True)
+
+
+def _worded(note: str) -> str:
+    return click.wrap_text(f"Note: {note}", 88, preserve_paragraphs=True)
+
+
+def _check_table(kind: str, place: str, by: str, labels: list[str], notes: list[str]) -> None:
     """Complain about labels and columns that do not exist before an image is opened."""
     from cxrlib import folders, sources
     from cxrlib.audit import AuditError
     from cxrlib.lessons import CourseError, no_such
 
-    if kind == "phantom":
-        table = sources.load(kind, patients=3, size=64).table  # made in no time
-    else:
-        table = folders.make_table(place)[0] if kind == "folder" else sources.manifest(kind)
+    if by == "label":
+        raise click.BadParameter(
+            "the label gives itself away. Name a column such as hospital or machine.",
+            param_hint="--by",
+        )
+    with _heard(notes):
+        if kind == "phantom":
+            table = sources.load(kind, patients=3, size=64).table  # made in no time
+        else:
+            table = folders.make_table(place)[0] if kind == "folder" else sources.manifest(kind)
     there = sorted(table["label"].dropna().unique())
     for label in labels:
         if label not in there:
@@ -195,34 +247,77 @@ def _features(name: str, weights: str | None, seed: int):
     return partial(backbone.features, name=name, weights=found), str(found)
 
 
-def _load(kind, place, name, labels, limit, allow_missing, seed):
-    """Load the images, and word what the page must say about them first."""
+def _load(kind, place, name, labels, limit, allow_missing, seed, notes):
+    """Load the images, note what the page must say first, and tell which labels were cut."""
     from cxrlib import sources
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            if kind == "phantom":
-                cohort = sources.load(kind, seed=seed, progress=sys.stderr.isatty())
-                if limit:
-                    cohort = cohort.take(cohort.table.groupby("label").cumcount() < limit)
-            else:
-                where = {"folder": place} if kind == "folder" else {}
-                options = {"allow_missing": allow_missing, "limit": limit, "seed": seed}
-                cohort = sources.load(kind, **where, **options)
-        except sources.SourceError as error:
-            # Whoever types a command does not write Python
-            words = str(error).replace("allow_missing=True", "--allow-missing")
-            raise sources.SourceError(words) from error
-    notes = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+    try:
+        with _heard(notes):
+            cohort, before = _read(kind, place, limit, allow_missing, seed)
+    except sources.SourceError as error:
+        # Whoever types a command does not write Python
+        words = str(error).replace("allow_missing=True", "--allow-missing")
+        raise sources.SourceError(words) from error
     unlabelled = int(cohort.table["label"].isna().sum())
     if unlabelled:
-        notes.append(f"{unlabelled} images have no label, or an unknown one. They were left out.")
+        many = "1 image has" if unlabelled == 1 else f"{unlabelled} images have"
+        notes.append(f"{many} no label, or an unknown one, and did not take part.")
     cohort = cohort.where(label=labels or cohort.labels)
+    cut = [label for label in cohort.labels if limit and before[label] > limit]
+    if cut:
+        notes.append(
+            f"--limit {limit}: only {limit} of "
+            + ", ".join(f"{_count(before[label], 'image')} of {label}" for label in cut)
+            + f" took part, {'the first' if kind == 'phantom' else f'chosen by seed {seed}'}. "
+            "Copies and patients among the rest stay unseen."
+        )
     if kind == "folder":
         cohort = cohort.take(range(len(cohort)), name)
         notes += _patients_unknown(place, cohort)
-    return cohort, notes
+    return cohort, cut
+
+
+def _read(kind, place, limit, allow_missing, seed):
+    """Read the images, and count those of each label that there would be without a limit."""
+    from cxrlib import folders, sources
+
+    if kind == "phantom":
+        cohort = sources.load(kind, confounding=SECRET, seed=seed, progress=sys.stderr.isatty())
+        before = cohort.table["label"].value_counts()
+        if limit:
+            cohort = cohort.take(cohort.table.groupby("label").cumcount() < limit)
+        return cohort, before
+    table = folders.make_table(place)[0] if kind == "folder" else sources.manifest(kind)
+    where = {"folder": place} if kind == "folder" else {}
+    options = {"allow_missing": allow_missing, "limit": limit, "seed": seed}
+    return sources.load(kind, **where, **options), table["label"].value_counts()
+
+
+def _secret() -> str:
+    return (
+        f"these phantoms were made with confounding {SECRET}: for {SECRET:.0%} of the patients the "
+        "label chooses the scanner, for the others chance does. An audit should find that."
+    )
+
+
+def _remedy(cohort, cut: list[str], limit: int | None) -> str:
+    """Say what to type if a class has too few patients; nothing if all have enough."""
+    from cxrlib.shortcuts import FEWEST
+
+    patients = cohort.table.groupby("label")["patient"].nunique()
+    few = patients.index[patients < FEWEST]
+    told = ""
+    if set(few) & set(cut):
+        told += f" It was --limit {limit} that left so few: raise it, or leave it out."
+    enough = [label for label in cohort.labels if label not in few]
+    if len(few) and len(enough) > 1:
+        words = " ".join(f"--label {shlex.quote(label)}" for label in enough)
+        told += f" Those that are large enough: {words}"
+    return told
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _patients_unknown(place, cohort) -> list[str]:
@@ -237,8 +332,9 @@ def _patients_unknown(place, cohort) -> list[str]:
             count = int((~cohort.table["image"].isin(named)).sum())
     if not count:
         return []
+    name = "names" if count == 1 else "name"
     return [
-        f"{count} of {len(cohort)} images name no patient. Each of these files counts as a patient "
+        f"{count} of {_count(len(cohort), 'image')} {name} no patient. Each of these files counts as a patient "
         "of its own. If some patients have several images, the probes look better than they are, "
         "and leaks between patients stay hidden. Remedy: a CSV file with the columns image, label "
         "and patient."
@@ -249,8 +345,8 @@ def _greeting(cohort) -> str:
     counts = cohort.table["label"].value_counts()
     told = ", ".join(f"{count} {label}" for label, count in counts.items())
     return (
-        f"{cohort.name}: {len(cohort)} images of {cohort.table['patient'].nunique()} patients "
-        f"({told})"
+        f"{cohort.name}: {_count(len(cohort), 'image')} of "
+        f"{_count(cohort.table['patient'].nunique(), 'patient')} ({told})"
     )
 
 
@@ -272,7 +368,7 @@ def _conclude(found, notes, out: Path, json_file: Path | None) -> None:
             click.echo(click.wrap_text(one.headline, 88, " " * 7, " " * 7))
     click.echo(f"\n{click.wrap_text(auditpage.conclusion(found), 88)}")
     for note in notes:
-        click.echo(click.wrap_text(f"Note: {note}", 88, preserve_paragraphs=True))
+        click.echo(_worded(note))
     click.echo(f"\nPage: {_short(out)}")
     if json_file:
         click.echo(f"Data: {_short(json_file)}")

@@ -50,8 +50,10 @@ LIMITS = (
     "Labels are not checked. If they are wrong, this audit does not see it.",
     "It knows only the sources that you name. Hospitals, machines or years that no column names "
     "can differ all the same.",
-    "Many probes look at the same images, so their p values are corrected (Holm's method). Some "
-    "false alarms remain. How often that happens is measured in docs/audit.md of this project.",
+    "Many probes look at the same images. The p values of the views without lungs are corrected "
+    "for their number (Holm's method); those of the other probes, such as thumbnail and histogram, "
+    "are not. So some false alarms remain. How often that happens is measured in "
+    "docs/audit/README.md of this project.",
 )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+from pathlib import PurePath
+
 import numpy as np
 
 from cxrlib import leaks, views
@@ -21,6 +24,7 @@ from cxrlib.style import (
     subplots,
 )
 
+ACROSS = 22  # characters of small text that fit above a picture of 1.9 inches
 KINDS = {"true": (BLUE, "o"), "permuted": (VERMILLION, "s")}
 SIDES = {"inside": (BLUE, "o"), "outside": (VERMILLION, "s")}
 
@@ -192,7 +196,8 @@ def pairs_plot(cohort, pairs, most=6, title="Images that look the same", note=""
     shown = pairs.head(most)
     across = min(2, len(shown))
     down = -(-len(shown) // across)
-    figure, axes = subplots(down, 2 * across, 2.35 * down + 0.6, 3.8 * across, squeeze=False)
+    height = 2.7 * down + 0.6  # with room for long names in several lines
+    figure, axes = subplots(down, 2 * across, height, 3.8 * across, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for number, (_, pair) in enumerate(shown.iterrows()):
@@ -202,7 +207,7 @@ def pairs_plot(cohort, pairs, most=6, title="Images that look the same", note=""
             axis.imshow(cohort.images[row[name]], cmap="gray", vmin=0, vmax=255)
             said = "identical" if pair["exact"] else f"similarity {pair['similarity']:.2f}"
             first = f"pair {number + 1}: {said}" if side == 0 else ""
-            said = f"{first}\n{facts['label']}, {_short(facts['patient'])}\n{_short(name)}"
+            said = "\n".join([first, *_named(facts["label"], facts["patient"], name)])
             axis.set_title(plain(said), fontsize=7.5, loc="left")
     left = len(pairs) - len(shown)
     more = f"Not shown: {left} more." if left else ""
@@ -279,9 +284,22 @@ def _gain(found) -> str:
     return f"{found['gain']:+.2f} [{found['gain low']:+.2f}, {found['gain high']:+.2f}]"
 
 
-def _short(name, most=28) -> str:
+def _named(label, patient, name) -> list[str]:
+    """Word whose film it is, in lines that end before the next picture begins.
+
+    The patient is left out where it is only the film's name again.
+    """
+    stem = str(PurePath(name).with_suffix("")) if name else ""
+    known = str(patient) not in (str(name), stem, PurePath(stem).name)
+    parts = [label, patient, name] if known else [label, name]
+    return [line for part in parts for line in textwrap.wrap(_short(part), ACROSS) or [""]]
+
+
+def _short(name, most=2 * ACROSS - 2) -> str:
+    """Cut the middle out of a long name: films of a series differ at their end."""
     name = str(name)
-    return name if len(name) <= most else f"...{name[-most + 3 :]}"
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
 
 
 def _show_view(axis, cohort, number, view) -> None:

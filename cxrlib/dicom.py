@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,57 @@ def read_dicom(path: Path) -> np.ndarray:
             f"{path}: this DICOM file cannot be read ({error}). Export it as PNG, or as DICOM "
             "without compression (JPEG 2000 needs: pip install pylibjpeg pylibjpeg-openjpeg)."
         ) from error
+
+
+def read_patients(paths) -> list[str | None]:
+    """Read from the headers which DICOM files show the same patient, without telling who.
+
+    The name is a pseudonym: the first 12 hexadecimal digits of the SHA-256 of PatientID. It
+    keeps the number out of tables and pages, but whoever knows a number can make its pseudonym.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        DICOM is what ends in .dcm, .dicom or nothing.
+
+    Returns
+    -------
+    list of str or None
+        None for other files, and for those that cannot be read. None for all if pydicom is
+        missing, if a DICOM file has no PatientID or one that says nothing ('unknown',
+        'anonymous'), or if several files have one and the same: a stand-in, as a rule.
+    """
+    try:
+        import pydicom  # noqa: F401 (optional)
+    except ImportError:
+        return [None] * len(paths)
+    found = []
+    for path in paths:
+        number = _patient_id(path) if path.suffix.lower() in {".dcm", ".dicom", ""} else None
+        if number is not None and _says_nothing(number):
+            return [None] * len(paths)
+        found.append(number and hashlib.sha256(number.encode()).hexdigest()[:12])
+    named = [pseudonym for pseudonym in found if pseudonym]
+    return found if len(named) == 1 or len(set(named)) > 1 else [None] * len(paths)
+
+
+def _patient_id(path: Path) -> str | None:
+    import pydicom
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one could quote the PatientID
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
+            return str(header.get("PatientID") or "").strip()
+    except Exception:  # it is told when the image is read
+        return None
+
+
+def _says_nothing(number: str) -> bool:
+    from cxrlib.folders import UNKNOWN
+
+    words = number.lower()
+    return words in UNKNOWN or (words.startswith("anon") and not any(map(str.isdigit, words)))
 
 
 def _as_shown(dataset) -> np.ndarray:

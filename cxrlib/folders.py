@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,10 @@ from cxrlib.cohort import COLUMNS
 
 READ = {".png", ".jpg", ".jpeg", ".dcm", ".dicom"}
 REFUSED = {".gif", ".webp", ".bmp", ".tif", ".tiff"}  # listed, so that their error is seen
-UNKNOWN = {"", "unknown", "nan", "none", "n/a", "na", "?"}  # labels that say nothing
+UNKNOWN = {"", "unknown", "nan", "none", "n/a", "na", "?"}  # words that say nothing
+SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+DRAWINGS = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"}
+REMEDY = "Save it as CSV UTF-8, separated by commas (a choice of 'Save as' in a spreadsheet)."
 
 
 class FolderError(ValueError):
@@ -19,26 +24,37 @@ class FolderError(ValueError):
 
 
 def make_table(folder) -> tuple[pd.DataFrame, Path]:
-    """Describe the images of a folder; no image is opened.
+    """Describe the images of a folder; no image is decoded.
 
     Parameters
     ----------
     folder : path-like
-        A folder with one folder a label, searched in depth; or a CSV file with the columns
-        ``image`` (path, relative to the CSV file) and ``label``, and any of ``patient``,
-        ``view``, ``source``, ``licence``.
+        A folder with one folder a label, searched in depth. Where the upper folders are all
+        called train, test, validation or alike (`SPLITS`), those below them are the labels. Or a
+        CSV file with the columns ``image`` (path, relative to the CSV file) and ``label``, and
+        any of ``patient``, ``view``, ``source``, ``licence``, and more.
 
     Returns
     -------
     table : DataFrame
-        The columns of a cohort, and ``path`` relative to `root`. The patient is the
-        file's path without its ending where no other is given; empty labels and 'unknown' are NaN.
+        The columns of a cohort, those that the CSV file has besides, and ``path`` relative to
+        `root`; ``split`` where the upper folders name it. Text is stripped, and 'unknown' and
+        other words that say nothing (`UNKNOWN`, in any case) are NaN, in every column but the
+        image. The source is the folder's name if no row names one. A patient who is not named
+        is the file's path without its ending (:func:`unnamed`); in a folder of labels, DICOM
+        files give theirs as a pseudonym (:func:`cxrlib.dicom.read_patients`) if all have one.
     root : Path
 
     Raises
     ------
     FolderError
         If there is no such folder, no image, a label without images, or a column is missing.
+
+    Warns
+    -----
+    UserWarning
+        If labels differ only in case, or images were left out: those in folders called masks
+        or alike (`DRAWINGS`), which are no films, and those beside the label folders of a split.
     """
     place = Path(folder).expanduser()
     if place.is_file():
@@ -47,43 +63,112 @@ def make_table(folder) -> tuple[pd.DataFrame, Path]:
         table, root = _from_folders(place), place
     else:
         raise FolderError(f"{place}: there is no such folder or CSV file.")
-    stem = table["path"].map(lambda path: Path(path).with_suffix("").as_posix())
-    defaults = {"patient": stem, "view": np.nan, "source": root.resolve().name, "licence": np.nan}
-    for column, default in defaults.items():
-        given = table[column] if column in table else pd.Series(np.nan, table.index, dtype=object)
-        table[column] = given.where(given.notna(), default)
-    text = table["label"].astype(object).where(table["label"].notna(), "").astype(str).str.strip()
-    table["label"] = text.where(~text.str.lower().isin(UNKNOWN), np.nan)
+    for column in table.columns.difference(["image", "path"]):
+        table[column] = table[column].map(_known).astype(object)
+    for column in COLUMNS:
+        if column not in table:
+            table[column] = pd.Series(np.nan, table.index, dtype=object)
+    table["patient"] = table["patient"].where(table["patient"].notna(), _stems(table))
+    if table["source"].isna().all():  # else a gap would become a hospital of its own
+        table["source"] = root.resolve().name
+    _warn_of_case(table["label"])
     others = [column for column in table if column not in COLUMNS]
     return table[[*COLUMNS, *others]], root
 
 
+def unnamed(table: pd.DataFrame) -> pd.Series:
+    """Tell which rows name no patient, so that :func:`make_table` took the file for one: bool."""
+    return table["patient"] == _stems(table)
+
+
+def _stems(table: pd.DataFrame) -> pd.Series:
+    return table["path"].map(lambda path: Path(path).with_suffix("").as_posix())
+
+
+def _known(value):
+    """Text without spaces around it, or NaN where it says nothing."""
+    text = "" if pd.isna(value) else str(value).strip()
+    return np.nan if text.lower() in UNKNOWN else text
+
+
+def _warn_of_case(labels: pd.Series) -> None:
+    alike = pd.Series(labels.dropna().unique(), dtype=object)
+    for _, names in alike.groupby(alike.map(str.casefold)):
+        if len(names) > 1:
+            count = "two" if len(names) == 2 else len(names)
+            message = f"{' and '.join(sorted(names))} are {count} labels; write them alike."
+            warnings.warn(message, stacklevel=3)
+
+
 def _from_folders(root: Path) -> pd.DataFrame:
-    labels = sorted(each for each in root.iterdir() if each.is_dir() and each.name[0] != ".")
+    from cxrlib.dicom import read_patients
+
+    upper = _folders(root)
+    files = [file.relative_to(root) for each in upper for file in sorted(each.rglob("*"))]
+    files = _without_drawings([file for file in files if _is_image(root, file)])
+    labels = [each for each in upper if not _is_drawing(each.name)]
+    splits = bool(labels) and all(each.name.lower() in SPLITS for each in labels)
+    if splits:
+        labels = [each for split in labels for each in _folders(split)]
+        labels = [each for each in labels if not _is_drawing(each.name)]
     if not labels:
+        below = f"{upper[0]}, which is no label" if splits else root
         raise FolderError(
-            f"{root}: no folder is in it. Make one folder a label, such as {root / 'covid'} and "
-            f"{root / 'healthy'}, or name a CSV file with the columns image and label."
+            f"{root}: no folder is in {below}. Make one folder a label, such as {root / 'covid'} "
+            f"and {root / 'healthy'}, or name a CSV file with the columns image and label."
         )
-    rows = []
+    if splits:
+        files = _below_labels(files)
+    rows = [(file.as_posix(), file.parts[int(splits)], file.parts[0]) for file in files]
+    table = pd.DataFrame(rows, columns=["path", "label", "split"], dtype=object)
+    full = set(table["label"])
     for label in labels:
-        files = sorted(file for file in label.rglob("*") if _is_image(file))
-        if not files:
+        if label.name not in full:
             raise FolderError(
                 f"{label}: the class {label.name!r} has no image. "
                 f"Put some there ({', '.join(sorted(READ))}), or remove the folder."
             )
-        rows += [(file.relative_to(root).as_posix(), label.name) for file in files]
-    table = pd.DataFrame(rows, columns=["path", "label"])
-    return table.assign(image=table["path"])
+    patients = read_patients([root / file for file in files])
+    table = table.assign(image=table["path"], patient=pd.Series(patients, dtype=object))
+    return table if splits else table.drop(columns="split")
 
 
-def _is_image(file: Path) -> bool:
-    if file.name.startswith(".") or not file.is_file():
+def _folders(place: Path) -> list[Path]:
+    return sorted(each for each in place.iterdir() if each.is_dir() and each.name[0] != ".")
+
+
+def _is_drawing(folder: str) -> bool:
+    return re.split(r"[\W_]+", folder.lower().strip())[-1] in DRAWINGS  # 'lung masks' too
+
+
+def _without_drawings(files: list[Path]) -> list[Path]:
+    drawn = [file for file in files if any(map(_is_drawing, file.parts[:-1]))]
+    if drawn:
+        places = sorted({file.parent.as_posix() for file in drawn})
+        warnings.warn(
+            f"{len(drawn)} images in folders of masks or annotations were left out, because they "
+            f"are no films: {', '.join(places[:5])}{', ...' if len(places) > 5 else ''}.",
+            stacklevel=4,
+        )
+    drawn = set(drawn)
+    return [file for file in files if file not in drawn]
+
+
+def _below_labels(files: list[Path]) -> list[Path]:
+    inside = [file for file in files if len(file.parts) > 2]
+    if len(inside) < len(files):
+        loose = len(files) - len(inside)
+        message = f"{loose} images were left out: they lie beside the label folders of a split."
+        warnings.warn(message, stacklevel=4)
+    return inside
+
+
+def _is_image(root: Path, file: Path) -> bool:
+    if any(part[0] == "." for part in file.parts) or not (root / file).is_file():
         return False
     if file.suffix:
         return file.suffix.lower() in READ | REFUSED
-    with file.open("rb") as content:  # DICOM exports often have no ending
+    with (root / file).open("rb") as content:  # DICOM exports often have no ending
         return content.read(132)[128:] == b"DICM"
 
 
@@ -91,17 +176,21 @@ def _from_csv(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise FolderError(f"{path}: no CSV file in UTF-8 ({error}).") from error
+        raise FolderError(f"{path}: no CSV file in UTF-8 ({error}). {REMEDY}") from error
+    table.columns = table.columns.str.strip()
     missing = [column for column in ("image", "label") if column not in table]
+    if missing and re.search(r"[;\t]", "".join(table)):
+        raise FolderError(f"{path}: its columns are not separated by commas. {REMEDY}")
     if missing:
         raise FolderError(
             f"{path}: the column {missing[0]!r} is missing; it has {', '.join(table)}."
         )
-    if table["image"].isna().any():
-        line = int(np.flatnonzero(table["image"].isna())[0]) + 2
-        raise FolderError(f"{path}, line {line}: the column 'image' is empty.")
     if table.empty:
         raise FolderError(f"{path}: it lists no image.")
+    table["image"] = table["image"].fillna("").str.strip()
+    if (table["image"] == "").any():
+        line = int(np.flatnonzero(table["image"] == "")[0]) + 2
+        raise FolderError(f"{path}, line {line}: the column 'image' is empty.")
     if table["image"].duplicated().any():
         twice = table.loc[table["image"].duplicated(), "image"].iloc[0]
         raise FolderError(f"{path}: {twice!r} is listed more than once.")

@@ -113,9 +113,10 @@ def leakage_summary(
 ) -> pd.DataFrame:
     """Average the repeats, and compare each protocol with the clean one.
 
-    Repeats share images, so a plain t interval is too narrow; these have the correction of
-    Nadeau and Bengio (2003, doi:10.1023/A:1024068626366). Excesses are paired by repeat. With
-    few images a patient, an image-level split leaks little, and ten repeats need not show it.
+    With true labels the repeats share images and what they say, so a plain t interval is too
+    narrow; these have the correction of Nadeau and Bengio (2003, doi:10.1023/A:1024068626366).
+    Permuted labels are drawn anew for each repeat, which makes repeats independent: a plain t
+    interval. Excesses are paired by repeat.
 
     Parameters
     ----------
@@ -137,9 +138,12 @@ def leakage_summary(
     rows = []
     for labels, protocol in itertools.product(table["labels"].unique(), PROTOCOLS):
         found, clean = wide[labels, protocol], wide[labels, CLEAN]
-        mean, low, high = _corrected(found, confidence)
+        shared = 0.0 if labels == "permuted" else TEST / (1 - TEST)
+        mean, low, high = _t_interval(found, confidence, shared)
         row = {"protocol": protocol, "labels": labels, "mean": mean, "sd": found.std()}
-        excess = (np.nan,) * 3 if protocol == CLEAN else _corrected(found - clean, confidence)
+        excess = (np.nan,) * 3
+        if protocol != CLEAN:
+            excess = _t_interval(found - clean, confidence, shared)
         low, high = np.clip((low, high), 0, 1)  # a share, though t knows nothing of that
         names = ("low", "high", "excess", "excess low", "excess high")
         rows.append(row | dict(zip(names, (low, high, *excess), strict=True)))
@@ -161,6 +165,8 @@ def _some(cohort, most, seed):
 def _permute(cohort, seed):
     """Shuffle the labels among the patients; one with several labels counts with the first."""
     first = cohort.table.drop_duplicates("patient").set_index("patient")["label"]
+    if first.nunique() < len(cohort.labels):  # where all have several, deal the labels out evenly
+        first[:] = np.resize(cohort.labels, len(first))
     shuffled = np.random.default_rng(seed).permutation(first.to_numpy())
     label = cohort.table["patient"].map(dict(zip(first.index, shuffled, strict=True)))
     return Cohort(cohort.table.assign(label=label), cohort.images, cohort.name)
@@ -199,13 +205,13 @@ def _remember(described, table, train, test) -> dict:
     }
 
 
-def _corrected(values, confidence: float) -> tuple[float, float, float]:
-    """Mean and its interval by the corrected resampled t test."""
+def _t_interval(values, confidence: float, shared: float) -> tuple[float, float, float]:
+    """Mean and t interval of repeats; `shared` is what their having data in common adds."""
     from scipy.stats import t
 
     mean, repeats = float(np.mean(values)), len(values)
     if repeats < 2:
         return mean, np.nan, np.nan
-    error = np.sqrt(np.var(values, ddof=1) * (1 / repeats + TEST / (1 - TEST)))
+    error = np.sqrt(np.var(values, ddof=1) * (1 / repeats + shared))
     wide = float(t.ppf((1 + confidence) / 2, repeats - 1) * error)
     return mean, mean - wide, mean + wide

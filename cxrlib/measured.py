@@ -59,8 +59,6 @@ def _claims_on(number: int):
     """Claims on one model's test results: id, and what :func:`measure` wants to know."""
     for metric in MEASURES:
         yield f"table1.model{number}.{metric}", metric, None
-    if number == 2:
-        yield "abstract.accuracy", "accuracy", None
     if number == 4:
         for actual in CLASSES:
             for predicted in CLASSES:

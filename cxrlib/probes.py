@@ -31,11 +31,16 @@ class Probe:
     Attributes
     ----------
     auc, low, high : float
-        Area under the ROC curve in patients left out of training (the mean over the classes, one
-        against the rest, if there are more than two), with a bootstrap interval over patients.
-        0.5 is chance.
+        Area under the ROC curve in patients left out of training, with a bootstrap interval over
+        patients; 0.5 is chance. Of more than two classes, that of the class that is told best
+        from the rest: a shortcut in one class must not drown in the mean. The interval takes the
+        trained models as given, so it is somewhat too narrow: on 120 patients without any signal
+        it missed 0.5 in one of seven sets. `p` is not affected.
+    best : int
+        Number of the class whose area this is; 1 if there are two.
     p : float
-        Share of shuffled labels that did as well (1 / (permutations + 1) at least).
+        Share of shuffled labels that did as well (1 / (permutations + 1) at least), where the
+        best class was looked for in each of them too. NaN where shuffling changes nothing.
     images, patients : int
     scores : ndarray, shape (n, classes), float
         Of each image, by a model that did not see its patient; higher means more like the class.
@@ -48,6 +53,7 @@ class Probe:
     images: int
     patients: int
     scores: np.ndarray
+    best: int = 1
 
 
 def probe(
@@ -69,7 +75,8 @@ def probe(
     patients : array_like, shape (n,)
         Whose image it is. Patients are divided among the folds at random and not by class, so
         that shuffling the labels among them is fair, and the p value exact (Phipson and Smyth
-        2010, doi:10.2202/1544-6115.1585) as long as no patient stands in two classes.
+        2010, doi:10.2202/1544-6115.1585). Labels move with the patients; those of a patient who
+        stands in several classes are shuffled among that patient's images besides.
     folds, permutations, confidence, seed
 
     Returns
@@ -90,18 +97,20 @@ def probe(
     fold = rng.permutation(np.arange(groups.max() + 1) % folds)[groups]
     with one_thread():
         smoother = smoother_matrix(similarity(features), fold)
-    classes = targets.max() + 1
+    classes = int(targets.max() + 1)
     scores = smoother @ np.eye(classes)[targets]
-    wanted = range(1, 2) if classes == 2 else range(classes)
+    wanted = [1] if classes == 2 else range(classes)
+    shuffled = _shuffle(targets, groups, permutations, rng)
+    areas = {k: _areas(smoother @ (shuffled == k), shuffled == k, fold) for k in wanted}
+    measured = {k: _areas(scores[:, [k]], (targets == k)[:, None], fold)[0] for k in wanted}
+    best = max(measured, key=lambda k: np.nan_to_num(measured[k]))
+    p = _share_as_good(measured[best], np.stack(list(areas.values())))
 
     def auc(weights):
-        return np.mean([weighted_fold_auc(weights, targets == k, scores[:, k], fold)
-                        for k in wanted], axis=0)  # fmt: skip
+        return weighted_fold_auc(weights, targets == best, scores[:, best], fold)
 
     row = bootstrap_rows({"auc": auc}, groups, "patient", confidence, 1000, seed)["auc"]
-    by_chance = _shuffled(smoother, targets, groups, fold, wanted, permutations, rng)
-    p = (1 + np.sum(by_chance >= row[0] - 1e-12)) / (1 + len(by_chance))
-    return Probe(*row[:3], float(p), len(targets), int(groups.max() + 1), scores)
+    return Probe(*row[:3], p, len(targets), int(groups.max() + 1), scores, int(best))
 
 
 def similarity(features: np.ndarray) -> np.ndarray:
@@ -185,13 +194,39 @@ def weighted_fold_auc(weights, truth: np.ndarray, score: np.ndarray, fold: np.nd
     return np.divide(right, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
-def _shuffled(smoother, targets, groups, fold, wanted, permutations, rng) -> np.ndarray:
-    """Areas that the same probe reaches with the labels shuffled among the patients."""
-    of_patient = targets[np.unique(groups, return_index=True)[1]]
-    shuffled = np.stack([rng.permutation(of_patient)[groups] for _ in range(permutations)], axis=1)
-    areas = [_areas(smoother @ (shuffled == k), shuffled == k, fold) for k in wanted]
-    areas = np.mean(areas, axis=0)
-    return areas[~np.isnan(areas)]
+def _shuffle(targets, groups, permutations, rng) -> np.ndarray:
+    """Shuffle labels among patients of one class; within patients of several. (n, permutations).
+
+    Both keep what a shuffle must keep: a patient's images of one class stay together, and how many
+    classes a patient has.
+    """
+    several = np.array([len(set(targets[groups == one])) > 1 for one in range(groups.max() + 1)])
+    if not several.any():
+        of_patient = targets[np.unique(groups, return_index=True)[1]]
+        return np.stack([rng.permutation(of_patient)[groups] for _ in range(permutations)], axis=1)
+    found = np.empty((len(targets), permutations), dtype=targets.dtype)
+    units = groups * (targets.max() + 1) + targets  # a patient's images of one class stay together
+    units = np.unique(units, return_inverse=True)[1]
+    owner = groups[np.unique(units, return_index=True)[1]]
+    label = targets[np.unique(units, return_index=True)[1]]
+    for column in range(permutations):
+        drawn = label.copy()
+        alone = np.flatnonzero(~several[owner])
+        drawn[alone] = rng.permutation(label[alone])
+        for one in np.flatnonzero(several):
+            mine = np.flatnonzero(owner == one)
+            drawn[mine] = rng.permutation(label[mine])
+        found[:, column] = drawn[units]
+    return found
+
+
+def _share_as_good(measured: float, by_chance: np.ndarray) -> float:
+    """Share of shuffled labels whose best class reaches `measured`; NaN if none can be scored."""
+    scored = ~np.isnan(by_chance).all(axis=0)
+    if not scored.any() or np.isnan(measured):
+        return float("nan")
+    best = np.nanmax(by_chance[:, scored], axis=0)
+    return float((1 + np.sum(best >= measured - 1e-12)) / (1 + len(best)))
 
 
 def _areas(scores: np.ndarray, truth: np.ndarray, fold: np.ndarray) -> np.ndarray:

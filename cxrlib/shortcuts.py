@@ -32,7 +32,8 @@ def shortcuts(cohort, classes=None, seen=tuple(views.VIEWS), extract=None, **opt
     -------
     DataFrame
         A row a view: ``view``, ``auc``, ``low``, ``high`` (0 to 1; 0.5 is chance), ``p``,
-        ``images``, ``patients``. A view that the cohort cannot be seen by is left out.
+        ``images``, ``patients``, and ``told``, the class that is told from the rest (of more than
+        two, the one told best). A view that the cohort cannot be seen by is left out.
     """
     classes = list(classes or cohort.labels)
     targets, rows = cohort.targets(classes), []
@@ -43,7 +44,8 @@ def shortcuts(cohort, classes=None, seen=tuple(views.VIEWS), extract=None, **opt
             if view not in views.VIEWS:
                 raise
             continue
-        rows.append(_row(described, targets, cohort.table["patient"], options, view=view))
+        first = {"view": view}
+        rows.append(_row(described, targets, cohort.table["patient"], options, classes, first))
     return pd.DataFrame(rows)
 
 
@@ -77,9 +79,9 @@ def sources_within_class(cohort, by: str = "source", view="whole image", extract
         part = part.where(**{by: sources})
         targets = pd.Categorical(part.table[by], categories=sources).codes.astype(np.int64)
         described = views.features(part, view, extract)
-        row = _row(described, targets, part.table["patient"], options, label=label)
-        rows.append(row | {"sources": ", ".join(map(str, sources))})
-    columns = ["label", "sources", "auc", "low", "high", "p", "images", "patients"]
+        first = {"label": label, "sources": ", ".join(map(str, sources))}
+        rows.append(_row(described, targets, part.table["patient"], options, sources, first))
+    columns = ["label", "sources", "auc", "low", "high", "p", "images", "patients", "told"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -97,13 +99,16 @@ def association(cohort, by: str = "source") -> tuple[pd.DataFrame, float]:
     from scipy.stats.contingency import association as measure
 
     patients = cohort.table.drop_duplicates(["patient", "label", by])
-    table = pd.crosstab(patients[by], patients["label"])[cohort.labels]
-    if min(table.shape) < 2:
+    table = pd.crosstab(patients[by], patients["label"])
+    table = table.reindex(columns=cohort.labels, fill_value=0)  # a label may name no source
+    seen = table.loc[:, table.any(axis=0)]
+    if min(seen.shape) < 2:
         return table, float("nan")
-    return table, float(measure(table.to_numpy(), method="cramer"))
+    return table, float(measure(seen.to_numpy(), method="cramer"))
 
 
-def _row(described, targets, patients, options, **first) -> dict:
+def _row(described, targets, patients, options, classes, first) -> dict:
     found = probes.probe(described, targets, patients, **options)
     names = ("auc", "low", "high", "p", "images", "patients")
-    return first | {name: getattr(found, name) for name in names}
+    told = {"told": str(classes[found.best])}
+    return first | {name: getattr(found, name) for name in names} | told

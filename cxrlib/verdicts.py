@@ -4,25 +4,33 @@ Five verdicts, by intervals and never by a tolerance that someone chose:
 
 =====================  ==========================================================================
 exceeded               better than the printed figure, by more than chance in either explains
-reproduced             every value that our data allow lies in the paper's own interval
+reproduced             our data allow the printed figure, and nothing that the paper's don't allow
 not reproduced         worse than the printed figure, by more than chance in either explains
-undecidable at this n  our data and the paper's allow agreement as well as a difference
+undecidable at this n  none of these can be told: our data or the paper's are too few
 not comparable         synthetic images, random weights, or another backbone than the paper's
 =====================  ==========================================================================
 
-Three intervals decide. *The claim's*: Wilson's, at the number of patients where it is known, since
-images of one patient are no independent trials. *Ours*, over five seeds or more, each with its own
+Three intervals decide. *The claim's*: Wilson's, at the number of patients where it is known (the
+fewest, where it is inferred), since images of one patient are no independent trials. *Ours*, over five seeds or more, each with its own
 split and initial weights: wide enough for the sampling of patients (Wilson for proportions, a
 bootstrap of patients for F1) and for the spread over the seeds (Nadeau and Bengio 2003,
 doi:10.1023/A:1024068626366), because neither of them sees all of the other. Trials are
 patients here too: images of one, and the answers of several seeds about one, count once.
-*The difference's*: put together from both (Newcombe 1998, Statistics in Medicine 17:873, method
-10; Donner and Zou 2012, doi:10.1177/0962280210376251). A paper that does not tell on how many
-images it measured has no interval, and nothing can be decided.
+*The difference's*: put together from both (method 10 of Newcombe 1998,
+doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I; Zou and Donner 2008,
+doi:10.1002/sim.3095). A paper that does not tell on how many images it measured has no interval,
+and nothing can be decided.
 
-The verdict is given at 90, 95 and 99 %. "Reproduced" holds ours at that level against the claim's
-90 % interval, as tests of equivalence do: were both to widen, a stricter level would make it easier
-to agree. So a stricter level can only turn a decided verdict into an undecidable one. Many claims
+To be reproduced a figure must pass two tests. Ours must *lie within the claim's*, so that every
+value our data allow is one that the paper's allow. And ours must *hold the printed figure*: the
+claim's interval alone is the wider the less the paper knows, so that with a dozen patients it
+takes in what nobody would call the same. Where ours lies beside the printed figure, and yet the
+difference may be none, it is the paper's test set that is too small.
+
+The verdict is given at 90, 95 and 99 %. What makes it easier to agree the wider it is, is always
+taken at 90 %: the claim's interval that ours must lie within (ours at the verdict's level), and
+ours where it must hold the printed figure. So a stricter level can only turn a decided verdict
+into an undecidable one. Many claims
 are judged, and no level is corrected for that: of twenty that hold, one may fail at 95 %.
 
 F1 is no proportion, but J = TP / (TP + FP + FN) is, and F1 = 2 J / (1 + J) rises with it: Wilson's
@@ -204,7 +212,7 @@ def claim_interval(name: str, level: float = 0.95) -> Interval:
 
 
 def difference(ours: float, our_ends: Interval, theirs: float, their_ends: Interval) -> Interval:
-    """Interval of ours minus theirs, from the interval of each (MOVER; Donner and Zou 2012).
+    """Interval of ours minus theirs, from the interval of each (MOVER; Zou and Donner 2008).
 
     With Wilson's intervals of two proportions it is Newcombe's method 10.
 
@@ -328,7 +336,15 @@ def f1_of(share: float) -> float:
 
 
 def _decide(
-    level, measured, seeds, claim_intervals, intervals, differences, why, lower_is_better, **_
+    level,
+    claimed,
+    measured,
+    seeds,
+    claim_intervals,
+    intervals,
+    differences,
+    why,
+    lower_is_better,
 ) -> tuple[str, str]:
     """Give the verdict at a level, and why."""
     if why:
@@ -346,9 +362,15 @@ def _decide(
         return EXCEEDED, "better than the paper prints, by more than chance explains"
     if high < 0:
         return FAILED, "worse than the paper prints, by more than chance explains"
-    ours, theirs = intervals[level], claim_intervals[LEVELS[0]]
-    if theirs[0] <= ours[0] and ours[1] <= theirs[1]:
-        return REPRODUCED, "every value that our data allow lies in the paper's interval"
-    wider = np.diff(theirs) > np.diff(ours)
-    whose = "the paper's test set is too small" if wider else "our test sets or seeds are too few"
-    return UNDECIDABLE, f"agreement and a difference are both possible: {whose}"
+    loosest = LEVELS[0]
+    within = _holds(claim_intervals[loosest], intervals[level])
+    if within and _holds(intervals[loosest], (claimed, claimed)):
+        return REPRODUCED, "our data allow the printed figure, and nothing that the paper's don't"
+    beside = not _holds(intervals[level], (claimed, claimed))
+    whose = "the paper's test set is" if beside else "our test sets or seeds are"
+    few = "too small" if beside else "too few"
+    return UNDECIDABLE, f"agreement and a difference are both possible: {whose} {few} to tell"
+
+
+def _holds(outer: Interval, inner: Interval) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]

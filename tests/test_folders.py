@@ -1,9 +1,12 @@
+import hashlib
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from cxrlib import sources
-from cxrlib.folders import FolderError, make_table
+from cxrlib.folders import FolderError, make_table, unnamed
 
 
 def save(path, value=100):
@@ -130,3 +133,172 @@ def test_limit_is_a_label_and_by_seed(folder):
     assert len({names(seed) for seed in range(10)}) > 1
     with pytest.raises(sources.SourceError, match="limit=0"):
         sources.load("folder", folder=folder, limit=0)
+
+
+def stripped(table, *columns):
+    return table[list(columns)].astype(object).where(table[list(columns)].notna(), None)
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("Training", "Validation", "Testing")])
+def test_folders_of_a_split_are_no_labels(tmp_path, names):
+    for number, split in enumerate(names):
+        save(tmp_path / split / "healthy/deep" / f"{number}.png")
+        if number:
+            save(tmp_path / split / "covid" / f"{number}.png")
+    table, _ = make_table(tmp_path)
+    assert set(table["label"]) == {"covid", "healthy"}
+    found = {tuple(row) for row in table[["path", "label", "split"]].to_numpy()}
+    assert (f"{names[0]}/healthy/deep/0.png", "healthy", names[0]) in found
+    assert (f"{names[1]}/covid/1.png", "covid", names[1]) in found
+    assert len(found) == 2 * len(names) - 1
+    cohort = sources.load("folder", folder=tmp_path, progress=False)
+    assert set(cohort.table["split"]) == set(names)
+
+
+def test_a_split_needs_labels_below_and_tells_of_loose_files(tmp_path):
+    save(tmp_path / "train/a.png")
+    save(tmp_path / "test/b.png")
+    with pytest.raises(FolderError, match="test, which is no label"):
+        make_table(tmp_path)
+    save(tmp_path / "train/covid/c.png")
+    save(tmp_path / "train/.hidden/d.png")
+    with pytest.warns(UserWarning, match="2 images were left out.*beside"):
+        table, _ = make_table(tmp_path)
+    assert table["path"].to_list() == ["train/covid/c.png"]
+    (tmp_path / "test/healthy").mkdir()
+    with pytest.raises(FolderError, match="class 'healthy' has no image"), pytest.warns():
+        make_table(tmp_path)
+
+
+def test_a_label_called_test_beside_others_stays_a_label(folder):
+    save(folder / "test/t.png")
+    table, _ = make_table(folder)
+    assert set(table["label"]) == {"covid", "healthy", "test"}
+    assert "split" not in table
+
+
+def test_masks_are_no_films(tmp_path):
+    for label in ("covid", "healthy"):
+        save(tmp_path / label / "images/a.png")
+        save(tmp_path / label / "Masks/a.png")
+        save(tmp_path / label / "lung masks/a.png")
+    save(tmp_path / "Annotations/a.png")
+    with pytest.warns(UserWarning, match=r"5 images in folders of masks.*healthy/Masks"):
+        table, _ = make_table(tmp_path)
+    assert table["path"].to_list() == ["covid/images/a.png", "healthy/images/a.png"]
+    assert table["label"].to_list() == ["covid", "healthy"]
+
+
+def test_missing_source_is_not_the_name_of_the_folder(folder):
+    path = csv(folder, "image,label,source\na.png,covid,\nb.png,healthy,North\nc.png,covid, ?\n")
+    assert stripped(make_table(path)[0], "source")["source"].to_list() == [None, "North", None]
+    for text in ("image,label,source\na.png,covid,\nb.png,healthy, \n", "image,label\na.png,x\n"):
+        assert set(make_table(csv(folder, text))[0]["source"]) == {folder.name}
+
+
+def test_text_is_stripped_and_placeholders_are_missing(folder):
+    path = csv(
+        folder,
+        "image ,label,patient,view,split,hospital,source\n"
+        "n/a.png ,covid ,007 ,PA ,train , Unknown,A \n"
+        '"  b.png",healthy,UNKNOWN ,?,N/A,NONE, ?\n'
+        "unknown,healthy,7,unknown,test ,North ,A\n",
+    )
+    table, _ = make_table(path)
+    assert table["image"].to_list() == table["path"].to_list() == ["n/a.png", "b.png", "unknown"]
+    assert table["label"].to_list() == ["covid", "healthy", "healthy"]
+    assert table["patient"].to_list() == ["007", "b", "7"]
+    assert unnamed(table).to_list() == [False, True, False]
+    rest = stripped(table, "view", "split", "hospital", "source").to_numpy().tolist()
+    assert rest == [["PA", "train", None, "A"], [None] * 4, [None, "test", "North", "A"]]
+
+
+def test_image_of_spaces_is_empty(folder):
+    with pytest.raises(FolderError, match="line 3.*'image' is empty"):
+        make_table(csv(folder, 'image,label\na.png,covid\n" ",covid\n'))
+
+
+def test_labels_that_differ_in_case_are_told(folder):
+    path = csv(folder, "image,label\na.png,covid\nb.png,Covid \nc.png,healthy\n")
+    with pytest.warns(UserWarning, match="Covid and covid are two labels; write them alike"):
+        make_table(path)
+    save(folder / "Healthy/x.png")
+    if len({each.name.lower() for each in folder.iterdir()}) < len(list(folder.iterdir())):
+        with pytest.warns(UserWarning, match="Healthy and healthy"):  # not where case is ignored
+            make_table(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"image;label\na.png;covid\n", "not separated by commas"),
+        (b"image;label;age\na.png;covid;50,2\n", "not separated by commas"),
+        (b"image\tlabel\na.png\tcovid\n", "not separated by commas"),
+        ("image,label\na.png,gesünd\n".encode("latin-1"), "no CSV file in UTF-8"),
+    ],
+)
+def test_csv_of_a_spreadsheet_comes_with_the_remedy(folder, content, message):
+    (folder / "list.csv").write_bytes(content)
+    with pytest.raises(FolderError, match=f"{message}.*Save it as CSV UTF-8, separated by commas"):
+        make_table(folder / "list.csv")
+
+
+@pytest.fixture
+def exported(tmp_path):
+    """Three DICOM files of two patients, and a PNG."""
+    pydicom = pytest.importorskip("pydicom")
+
+    def export(place, number):
+        dataset = pydicom.Dataset()
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+        dataset.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        if number is not None:
+            dataset.PatientID = number
+        path = tmp_path / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dataset.save_as(path, enforce_file_format=True)
+
+    export("covid/IM1", "4711-Miller")
+    export("covid/IM2.dcm", "0815")
+    export("healthy/IM3", "4711-Miller ")
+    save(tmp_path / "healthy/x.png")
+    return tmp_path, export
+
+
+def test_dicom_patient_is_a_pseudonym(exported):
+    table, _ = make_table(exported[0])
+    miller = hashlib.sha256(b"4711-Miller").hexdigest()[:12]
+    other = hashlib.sha256(b"0815").hexdigest()[:12]
+    assert table["patient"].to_list() == [miller, other, miller, "healthy/x"]
+    assert unnamed(table).to_list() == [False, False, False, True]
+    assert "4711" not in table.to_csv()
+    assert "0815" not in table.to_csv()
+
+
+@pytest.mark.parametrize("number", [None, "", "Unknown", "ANONYMOUS"])
+def test_dicom_without_patient_counts_by_file(exported, number):
+    folder, export = exported
+    export("healthy/IM4.dcm", number)
+    assert unnamed(make_table(folder)[0]).all()
+
+
+def test_dicom_with_one_patient_id_for_all_counts_by_file(exported):
+    folder, export = exported
+    for place in ("covid/IM1", "covid/IM2.dcm", "healthy/IM3"):
+        export(place, "STUDY-1")
+    assert unnamed(make_table(folder)[0]).all()
+
+
+def test_damaged_dicom_or_none_to_read_it_with(exported, monkeypatch):
+    folder, _ = exported
+    (folder / "healthy/z.dcm").write_bytes(b"x")
+    assert unnamed(make_table(folder)[0]).to_list() == [False, False, False, True, True]
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    assert unnamed(make_table(folder)[0]).all()
+
+
+def test_csv_without_patients_takes_none_from_dicom(exported):
+    path = csv(exported[0], "image,label\ncovid/IM1,covid\nhealthy/IM3,healthy\n")
+    assert unnamed(make_table(path)[0]).all()

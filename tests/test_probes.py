@@ -82,14 +82,45 @@ def test_a_signal_is_found_and_its_absence_too():
     assert found.scores.shape == (120, 2)
 
 
-def test_three_classes_of_which_one_is_told_apart():
+def test_of_three_classes_the_one_told_best_is_named_and_the_search_is_paid_for():
     rng = np.random.default_rng(3)
     targets = np.arange(90) % 3
-    features = rng.normal(size=(90, 4)) + 5 * (targets == 2)[:, None]
+    features = rng.normal(size=(90, 4))
+    assert probes.probe(features, targets, np.arange(90)).p > 0.01
+    features += 5 * (targets == 2)[:, None]
     found = probes.probe(features, targets, np.arange(90))
-    # The odd one out is always told (1), the other two from it, but not from each other:
-    # each of them is right against 30 of 60 surely, against the other 30 by chance.
-    assert found.auc == pytest.approx((1 + 0.75 + 0.75) / 3, abs=0.08)
+    assert found.best == 2 and found.auc > 0.99 and found.p == pytest.approx(1 / 1000)
+
+
+def test_a_shortcut_in_one_class_of_six_is_found():
+    rng = np.random.default_rng(8)
+    targets = np.arange(90) % 6
+    features = rng.normal(size=(90, 4))
+    features[:, 0] += 4 * (targets == 0)
+    found = probes.probe(features, targets, np.arange(90))
+    assert found.best == 0 and found.p <= 0.01
+
+
+def test_the_search_for_the_best_class_raises_no_false_alarms():
+    small = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        targets, features = rng.permutation(np.arange(48) % 4), rng.normal(size=(48, 5))
+        small += probes.probe(features, targets, np.arange(48), permutations=99).p <= 0.1
+    assert small <= binom.ppf(0.9995, 100, 0.1)
+
+
+@pytest.mark.parametrize("signal", [0.0, 3.0])
+@pytest.mark.parametrize("both", [1.0, 0.5])
+def test_patients_with_images_of_both_classes(signal, both):
+    """Each of them was healthy and ill; a mark on the ill images is a shortcut all the same."""
+    rng = np.random.default_rng(6)
+    patients = np.repeat(np.arange(30), 2)
+    own = np.arange(30) % 2
+    targets = np.where(rng.random(30)[patients] < both, np.tile([0, 1], 30), own[patients])
+    features = rng.normal(size=(60, 4)) + signal * targets[:, None]
+    found = probes.probe(features, targets, patients)
+    assert (found.p <= 0.01) == (signal > 0), found.p
 
 
 def test_recognising_a_patient_is_no_help():

@@ -58,3 +58,15 @@ def test_cramers_v_of_a_worked_example():
     table = base.table.assign(label=label, source=np.where(other == "covid", "north", "south"))
     _, strength = shortcuts.association(type(base)(table, base.images))
     assert strength == pytest.approx(0.6)
+
+
+def test_a_label_that_names_no_source_is_no_obstacle(cohorts):
+    source = np.where(cohorts[0].table["label"] == "covid", None, "north")
+    source[np.flatnonzero(cohorts[0].table["label"] == "healthy")[:20]] = "south"
+    table = cohorts[0].table.assign(source=source)
+    counts, strength = shortcuts.association(type(cohorts[0])(table, cohorts[0].images))
+    assert counts["covid"].sum() == 0 and np.isnan(strength)
+
+
+def test_the_class_that_is_told_is_named(cohorts):
+    assert set(shortcuts.shortcuts(cohorts[1], seen=("border",))["told"]) == {"covid"}

@@ -29,7 +29,7 @@ cxr run --profile paper --out runs/real --only 07 --only 08 --only 09 \\
     --set 'outside_options={allow_missing: true}'
 python docs/results/reduced.py FOLDER runs/reduced.csv  # the films of 'open', 320 pixels wide
 cxr run --profile paper --out runs/reduced --only 09 --set inside_source=folder \\
-    --set 'inside_options={folder: ../runs/reduced.csv}' \\
+    --set 'inside_options={folder: runs/reduced.csv}' \\
     --set 'outside_options={allow_missing: true}'
 for s in 0 1 2 3 4; do cxr run --profile paper --out runs/paper/seed$s --only 03 --only 05 \\
     --set 'source_options={allow_missing: true}' --set 'stage1_options={allow_missing: true}' \\
