@@ -95,6 +95,16 @@ class Evidence:
     seed: int
     pairs: pd.DataFrame
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    source_light: str = "grey"  # of the association of source and label
+
+    @property
+    def too_few(self) -> str:
+        """Say which class has too few patients to be probed, once copies count as one."""
+        patients = self.cohort.table.groupby("label")["patient"].nunique()
+        few = patients[patients < FEWEST]
+        return (
+            "" if few.empty else f"only {few.iloc[0]} patients of class {few.index[0]!r} are left"
+        )
 
 
 def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) -> Audit:

@@ -287,10 +287,13 @@ def _read(kind, place, limit, allow_missing, seed):
         if limit:
             cohort = cohort.take(cohort.table.groupby("label").cumcount() < limit)
         return cohort, before
-    table = folders.make_table(place)[0] if kind == "folder" else sources.manifest(kind)
     where = {"folder": place} if kind == "folder" else {}
     options = {"allow_missing": allow_missing, "limit": limit, "seed": seed}
-    return sources.load(kind, **where, **options), table["label"].value_counts()
+    cohort = sources.load(kind, **where, **options)
+    if not limit:
+        return cohort, cohort.table["label"].value_counts()
+    table = folders.make_table(place)[0] if kind == "folder" else sources.manifest(kind)
+    return cohort, table["label"].value_counts()
 
 
 def _secret() -> str:
@@ -334,9 +337,9 @@ def _patients_unknown(place, cohort) -> list[str]:
         return []
     name = "names" if count == 1 else "name"
     return [
-        f"{count} of {_count(len(cohort), 'image')} {name} no patient. Each of these files counts as a patient "
-        "of its own. If some patients have several images, the probes look better than they are, "
-        "and leaks between patients stay hidden. Remedy: a CSV file with the columns image, label "
+        f"{count} of {_count(len(cohort), 'image')} {name} no patient. Each of these files counts "
+        "as a patient of its own. If some patients have several images, the probes look better "
+        "than they are, and leaks between patients stay hidden. Remedy: a CSV file with the columns image, label "
         "and patient."
     ]
 

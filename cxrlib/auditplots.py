@@ -198,6 +198,7 @@ def pairs_plot(cohort, pairs, most=6, title="Images that look the same", note=""
     down = -(-len(shown) // across)
     height = 2.7 * down + 0.6  # with room for long names in several lines
     figure, axes = subplots(down, 2 * across, height, 3.8 * across, squeeze=False)
+    figure.get_layout_engine().set(h_pad=0.1)
     for axis in axes.flat:
         axis.axis("off")
     for number, (_, pair) in enumerate(shown.iterrows()):
@@ -292,7 +293,11 @@ def _named(label, patient, name) -> list[str]:
     stem = str(PurePath(name).with_suffix("")) if name else ""
     known = str(patient) not in (str(name), stem, PurePath(stem).name)
     parts = [label, patient, name] if known else [label, name]
-    return [line for part in parts for line in textwrap.wrap(_short(part), ACROSS) or [""]]
+    return [line for part in parts for line in _wrapped(part)]
+
+
+def _wrapped(text) -> list[str]:
+    return textwrap.wrap(_short(text), ACROSS, break_on_hyphens=False)
 
 
 def _short(name, most=2 * ACROSS - 2) -> str:

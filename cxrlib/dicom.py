@@ -67,10 +67,6 @@ def read_patients(paths) -> list[str | None]:
         missing, if a DICOM file has no PatientID or one that says nothing ('unknown',
         'anonymous'), or if several files have one and the same: a stand-in, as a rule.
     """
-    try:
-        import pydicom  # noqa: F401 (optional)
-    except ImportError:
-        return [None] * len(paths)
     found = []
     for path in paths:
         number = _patient_id(path) if path.suffix.lower() in {".dcm", ".dicom", ""} else None
@@ -82,14 +78,14 @@ def read_patients(paths) -> list[str | None]:
 
 
 def _patient_id(path: Path) -> str | None:
-    import pydicom
-
     try:
+        import pydicom
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one could quote the PatientID
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
             return str(header.get("PatientID") or "").strip()
-    except Exception:  # it is told when the image is read
+    except Exception:  # no pydicom, or damaged: told when the image is read
         return None
 
 

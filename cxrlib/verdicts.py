@@ -4,19 +4,19 @@ Five verdicts, by intervals and never by a tolerance that someone chose:
 
 =====================  ==========================================================================
 exceeded               better than the printed figure, by more than chance in either explains
-reproduced             our data allow the printed figure, and nothing that the paper's don't allow
+reproduced             our data allow the printed figure, and nothing that the paper's rule out
 not reproduced         worse than the printed figure, by more than chance in either explains
 undecidable at this n  none of these can be told: our data or the paper's are too few
 not comparable         synthetic images, random weights, or another backbone than the paper's
 =====================  ==========================================================================
 
 Three intervals decide. *The claim's*: Wilson's, at the number of patients where it is known (the
-fewest, where it is inferred), since images of one patient are no independent trials. *Ours*, over five seeds or more, each with its own
-split and initial weights: wide enough for the sampling of patients (Wilson for proportions, a
-bootstrap of patients for F1) and for the spread over the seeds (Nadeau and Bengio 2003,
-doi:10.1023/A:1024068626366), because neither of them sees all of the other. Trials are
-patients here too: images of one, and the answers of several seeds about one, count once.
-*The difference's*: put together from both (method 10 of Newcombe 1998,
+fewest, where it is inferred), since images of one patient are no independent trials. *Ours*, over
+five seeds or more, each with its own split and initial weights: wide enough for the sampling of
+patients (Wilson for proportions, a bootstrap of patients for F1) and for the spread over the seeds
+(Nadeau and Bengio 2003, doi:10.1023/A:1024068626366), because neither of them sees all of the
+other. Trials are patients here too: images of one, and the answers of several seeds about one,
+count once. *The difference's*: put together from both (method 10 of Newcombe 1998,
 doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I; Zou and Donner 2008,
 doi:10.1002/sim.3095). A paper that does not tell on how many images it measured has no interval,
 and nothing can be decided.
@@ -30,8 +30,8 @@ difference may be none, it is the paper's test set that is too small.
 The verdict is given at 90, 95 and 99 %. What makes it easier to agree the wider it is, is always
 taken at 90 %: the claim's interval that ours must lie within (ours at the verdict's level), and
 ours where it must hold the printed figure. So a stricter level can only turn a decided verdict
-into an undecidable one. Many claims
-are judged, and no level is corrected for that: of twenty that hold, one may fail at 95 %.
+into an undecidable one. Many claims are judged, and no level is corrected for that: of twenty that
+hold, one may fail at 95 %.
 
 F1 is no proportion, but J = TP / (TP + FP + FN) is, and F1 = 2 J / (1 + J) rises with it: Wilson's
 interval for J, its ends turned into F1, is one for F1.
@@ -365,7 +365,10 @@ def _decide(
     loosest = LEVELS[0]
     within = _holds(claim_intervals[loosest], intervals[level])
     if within and _holds(intervals[loosest], (claimed, claimed)):
-        return REPRODUCED, "our data allow the printed figure, and nothing that the paper's don't"
+        return (
+            REPRODUCED,
+            "our data allow the printed figure, and nothing that the paper's rule out",
+        )
     beside = not _holds(intervals[level], (claimed, claimed))
     whose = "the paper's test set is" if beside else "our test sets or seeds are"
     few = "too small" if beside else "too few"

@@ -65,7 +65,7 @@ def test_a_copy_under_another_name_is_red_and_shares_a_patient_from_then_on():
     planted = Cohort(table, images, "planted")
     found = audit.run(planted)
     finding = next(f for f in found.findings if f.name == "Duplicates")
-    assert finding.light == "red" and "under two labels" in finding.headline
+    assert finding.light == "red" and "1 pair under two labels" in finding.headline
     pairs = pd.DataFrame({"image": [table["image"][0]], "other": [table["image"][other]]})
     joined = audit.together(planted, pairs).table["patient"]
     assert joined[0] == joined[other]
@@ -108,3 +108,59 @@ def test_what_cannot_be_audited_is_named(cohort, options, message):
 def test_three_classes_can_be_audited():
     cohort = phantom.make_cohort(45, confounding=1.0, size=64, seed=2)
     assert light_of(audit.run(cohort), "Border alone") == "red"
+
+
+def test_a_shortcut_is_red_where_every_patient_is_in_both_classes():
+    cohort = phantom.make_cohort(30, (2, 2), ("healthy",), size=64, seed=5)
+    images = np.array(cohort.images[:])
+    ill = np.arange(len(images)) % 2 == 1
+    images[ill, :3] = 255
+    table = cohort.table.assign(label=np.where(ill, "covid", "healthy"))
+    found = audit.run(Cohort(table, images, "follow-up"))
+    assert light_of(found, "Border alone") == "red"
+    assert light_of(found, "Patients in two classes") == "amber"
+
+
+def test_a_shortcut_in_one_class_of_four_is_red_and_names_it():
+    cohort = phantom.make_cohort(60, (1, 1), ("healthy",), size=64, seed=6)
+    images, label = np.array(cohort.images[:]), np.array(list("abcd"))[np.arange(60) % 4]
+    images[label == "c", :3] = 255
+    found = audit.run(Cohort(cohort.table.assign(label=label), images, "four"))
+    finding = next(one for one in found.findings if one.name == "Border alone")
+    assert finding.light == "red" and "'c'" in finding.headline
+
+
+def test_copies_that_leave_too_few_patients_make_probes_grey_not_the_audit_fail():
+    cohort = phantoms(0, patients=24)
+    images = np.array(cohort.images[:])
+    is_ill = (cohort.table["label"] == "covid").to_numpy()
+    images[is_ill] = images[np.flatnonzero(is_ill)[0]]
+    found = audit.run(Cohort(cohort.table, images, "copies"))
+    assert light_of(found, "Duplicates") == "red"
+    assert light_of(found, "Border alone") == light_of(found, "Thumbnail alone") == "grey"
+
+
+def test_a_source_that_is_not_known_or_as_good_as_a_name_is_grey():
+    cohort = phantoms(0, patients=40)
+    one_class = np.where(cohort.table["label"] == "covid", None, "north")
+    assert light_of(audit.run(change(cohort, source=one_class)), "Source and label") == "grey"
+    assert light_of(audit.run(cohort, by="patient"), "Source and label") == "grey"
+
+
+def test_a_split_with_one_value_is_grey():
+    cohort = change(phantoms(0, patients=24), split="train")
+    assert light_of(audit.run(cohort), "Your split") == "grey"
+
+
+def test_the_light_of_a_source_needs_its_own_p_and_its_own_size(monkeypatch):
+    """One label's small p and another's large area make no red light together."""
+    from types import SimpleNamespace
+
+    from cxrlib import judgeviews
+
+    rows = [("a", 0.75, 0.30), ("b", 0.57, 0.001)]
+    table = pd.DataFrame(rows, columns=["label", "auc", "p"]).assign(low=0.5, high=0.8, told="x")
+    monkeypatch.setattr(judgeviews.shortcuts, "sources_within_class", lambda *_, **__: table)
+    evidence = SimpleNamespace(cohort=None, by="s", extract=None, seed=0, source_light="red")
+    (found,) = judgeviews.source_within_class(evidence)
+    assert found.light == "amber" and "Among b images" in found.headline

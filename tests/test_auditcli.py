@@ -4,6 +4,7 @@ import functools
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from cxrlib import audit, auditcli, auditpage, backbone, cli, phantom
+from cxrlib import audit, auditcli, auditpage, backbone, cli, folders, phantom, sources
 
 cli.main.commands.setdefault("audit", auditcli.audit)
 ORDER = ("red", "amber", "green", "grey")
@@ -116,6 +117,7 @@ def test_options_reach_the_audit_and_the_page(films, run):
     assert data["facts"]["Seed"] == "7" and data["facts"]["Time"].startswith("0:0")
     notes = " ".join(data["notes"])
     unlabelled = int(notes.split(" images have no label")[0])
+    assert "--limit 5: only 5 of 6 images of a, 6 images of c took part, chosen by seed 7" in notes
     assert unlabelled == 5  # of six; the limit holds for them too
     assert Path("new/page.html").exists() and "Data: new/found.json" in found.stdout
 
@@ -151,10 +153,15 @@ def test_unreadable_images_are_named(films, run):
         (["films", "--label", "covid", "--label", "covid"], 1, "the only label is 'covid'"),
         (["phantom", "--label", "cold"], 2, "no label 'cold'"),
         (["one"], 1, "the only label is 'covid'"),
-        (["films/covid"], 1, "no folder is in it"),
+        (["films/covid"], 1, "films/covid: no folder is in"),
         (["bad.csv"], 1, "the column 'label' is missing"),
         (["films", "--by", "hospitl"], 2, "no column 'hospitl'"),
+        (["films", "--by", "label"], 2, "the label gives itself away"),
         (["films", "--out", "page.pdf"], 2, "must end in .html"),
+        (["films", "--out", "bad.csv/page.html"], 2, "bad.csv/page.html cannot be written"),
+        (["films", "--out", "/proc/page.html"], 2, "/proc/page.html cannot be written"),
+        (["films", "--json", "bad.csv/x.json"], 2, "bad.csv/x.json cannot be written"),
+        (["films", "--out", f"{'x' * 245}.html"], 2, "cannot be written"),
         (["films", "--json", "data.csv"], 2, "must end in .json"),
         (["page.html", "--out", "page.html"], 2, "overwrite what is to be audited"),
         (["films", "--weights", "random"], 2, "only a network has weights"),
@@ -216,6 +223,115 @@ def test_phantoms_differ_by_scanner(here, run, monkeypatch):
     assert run.by == "scanner" and len(run.cohort) == 8
     assert "your own is ./phantom" in found.stderr
     assert Path("audit-phantom.html").exists() and "name no patient" not in found.output
+    assert "--limit 4: only 4 of" in found.stdout
+
+
+def test_the_phantoms_have_a_secret_that_the_page_tells(here, run, monkeypatch):
+    asked, make = [], phantom.make_cohort
+
+    def small(confounding=0.0, **more):
+        asked.append(confounding)
+        return make(**{"size": 64, "confounding": confounding, **more})
+
+    monkeypatch.setattr(phantom, "make_cohort", functools.wraps(make)(small))
+    assert cxr("phantom").exit_code == 0
+    first = run.cohort.table
+    assert asked[-1] == auditcli.SECRET == 0.8
+    # Label number k is seen by scanner number k, in 80 % of patients and by chance in others
+    often = pd.crosstab(first["label"], first["scanner"], normalize="index").max(axis=1)
+    assert (often > 0.7).all()
+    assert "confounding 0.8" in Path("audit-phantom.html").read_text(encoding="utf-8")
+    assert "a set with a secret" in " ".join(cxr("--help").output.split())
+    cxr("phantom")
+    pd.testing.assert_frame_equal(first, run.cohort.table)
+
+
+def test_folders_are_made_only_for_labels_that_exist(films, run):
+    assert cxr("films", "--out", "new/page.html", "--label", "covd").exit_code == 2
+    assert not Path("new").exists()
+    assert cxr("films", "--out", "new/page.html").exit_code == 0
+    assert [file.name for file in Path("new").iterdir()] == ["page.html"]
+
+
+def test_what_cannot_be_written_is_refused_before_an_image_is_opened(films, run, monkeypatch):
+    monkeypatch.setattr(sources, "load", None)
+    found = cxr("films", "--out", "/proc/page.html")
+    assert found.exit_code == 2 and "cannot be written" in found.output
+
+
+def table_of(patients: dict[str, int]) -> pd.DataFrame:
+    """Make a CSV file: so many films of each label, of the 24 that there are."""
+    files = sorted(Path("films").rglob("*.png"))
+    labels = [label for label, count in patients.items() for _ in range(count)]
+    table = pd.DataFrame({"image": files[: len(labels)], "label": labels})
+    table["patient"] = [f"p{number}" for number in range(len(labels))]
+    table.to_csv("films.csv", index=False)
+    return table
+
+
+def test_too_few_patients_name_the_labels_that_are_enough(films):
+    table_of({"a b": 11, "covid": 10, "rare": 3})
+    found = cxr("films.csv")
+    assert found.exit_code == 1 and "'rare'" in found.output
+    assert "Those that are large enough: --label covid --label 'a b'" in found.output
+    assert "--limit" not in found.output
+    table_of({"covid": 20, "rare": 3})
+    found = cxr("films.csv", "--limit", 15)  # one label alone is no remedy
+    assert found.exit_code == 1 and "large enough" not in found.output
+    assert "--limit" not in found.output  # it took nothing from what is too small
+
+
+def test_too_few_patients_because_of_the_limit(films):
+    found = cxr("films", "--limit", 5)
+    assert found.exit_code == 1
+    assert "It was --limit 5 that left so few: raise it, or leave it out." in found.output
+
+
+def test_a_limit_that_cuts_nothing_is_no_news(films, run):
+    assert "--limit 12: only" not in cxr("films", "--limit", 12).stdout
+    assert "only 11 of 12 images of healthy" in cxr("films", "--limit", 11).stdout
+
+
+def test_one_of_a_thing_is_no_plural(films, run):
+    table = table_of({"a": 1, "b": 1, "": 1})
+    table["patient"] = ["p", "p", "p"]
+    table.to_csv("films.csv", index=False)
+    found = cxr("films.csv")
+    assert "2 images of 1 patient (" in found.stderr
+    assert "1 image has no label" in found.stdout
+    table.assign(patient=["p", "p", np.nan]).assign(label=list("aab")).to_csv("films.csv")
+    assert "1 of 3 images names no patient" in cxr("films.csv").stdout
+
+
+def test_warnings_while_a_folder_is_read_become_notes(films, run, monkeypatch):
+    make = folders.make_table
+
+    def warning(folder):
+        warnings.warn("films: 3 masks were skipped.", stacklevel=2)
+        return make(folder)
+
+    monkeypatch.setattr(folders, "make_table", warning)
+    found = cxr("films")
+    assert found.exit_code == 0 and "UserWarning" not in found.output
+    assert found.stderr.count("Note: films: 3 masks were skipped.") == 1
+    page = Path("audit-films.html").read_text(encoding="utf-8")
+    assert page.count("films: 3 masks were skipped.") == 1
+    # They are said too when the audit is refused
+    assert "Note: films: 3 masks were skipped." in cxr("films", "--label", "covd").stderr
+
+
+def test_scikit_learn_does_not_warn_on_the_terminal(films, monkeypatch):
+    def warn(*args):
+        from sklearn.model_selection import StratifiedKFold
+
+        list(StratifiedKFold(3).split(np.zeros((5, 1)), [0, 0, 0, 0, 1]))  # too small a class
+        return Run()(*args)
+
+    monkeypatch.setattr(audit, "run", warn)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert cxr("films").exit_code == 0
+    assert not [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
 
 
 def test_the_page_opens_on_request(films, run, monkeypatch):

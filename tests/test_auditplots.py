@@ -160,6 +160,40 @@ def test_pairs_stand_side_by_side(figures, cohort, pairs):
     assert "Not shown: 1 more." in said
 
 
+def long_names(cohort):
+    """Name films as archives do, with capitals, and their patients as the audit of a folder."""
+    stems = [f"covid/SIRM_CASE-{n}_CHEST_RADIOGRAPH_ANTEROPOSTERIOR_day{n}" for n in range(9)]
+    facts = {"image": [f"{stem}.png" for stem in stems], "patient": stems}
+    chosen = cohort.take(range(9))
+    table = chosen.table.assign(**facts, label="pneumonia of unknown origin, not COVID-19")
+    return type(chosen)(table, chosen.images)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_long_names_do_not_run_into_the_next_picture(cohort, pairs, count):
+    named = long_names(cohort)
+    names = named.table["image"].to_numpy()
+    pairs = pairs.assign(image=names[:3], other=names[3:6]).head(count)
+    figure = auditplots.pairs_plot(named, pairs, note=NOTE)
+    figure.savefig(io.BytesIO(), format="png")
+    boxes = [axis.title for axis in figure.axes] + [axis._left_title for axis in figure.axes]
+    boxes = [text.get_window_extent() for text in boxes if text.get_text().strip()]
+    boxes += [figure._suptitle.get_window_extent()]
+    assert len(boxes) == 2 * count + 1
+    for number, box in enumerate(boxes):
+        assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(other) for other in boxes[number + 1 :])
+    said = texts(figure).replace(" ", "")
+    assert "day0.png" in said and "day3.png" in said  # what differs is not cut out
+    assert said.count("covid/SIRM_CASE-0") == 1  # the patient is the film's name: told once
+
+
+def test_a_patient_with_a_name_of_its_own_is_told(cohort, pairs):
+    table = cohort.table.assign(patient=[f"patient of {n}" for n in range(len(cohort))])
+    said = texts(auditplots.pairs_plot(type(cohort)(table, cohort.images), pairs))
+    assert "patient of 0" in said and "patient of 3" in said
+
+
 def test_views_show_what_is_left(figures):
     axes = figures["views"].axes
     assert [axis.get_title() for axis in axes[:7]] == list(auditplots.views.VIEWS)

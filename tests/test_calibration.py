@@ -23,11 +23,14 @@ def rates():
 
 
 def is_red(table):
-    return (table.drop(columns=["knob", "seed"]) == "red").any(axis=1)
+    return (table.drop(columns=["setting", "seed"]) == "red").any(axis=1)
 
 
-def test_false_alarms_are_few_and_confounding_is_found(rates):
-    without, confounded = (rates[rates["knob"] == knob] for knob in (0.0, 0.8))
+@pytest.mark.parametrize("named", ["", "scanner named, "])
+def test_false_alarms_are_few_and_confounding_is_found(rates, named):
+    without, confounded = (
+        rates[rates["setting"] == f"{named}knob {knob}"] for knob in ("0", "0.8")
+    )
     assert len(without) >= 100 and len(confounded) >= 100
     assert without["seed"].is_unique and confounded["seed"].is_unique
     assert is_red(without).mean() <= 0.05
@@ -40,10 +43,10 @@ def test_the_page_shows_the_recorded_rates(calibrate, rates):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("knob", [0.0, 0.8])
-def test_the_recorded_lights_can_be_had_again(calibrate, rates, knob):
+@pytest.mark.parametrize("setting", ["knob 0", "scanner named, knob 0.8"])
+def test_the_recorded_lights_can_be_had_again(calibrate, rates, setting):
     """The code of today gives the lights that were recorded, for a few of the seeds."""
-    recorded = rates[rates["knob"] == knob].head(3)
+    recorded = rates[rates["setting"] == setting].head(3)
     for row in recorded.itertuples():
-        lights = pd.Series(calibrate.lights(knob, row.seed))
+        lights = pd.Series(calibrate.lights(setting, row.seed))
         assert (lights == "red").any() == is_red(recorded.loc[[row.Index]]).item()

@@ -86,7 +86,8 @@ def test_claims_are_judged_under_both_protocols(tmp_path, monkeypatch):
         three = judged["table1.model3.accuracy"]
         assert three.measured == pytest.approx(39 / 45) and three.seeds == 5
         assert three.interval == pytest.approx(verdicts_wilson(78, 90))
-        assert judged["table1.model4.accuracy"].verdict == verdicts.FAILED  # .5 against .834
+        said = judged["table1.model4.accuracy"]  # .5 against .834 of nobody knows how many
+        assert said.verdict == verdicts.UNDECIDABLE and "does not tell" in said.reason
         cell = judged["table2.covid.healthy"]  # all that went wrong of covid went there
         assert cell.measured == 0.5 and judged["table2.covid.pneumonia"].measured == 0
     # No error where the paper has a quarter: fewer errors are better.
@@ -213,7 +214,7 @@ def test_what_is_missing_is_worse_unless_only_what_is_present_counts():
 def test_the_command_records_compares_and_exits(tmp_path, monkeypatch):
     good, bad = tmp_path / "good", tmp_path / "bad"
     five(good, monkeypatch, wrong=6, tables={"lessons held": LESSONS})
-    five(bad, monkeypatch, wrong=30)
+    five(bad, monkeypatch, wrong=40)
     reference = tmp_path / "reference"
     found = cxr(good, "--write", reference / "verdicts.json")
     assert found.exit_code == 0, found.output
@@ -278,6 +279,7 @@ def test_the_courses_reference_holds_its_own_results():
     folder = shipped("data") / "reference"
     recorded = check.read_reference()
     found = check.check([folder])
-    assert check.worse(recorded, found) == []
+    assert check.worse(recorded, found, only_present=True) == []  # some lessons leave no scores
+    assert {"paper", "clean"} <= set(recorded["verdicts"]) == set(found.verdicts)
     for protocol, judged in found.verdicts.items():
         assert recorded["verdicts"][protocol] == {name: v.verdict for name, v in judged.items()}

@@ -214,7 +214,7 @@ def test_text_is_stripped_and_placeholders_are_missing(folder):
 
 
 def test_image_of_spaces_is_empty(folder):
-    with pytest.raises(FolderError, match="line 3.*'image' is empty"):
+    with pytest.raises(FolderError, match=r"line 3.*'image' is empty"):
         make_table(csv(folder, 'image,label\na.png,covid\n" ",covid\n'))
 
 

@@ -147,6 +147,12 @@ def test_table_1(model, rule, cells, following):
     assert list(reconstruct.smallest(TABLE1[model], rule=rule).iloc[0]) == cells
 
 
+def test_model_1_can_be_almost_any_size():
+    counts = reconstruct.fits(TABLE1[1], 6000)
+    assert not counts.loc[:33].any() and counts.loc[34] == 1
+    assert (counts > 0).sum() == 5906
+
+
 def test_what_table_1_rules_out():
     assert reconstruct.fits(TABLE1[2], rule="cut off").sum() == 0
     assert reconstruct.fits(TABLE1[4], rule="cut off").sum() == 0
