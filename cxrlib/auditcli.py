@@ -250,6 +250,7 @@ def _features(name: str, weights: str | None, seed: int):
 def _load(kind, place, name, labels, limit, allow_missing, seed, notes):
     """Load the images, note what the page must say first, and tell which labels were cut."""
     from cxrlib import sources
+    from cxrlib.judge import count_of
 
     try:
         with _heard(notes):
@@ -267,7 +268,7 @@ def _load(kind, place, name, labels, limit, allow_missing, seed, notes):
     if cut:
         notes.append(
             f"--limit {limit}: only {limit} of "
-            + ", ".join(f"{_count(before[label], 'image')} of {label}" for label in cut)
+            + ", ".join(f"{count_of(before[label], 'image')} of {label}" for label in cut)
             + f" took part, {'the first' if kind == 'phantom' else f'chosen by seed {seed}'}. "
             "Copies and patients among the rest stay unseen."
         )
@@ -319,13 +320,11 @@ def _remedy(cohort, cut: list[str], limit: int | None) -> str:
     return told
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 def _patients_unknown(place, cohort) -> list[str]:
     """Warn of images whose patient nobody named."""
     import pandas as pd
+
+    from cxrlib.judge import count_of
 
     count = len(cohort)
     if Path(place).expanduser().is_file():
@@ -337,19 +336,21 @@ def _patients_unknown(place, cohort) -> list[str]:
         return []
     name = "names" if count == 1 else "name"
     return [
-        f"{count} of {_count(len(cohort), 'image')} {name} no patient. Each of these files counts "
-        "as a patient of its own. If some patients have several images, the probes look better "
-        "than they are, and leaks between patients stay hidden. Remedy: a CSV file with the columns image, label "
-        "and patient."
+        f"{count} of {count_of(len(cohort), 'image')} {name} no patient. Each of these files "
+        "counts as a patient of its own. If some patients have several images, the probes look "
+        "better than they are, and leaks between patients stay hidden. Remedy: a CSV file with the "
+        "columns image, label and patient."
     ]
 
 
 def _greeting(cohort) -> str:
+    from cxrlib.judge import count_of
+
     counts = cohort.table["label"].value_counts()
     told = ", ".join(f"{count} {label}" for label, count in counts.items())
     return (
-        f"{cohort.name}: {_count(len(cohort), 'image')} of "
-        f"{_count(cohort.table['patient'].nunique(), 'patient')} ({told})"
+        f"{cohort.name}: {count_of(len(cohort), 'image')} of "
+        f"{count_of(cohort.table['patient'].nunique(), 'patient')} ({told})"
     )
 
 

@@ -29,7 +29,7 @@ def remedies(
     extract=None,
     confidence: float = 0.95,
     seed: int = 0,
-    resamples: int = 1000,
+    resamples: int = 5000,
 ) -> pd.DataFrame:
     """Try what is said to help against shortcuts, and measure it at another hospital.
 

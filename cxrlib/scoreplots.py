@@ -121,9 +121,9 @@ def reliability_diagram(tables, title="", note=""):
         shift = 0.02 * (place - (len(tables) - 1) / 2)
         below.bar(x + shift, table["n"], 0.018, color=colour)
     above.set(ylabel="observed share of positives", ylim=(-0.03, 1.03), xlim=(-0.03, 1.03))
-    above.legend(fontsize=SMALL)
     below.set(xlabel="predicted probability", ylabel="images")
-    return finish(figure, title, note, predictions=True)
+    legend_above(figure, above, title, columns=2)
+    return finish(figure, "", note, predictions=True)
 
 
 def threshold_curves(y_true, probability, threshold=None, title="", note=""):

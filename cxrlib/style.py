@@ -89,13 +89,13 @@ def heat_table(axis, values, said, unit: str, low=None, high=None) -> None:
     axis.tick_params(length=0, labelrotation=0)
 
 
-def legend_above(figure: Figure, axis, title: str = "") -> None:
+def legend_above(figure: Figure, axis, title: str = "", columns: int = 4) -> None:
     """Put one legend for all panels, under the title, above them."""
     # matplotlib would write a figure's legend over its title; as the legend's title it has room
     figure.legend(
         *axis.get_legend_handles_labels(),
         loc="outside upper center",
-        ncols=4,
+        ncols=columns,
         title=title or None,
         title_fontsize=12,
         frameon=False,

@@ -24,7 +24,7 @@ def test_the_headline_leads_and_is_the_measured_one():
     assert f"{100 * outside['baseline']:.1f} %" in TOP
     inside = accuracy.loc["clean protocol"]
     assert f"{inside['images']} of {inside['patients']} patients" in TOP
-    assert f"{outside['images']} of {outside['patients']} patients elsewhere" in TOP
+    assert f"{outside['images']} of {outside['patients']} other patients" in TOP
     assert "headline.png" in TOP and TOP.index("headline.png") < places[0]
 
 
