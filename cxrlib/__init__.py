@@ -18,7 +18,7 @@ Does it work at all      verdicts, measured, check (the paper's claims); reconst
 What people see          plots: style, imageplots, scoreplots, drawings, claimplots, auditplots,
                          knobplots
 Running it all           lessons, execute, course; report (with tables), auditpage;
-                         cli, auditcli, checkcli (the command cxr)
+                         cli, auditcli (with auditload), checkcli (the command cxr)
 
 Nothing heavy is imported before it is used. Teaching material. Not for clinical use.
 """

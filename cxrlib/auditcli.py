@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 import tempfile
 import time
 import warnings
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +14,8 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from cxrlib import NOT_CLINICAL
+from cxrlib import NOT_CLINICAL, auditload
 
-COLLECTIONS = ("phantom", "open", "external")
-SECRET = 0.8  # of the phantoms' scanners follow the label: without it, few lights would light up
 COLOURS = {"red": "red", "amber": "yellow", "green": "green", "grey": "bright_black"}
 EXIT_CODES = """
 \b
@@ -98,8 +94,8 @@ def audit(
       cxr audit my_images --json audit.json --fail-on red
     """  # noqa: D301 (click wants a real backspace before lines that it shall not wrap)
     start = time.monotonic()
-    kind = _kind(place)
-    name = _name(place)
+    kind = auditload.kind_of(place)
+    name = auditload.name_of(place)
     out = out or Path("audit-" + re.sub(r"[^\w.-]+", "-", name) + ".html")
     files = {"--out": (out, ".html", ".htm")} | (
         {"--json": (json_file, ".json")} if json_file else {}
@@ -109,11 +105,11 @@ def audit(
     by = by or ("scanner" if kind == "phantom" else "source")
     labels = list(dict.fromkeys(labels))
     notes: list[str] = []
-    _check_table(kind, place, by, labels, notes)
+    auditload.check_table(kind, place, by, labels, notes)
     for option, (file, *_) in files.items():
         _check_writable(file, option)
     extract, seen = _features(features, weights, seed)
-    cohort, cut = _load(kind, place, name, labels, limit, allow_missing, seed, notes)
+    cohort, cut = auditload.load(kind, place, name, labels, limit, allow_missing, seed, notes)
     from cxrlib import audit as auditing
     from cxrlib import auditpage
     from cxrlib.execute import clock
@@ -126,10 +122,10 @@ def audit(
         try:
             found = auditing.run(cohort, labels or None, by, extract, seed, _tell)
         except auditing.AuditError as error:
-            raise auditing.AuditError(f"{error}{_remedy(cohort, cut, limit)}") from error
+            raise auditing.AuditError(f"{error}{auditload.remedy(cohort, cut, limit)}") from error
     facts = {"Features": seen, "Command": _command(ctx)}
     if kind == "phantom":
-        facts["Secret"] = _secret()
+        facts["Secret"] = auditload.secret()
     facts["Time"] = f"{clock(time.monotonic() - start)} (minutes:seconds)"
     found = replace(found, facts=found.facts | facts)
     if "RANDOM" in seen:
@@ -141,25 +137,6 @@ def audit(
     if open_page:
         click.launch(out.resolve().as_uri())
     ctx.exit(_failed(found, fail_on))
-
-
-def _kind(place: str) -> str:
-    """Name of the source that a place is: a collection of the course, or 'folder'."""
-    from cxrlib.lessons import CourseError, no_such
-
-    there = Path(place).expanduser().exists()
-    if place in COLLECTIONS:
-        if there:
-            click.echo(f"Note: this is the course's collection; your own is ./{place}", err=True)
-        return place
-    if not there:
-        raise CourseError(no_such("folder, CSV file or collection", place, list(COLLECTIONS)))
-    return "folder"
-
-
-def _name(place: str) -> str:
-    path = Path(place).expanduser()
-    return (path.stem if path.is_file() else path.resolve().name) or "images"
 
 
 def _check_name(path: Path, place: str, option: str, *endings: str) -> None:
@@ -185,55 +162,6 @@ def _check_writable(path: Path, option: str) -> None:
         ) from error
 
 
-@contextmanager
-def _heard(notes: list[str]):
-    """Turn what is warned of while images are found and read into notes, said at once."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            yield
-        finally:
-            said = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
-            for text in dict.fromkeys(said):
-                if text not in notes:  # a folder is looked at twice
-                    notes.append(text)
-                    click.echo(_worded(text), err=True)
-
-
-def _worded(note: str) -> str:
-    return click.wrap_text(f"Note: {note}", 88, preserve_paragraphs=True)
-
-
-def _check_table(kind: str, place: str, by: str, labels: list[str], notes: list[str]) -> None:
-    """Complain about labels and columns that do not exist before an image is opened."""
-    from cxrlib import folders, sources
-    from cxrlib.audit import AuditError
-    from cxrlib.lessons import CourseError, no_such
-
-    if by == "label":
-        raise click.BadParameter(
-            "the label gives itself away. Name a column such as hospital or machine.",
-            param_hint="--by",
-        )
-    with _heard(notes):
-        if kind == "phantom":
-            table = sources.load(kind, patients=3, size=64).table  # made in no time
-        else:
-            table = folders.make_table(place)[0] if kind == "folder" else sources.manifest(kind)
-    there = sorted(table["label"].dropna().unique())
-    for label in labels:
-        if label not in there:
-            raise CourseError(no_such("label", label, there))
-    if len(labels or there) < 2:
-        only = (labels or there or ["none"])[0]
-        raise AuditError(
-            f"{place}: the only label is {only!r}. An audit asks what tells labels apart: give it "
-            "two or more, one folder or one value of the column 'label' each."
-        )
-    if by not in table:
-        raise CourseError(no_such("column", by, list(table)))
-
-
 def _features(name: str, weights: str | None, seed: int):
     """Find what turns images into features (None: the probes' own way), and its description."""
     if name.lower() == "pixels":
@@ -245,102 +173,6 @@ def _features(name: str, weights: str | None, seed: int):
     lessons.backend()  # complains if Keras's backend is not installed
     found = backbone.find_weights(name, weights or "imagenet", seed)
     return partial(backbone.features, name=name, weights=found), str(found)
-
-
-def _load(kind, place, name, labels, limit, allow_missing, seed, notes):
-    """Load the images, note what the page must say first, and tell which labels were cut."""
-    from cxrlib import sources
-    from cxrlib.judge import count_of
-
-    try:
-        with _heard(notes):
-            cohort, before = _read(kind, place, limit, allow_missing, seed)
-    except sources.SourceError as error:
-        # Whoever types a command does not write Python
-        words = str(error).replace("allow_missing=True", "--allow-missing")
-        raise sources.SourceError(words) from error
-    unlabelled = int(cohort.table["label"].isna().sum())
-    if unlabelled:
-        many = "1 image has" if unlabelled == 1 else f"{unlabelled} images have"
-        notes.append(f"{many} no label, or an unknown one, and did not take part.")
-    cohort = cohort.where(label=labels or cohort.labels)
-    cut = [label for label in cohort.labels if limit and before[label] > limit]
-    if cut:
-        notes.append(
-            f"--limit {limit}: only {limit} of "
-            + ", ".join(f"{count_of(before[label], 'image')} of {label}" for label in cut)
-            + f" took part, {'the first' if kind == 'phantom' else f'chosen by seed {seed}'}. "
-            "Copies and patients among the rest stay unseen."
-        )
-    if kind == "folder":
-        cohort = cohort.take(range(len(cohort)), name)
-        notes += _patients_unknown(place, cohort)
-    return cohort, cut
-
-
-def _read(kind, place, limit, allow_missing, seed):
-    """Read the images, and count those of each label that there would be without a limit."""
-    from cxrlib import folders, sources
-
-    if kind == "phantom":
-        cohort = sources.load(kind, confounding=SECRET, seed=seed, progress=sys.stderr.isatty())
-        before = cohort.table["label"].value_counts()
-        if limit:
-            cohort = cohort.take(cohort.table.groupby("label").cumcount() < limit)
-        return cohort, before
-    where = {"folder": place} if kind == "folder" else {}
-    options = {"allow_missing": allow_missing, "limit": limit, "seed": seed}
-    cohort = sources.load(kind, **where, **options)
-    if not limit:
-        return cohort, cohort.table["label"].value_counts()
-    table = folders.make_table(place)[0] if kind == "folder" else sources.manifest(kind)
-    return cohort, table["label"].value_counts()
-
-
-def _secret() -> str:
-    return (
-        f"these phantoms were made with confounding {SECRET}: for {SECRET:.0%} of the patients the "
-        "label chooses the scanner, for the others chance does. An audit should find that."
-    )
-
-
-def _remedy(cohort, cut: list[str], limit: int | None) -> str:
-    """Say what to type if a class has too few patients; nothing if all have enough."""
-    from cxrlib.shortcuts import FEWEST
-
-    patients = cohort.table.groupby("label")["patient"].nunique()
-    few = patients.index[patients < FEWEST]
-    told = ""
-    if set(few) & set(cut):
-        told += f" It was --limit {limit} that left so few: raise it, or leave it out."
-    enough = [label for label in cohort.labels if label not in few]
-    if len(few) and len(enough) > 1:
-        words = " ".join(f"--label {shlex.quote(label)}" for label in enough)
-        told += f" Those that are large enough: {words}"
-    return told
-
-
-def _patients_unknown(place, cohort) -> list[str]:
-    """Warn of images whose patient nobody named."""
-    import pandas as pd
-
-    from cxrlib.judge import count_of
-
-    count = len(cohort)
-    if Path(place).expanduser().is_file():
-        given = pd.read_csv(place, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
-        if "patient" in given:
-            named = given.loc[given["patient"].notna(), "image"]
-            count = int((~cohort.table["image"].isin(named)).sum())
-    if not count:
-        return []
-    name = "names" if count == 1 else "name"
-    return [
-        f"{count} of {count_of(len(cohort), 'image')} {name} no patient. Each of these files "
-        "counts as a patient of its own. If some patients have several images, the probes look "
-        "better than they are, and leaks between patients stay hidden. Remedy: a CSV file with the "
-        "columns image, label and patient."
-    ]
 
 
 def _greeting(cohort) -> str:
@@ -372,7 +204,7 @@ def _conclude(found, notes, out: Path, json_file: Path | None) -> None:
             click.echo(click.wrap_text(one.headline, 88, " " * 7, " " * 7))
     click.echo(f"\n{click.wrap_text(auditpage.conclusion(found), 88)}")
     for note in notes:
-        click.echo(_worded(note))
+        click.echo(auditload.worded(note))
     click.echo(f"\nPage: {_short(out)}")
     if json_file:
         click.echo(f"Data: {_short(json_file)}")

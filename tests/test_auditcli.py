@@ -14,9 +14,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from cxrlib import audit, auditcli, auditpage, backbone, cli, folders, phantom, sources
+from cxrlib import audit, auditcli, auditload, auditpage, backbone, cli, folders, phantom, sources
 
-cli.main.commands.setdefault("audit", auditcli.audit)
 ORDER = ("red", "amber", "green", "grey")
 
 
@@ -236,7 +235,7 @@ def test_the_phantoms_have_a_secret_that_the_page_tells(here, run, monkeypatch):
     monkeypatch.setattr(phantom, "make_cohort", functools.wraps(make)(small))
     assert cxr("phantom").exit_code == 0
     first = run.cohort.table
-    assert asked[-1] == auditcli.SECRET == 0.8
+    assert asked[-1] == auditload.SECRET == 0.8
     # Label number k is seen by scanner number k, in 80 % of patients and by chance in others
     often = pd.crosstab(first["label"], first["scanner"], normalize="index").max(axis=1)
     assert (often > 0.7).all()
