@@ -111,7 +111,7 @@ def load(kind, place, name, labels, limit, allow_missing, seed, notes):
         )
     if kind == "folder":
         cohort = cohort.take(range(len(cohort)), name)
-        notes += _patients_unknown(place, cohort)
+        notes += _patients_unknown(cohort)
     return cohort, cut
 
 
@@ -158,18 +158,12 @@ def remedy(cohort, cut: list[str], limit: int | None) -> str:
     return told
 
 
-def _patients_unknown(place, cohort) -> list[str]:
+def _patients_unknown(cohort) -> list[str]:
     """Warn of images whose patient nobody named."""
-    import pandas as pd
-
+    from cxrlib.folders import unnamed
     from cxrlib.judge import count_of
 
-    count = len(cohort)
-    if Path(place).expanduser().is_file():
-        given = pd.read_csv(place, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
-        if "patient" in given:
-            named = given.loc[given["patient"].notna(), "image"]
-            count = int((~cohort.table["image"].isin(named)).sum())
+    count = int(unnamed(cohort.table).sum())
     if not count:
         return []
     name = "names" if count == 1 else "name"
