@@ -111,7 +111,7 @@ def load(kind, place, name, labels, limit, allow_missing, seed, notes):
         )
     if kind == "folder":
         cohort = cohort.take(range(len(cohort)), name)
-        notes += _patients_unknown(cohort)
+        notes += _patients_unknown(place, cohort)
     return cohort, cut
 
 
@@ -158,12 +158,20 @@ def remedy(cohort, cut: list[str], limit: int | None) -> str:
     return told
 
 
-def _patients_unknown(cohort) -> list[str]:
+def _patients_unknown(place, cohort) -> list[str]:
     """Warn of images whose patient nobody named."""
-    from cxrlib.folders import unnamed
+    import pandas as pd
+
+    from cxrlib.folders import known, unnamed
     from cxrlib.judge import count_of
 
-    count = int(unnamed(cohort.table).sum())
+    alone = unnamed(cohort.table)
+    if Path(place).expanduser().is_file():  # a table may name a patient just like the file
+        given = pd.read_csv(place, dtype=str, encoding="utf-8-sig").rename(columns=str.strip)
+        if "patient" in given:
+            named = given.loc[given["patient"].map(known).notna(), "image"].map(known)
+            alone &= ~cohort.table["image"].isin(named)
+    count = int(alone.sum())
     if not count:
         return []
     name = "names" if count == 1 else "name"

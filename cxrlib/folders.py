@@ -64,7 +64,7 @@ def make_table(folder) -> tuple[pd.DataFrame, Path]:
     else:
         raise FolderError(f"{place}: there is no such folder or CSV file.")
     for column in table.columns.difference(["image", "path"]):
-        table[column] = table[column].map(_known).astype(object)
+        table[column] = table[column].map(known).astype(object)
     for column in COLUMNS:
         if column not in table:
             table[column] = pd.Series(np.nan, table.index, dtype=object)
@@ -85,7 +85,7 @@ def _stems(table: pd.DataFrame) -> pd.Series:
     return table["path"].map(lambda path: Path(path).with_suffix("").as_posix())
 
 
-def _known(value):
+def known(value):
     """Text without spaces around it, or NaN where it says nothing."""
     text = "" if pd.isna(value) else str(value).strip()
     return np.nan if text.lower() in UNKNOWN else text
