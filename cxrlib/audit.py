@@ -161,6 +161,11 @@ def together(cohort, pairs: pd.DataFrame):
     cohort : Cohort
     pairs : DataFrame
         As :func:`cxrlib.duplicates.near_duplicates` gives them.
+
+    Returns
+    -------
+    Cohort
+        The same images; only the patients' names differ.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
