@@ -25,7 +25,7 @@ def main(images: int) -> None:
 
     audit.run(cohort, by="scanner", progress=note)
     ends.append(("end", time.perf_counter()))
-    rows = [(name, later - at) for (name, at), (_, later) in zip(ends[:-1], ends[1:], strict=True)]
+    rows = [(name, later - at) for (name, at), (_, later) in pairwise(ends)]
     table = pd.DataFrame(rows, columns=["step", "seconds"])
     print(table.to_string(index=False, float_format="{:.2f}".format))
     there = environment()

@@ -83,7 +83,8 @@ def audit_lines(lesson9) -> list[str]:
     lines += markdown(tables["at the threshold"])
     lines += ["", "Calibration:", "", *markdown(tables["calibration"])]
     kept = ["remedy", "inside auc", "outside auc", "gain", "gain low", "gain high", "note"]
-    lines += ["", "What helps outside (gain over the model as it is, 99 % interval):", ""]
+    lines += ["", "What gains outside, over the model as it is (99 % interval; as the healthy films "
+              "share their source with those inside, a gain may polish that shortcut):", ""]  # fmt: skip
     return lines + markdown(tables["remedies"][kept])
 
 
