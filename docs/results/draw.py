@@ -6,6 +6,7 @@ The runs' results are copied beside them as JSON; no image, and nothing said of 
 No result on the page is typed by hand.
 """
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -117,6 +118,10 @@ def copy_results(run: Path, name: str) -> dict:
     """Copy a run's results into a folder beside this file, and read them."""
     shutil.rmtree(HERE / name, ignore_errors=True)
     shutil.copytree(run / "results", HERE / name, ignore=shutil.ignore_patterns(".*"))
+    for path in (HERE / name).glob("*.json"):
+        text = path.read_text(encoding="utf-8")
+        # Of a folder of films only its own name is anybody's business
+        path.write_text(re.sub(r'("folder": ")[^"]*/', r"\1", text), encoding="utf-8")
     return results.load_all(run)
 
 
