@@ -103,8 +103,14 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def table_of(found: dict, notebook: str, name: str) -> pd.DataFrame | None:
-    """Look up a table of a lesson's results; None where it has not been measured."""
-    return found[notebook].tables.get(name) if notebook in found else None
+    """Look up a table of a lesson's results; None where it has not been measured.
+
+    Lesson 9 sets its control phantoms beside the films; a card speaks of the films.
+    """
+    table = found[notebook].tables.get(name) if notebook in found else None
+    if table is not None and "set" in table and (table["set"] == "inside").any():
+        table = table[table["set"] == "inside"].drop(columns="set")
+    return table
 
 
 def is_real(found: dict, notebook: str, name: str) -> bool:
