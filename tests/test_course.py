@@ -98,6 +98,8 @@ def start(out, *settings):
         command += ["--set", setting]
     place = {"cwd": Path(course.__file__).parents[1], "start_new_session": True}
     pipe = subprocess.PIPE
+    # Whoever runs the tests in the background ignores Ctrl-C, and would hand that on.
+    place["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, **place)
 
 
