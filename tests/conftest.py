@@ -5,6 +5,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from courserun import smoke_run
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
@@ -15,6 +17,12 @@ def own_cache(tmp_path_factory, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """One smoke run of the whole course: its folder, and what was printed."""
+    return smoke_run(tmp_path_factory.mktemp("smoke"))
 
 
 class LoopbackServer:

@@ -1,40 +1,19 @@
 """The course itself: every notebook executed for real, and what it leaves behind."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 import venv
-from pathlib import Path
 
 import pytest
 
+from courserun import ROOT, run
 from cxrlib import results
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
 MODELS = ["03_custom_cnn", "04_resnet50", "05_vgg16", "06_densenet121_multiclass"]
 
 pytestmark = pytest.mark.slow
-
-
-def run(command, folder, **more):
-    environment = {**os.environ, "CXR_CACHE": str(folder / "cache"), **more}
-    ended = subprocess.run(
-        [str(part) for part in command], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
-    return ended.stdout
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """One smoke run of the whole course."""
-    folder = tmp_path_factory.mktemp("smoke")
-    out = folder / "run"
-    command = [sys.executable, "-m", "cxrlib.cli", "run", "--profile", "smoke", "--out", out]
-    return out, run(command, folder)
 
 
 def test_all_nine_run(smoke):
