@@ -8,22 +8,28 @@
 
 VENV ?= .venv
 PROFILE ?= quick
-EXTRAS = course,tensorflow,dicom,test
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+# Reading and running the course needs less than testing, grading and publishing it.
+COURSE = course,tensorflow,dicom
+EVERYTHING = $(COURSE),teach,site,test
+EVERY_STAMP = $(VENV)/.installed-everything
 export PYTHON
 
 # An environment that is broken, or that belongs to another checkout, is made again.
 CHECK = import cxrlib, os, sys; sys.exit(not os.path.samefile(os.path.dirname(cxrlib.__file__), "cxrlib"))
 ifneq ($(wildcard $(STAMP)),)
-IGNORED := $(shell $(BIN)/python -P -c '$(CHECK)' 2>/dev/null || rm -f $(STAMP))
+IGNORED := $(shell $(BIN)/python -P -c '$(CHECK)' 2>/dev/null || rm -f $(STAMP) $(EVERY_STAMP))
 endif
 
-.PHONY: help course test lint clean
+.PHONY: help course app site student test lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make course   run the notebooks and write runs/$(PROFILE)/report.html (PROFILE=smoke|quick|paper)"
+	@echo "make app      open the predictor and the phantom explorer in the browser"
+	@echo "make site     build the site from executed notebooks into site/"
+	@echo "make student  write the students' exercises from their masters"
 	@echo "make test     run the tests"
 	@echo "make lint     check the style of modules and notebooks"
 	@echo "make clean    remove the environment and caches; runs/ stays"
@@ -31,15 +37,24 @@ help:
 course: $(STAMP)
 	@$(BIN)/cxr run --profile $(PROFILE) $(ARGS)
 
-test: $(STAMP)
+app: $(STAMP)
+	@$(BIN)/voila notebooks/apps --Voila.ip=127.0.0.1 $(ARGS)
+
+site: $(EVERY_STAMP)
+	@$(BIN)/python docs/build.py --profile $(PROFILE) $(ARGS)
+
+student: $(EVERY_STAMP)
+	@$(BIN)/python notebooks/exercises/make_release.py $(ARGS)
+
+test: $(EVERY_STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(STAMP)
+lint: $(EVERY_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp comes last: without it, an interrupted installation starts afresh.
@@ -51,5 +66,11 @@ $(STAMP): pyproject.toml
 	  "$$python" -m venv --clear $(VENV); \
 	fi; \
 	echo "Installing the course and what it needs (about 2 GB, some minutes)"; \
-	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[$(COURSE)]"
+	@$(BIN)/python binder/open_start_page.py >/dev/null
+	@rm -f $(EVERY_STAMP)
 	@touch $(STAMP)
+
+$(EVERY_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable ".[$(EVERYTHING)]"
+	@touch $(EVERY_STAMP)

@@ -11,6 +11,7 @@ import click
 
 from cxrlib import NOT_CLINICAL, __version__
 from cxrlib.auditcli import audit
+from cxrlib.badges import badges
 from cxrlib.checkcli import check
 
 EXIT_CODES = """
@@ -191,6 +192,7 @@ def report(folder):
 
 main.add_command(check)
 main.add_command(audit)
+main.add_command(badges)
 
 
 @main.group()

@@ -17,7 +17,7 @@ from cxrlib.files import cache_folder, sha256, shipped
 BACKENDS = ("tensorflow", "jax", "torch")
 NOT_USED_BY_NOTEBOOKS = (
     *("cli.py", "course.py", "execute.py", "lessons.py", "report.py", "tables.py"),
-    *("auditcli.py", "auditload.py", "auditpage.py"),
+    *("badges.py", "auditcli.py", "auditload.py", "auditpage.py"),
     *("check.py", "checkcli.py", "measured.py", "verdicts.json"),
 )
 SOURCES = ("source", "stage1_source", "inside_source", "outside_source")  # parameters

@@ -51,7 +51,6 @@ def test_conda_and_pip_ask_for_the_same():
     assert own == {"pip": ""}
     wanted = [*PROJECT["dependencies"], *extra("tensorflow"), *extra("dicom"), *extra("course")]
     assert by_pip == floors(wanted)
-    assert conda(ROOT / "binder" / "environment.yml") == conda(ROOT / "environment.yml")
 
 
 def test_the_python_range_is_the_same_everywhere():
