@@ -60,8 +60,8 @@ def _ready_for_gradients(layers):
                 layer.rate = rate
 
 
-def gradients(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
-    """Derive a class's score by the feature maps, on any Keras backend.
+class Derivative:
+    """Derives a class's score by feature maps of one shape: made once, asked often.
 
     Keras has no gradient function of its own. It has gradient descent: a layer that adds a
     variable of zeros to the maps is trained for one step of size 1, with everything else
@@ -71,47 +71,70 @@ def gradients(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
     ----------
     tail : list of keras.Layer
         From feature maps to the output (sigmoid for two classes, or softmax).
-    maps : ndarray, shape (n, height, width, channels), float32
+    shape : tuple of int
+        (n, height, width, channels) of the maps.
     class_number : int
-
-    Returns
-    -------
-    ndarray, shape (n, height, width, channels), float32
 
     Raises
     ------
     ExplainError
         If the model has no such class.
     """
-    import keras
 
-    outputs = tail[-1].units
-    if not 0 <= class_number < max(outputs, 2):
-        raise ExplainError(f"The model has classes 0 to {max(outputs, 2) - 1}, not {class_number}.")
-    sign = -1.0 if outputs == 1 and class_number == 0 else 1.0
-    column = 0 if outputs == 1 else class_number
+    def __init__(self, tail, shape, class_number: int):
+        import keras
 
-    class Probe(keras.layers.Layer):
-        def build(self, input_shape):
-            self.added = self.add_weight(shape=maps.shape, initializer="zeros", name="added")
+        outputs = tail[-1].units
+        if not 0 <= class_number < max(outputs, 2):
+            known = f"classes 0 to {max(outputs, 2) - 1}"
+            raise ExplainError(f"The model has {known}, not {class_number}.")
+        sign = -1.0 if outputs == 1 and class_number == 0 else 1.0
+        column = 0 if outputs == 1 else class_number
 
-        def call(self, inputs):
-            return inputs + self.added
+        class Probe(keras.layers.Layer):
+            def build(self, input_shape):
+                self.added = self.add_weight(shape=shape, initializer="zeros", name="added")
 
-    with _ready_for_gradients(tail):
-        probe = Probe()
-        entry = keras.Input(batch_shape=maps.shape)
-        value = probe(entry)
-        for layer in tail:
-            value = layer(value)
-        model = keras.Model(entry, value)
-        model.compile(
-            keras.optimizers.SGD(1.0),
-            loss=lambda _, score: -sign * len(maps) * score[:, column],
-            jit_compile=False if keras.backend.backend() != "jax" else "auto",
-        )
-        model.train_on_batch(maps, np.zeros((len(maps), 1), dtype=np.float32))
-        return np.asarray(keras.ops.convert_to_numpy(probe.added))
+            def call(self, inputs):
+                return inputs + self.added
+
+        self.tail, self.shape, self.probe = tail, shape, Probe()
+        with _ready_for_gradients(tail):
+            entry = keras.Input(batch_shape=shape)
+            value = self.probe(entry)
+            for layer in tail:
+                value = layer(value)
+            self.model = keras.Model(entry, value)
+            self.model.compile(
+                keras.optimizers.SGD(1.0),
+                loss=lambda _, score: -sign * shape[0] * score[:, column],
+                jit_compile=False if keras.backend.backend() != "jax" else "auto",
+            )
+
+    def __call__(self, maps: np.ndarray) -> np.ndarray:
+        """Gradients of maps of that shape, float32."""
+        import keras
+
+        with _ready_for_gradients(self.tail):
+            self.probe.added.assign(np.zeros(self.shape, dtype=np.float32))
+            self.model.train_on_batch(maps, np.zeros((self.shape[0], 1), dtype=np.float32))
+            return np.array(keras.ops.convert_to_numpy(self.probe.added))
+
+
+def gradients(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
+    """Derive a class's score by the feature maps, on any Keras backend.
+
+    Parameters
+    ----------
+    tail, class_number
+        As in :class:`Derivative`, which is quicker where many maps are asked one by one.
+    maps : ndarray, shape (n, height, width, channels), float32
+
+    Returns
+    -------
+    ndarray, shape (n, height, width, channels), float32
+    """
+    return Derivative(tail, maps.shape, class_number)(maps)
 
 
 def grad_cam(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
@@ -127,7 +150,22 @@ def grad_cam(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
     ndarray, shape (n, height, width), float32
         0 to 1 within each image; all 0 where nothing speaks for the class.
     """
-    weights = gradients(tail, maps, class_number).mean(axis=(1, 2), keepdims=True)
+    return weigh(maps, gradients(tail, maps, class_number))
+
+
+def weigh(maps: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """Grad-CAM of feature maps whose gradients are known already.
+
+    Parameters
+    ----------
+    maps, slopes : ndarray, shape (n, height, width, channels), float32
+
+    Returns
+    -------
+    ndarray, shape (n, height, width), float32
+        0 to 1 within each image; all 0 where nothing speaks for the class.
+    """
+    weights = slopes.mean(axis=(1, 2), keepdims=True)
     heat = np.maximum((weights * maps).sum(axis=-1), 0)
     peak = heat.max(axis=(1, 2), keepdims=True)
     return np.divide(heat, peak, out=np.zeros_like(heat), where=peak > 0).astype(np.float32)

@@ -157,19 +157,15 @@ def to_html(shown, what: str) -> str:
     from IPython.core.formatters import DisplayFormatter
 
     shell = get_ipython()
-    data, _ = (shell.display_formatter if shell else DisplayFormatter()).format(shown)
+    data, about = (shell.display_formatter if shell else DisplayFormatter()).format(shown)
     picture = data.get("image/png")
     if picture:
         coded = picture if isinstance(picture, str) else base64.b64encode(picture).decode()
-        return f'<img alt="{escape(_title(shown) or what)}" src="data:image/png;base64,{coded}">'
+        told = about.get("image/png", {}).get("alt", what)
+        return f'<img alt="{escape(told)}" src="data:image/png;base64,{coded}">'
     text = shown if isinstance(shown, str) else data.get("text/plain", "")
     html = data.get("text/html")
     return _to_the_left(html) if html else f"<pre>{escape(text)}</pre>"
-
-
-def _title(figure) -> str:
-    title = getattr(figure, "get_suptitle", str)()
-    return " ".join(title.split())
 
 
 def form(guess):

@@ -7,14 +7,18 @@ the confounding of the training, as an internal validation would; and on *new* s
 have nothing to do with the label, as another hospital would. What the network goes by is
 measured in four ways, each a share from 0 to 1 that belongs to the lungs or to the finding:
 
-``heat``     Grad-CAM heat for the second label, on its images.
-``places``   the same with each place weighed by itself (HiResCAM, Draelos and Carin 2020,
-             arXiv:2011.08891). Grad-CAM takes a mean over all places; here the last layer does
-             not, so only HiResCAM divides its score among places as it does.
-``covered``  occlusion: how far the score moves with the lungs painted grey, against everything
-             else painted grey. It works with any model, on pictures that no model has seen.
-``finding``  twins: how far another finding in the same body moves the score, against another
-             scanner. Only phantoms have such twins; check the other three by it.
+``heat``
+    Grad-CAM heat for the second label, on its images.
+``places``
+    The same with each place weighed by itself (HiResCAM, Draelos and Carin 2020,
+    arXiv:2011.08891). Grad-CAM takes a mean over all places; here the last layer does not, so
+    only HiResCAM divides its score among places as it does.
+``covered``
+    Occlusion: how far the score moves with the lungs painted grey, against everything else
+    painted grey. It works with any model, on pictures that no model has seen.
+``finding``
+    Twins: how far another finding in the same body moves the score, against another scanner.
+    Only phantoms have such twins; check the other three by it.
 
 Real films have fooled networks in this way: Zech et al. 2018, doi:10.1371/journal.pmed.1002683;
 DeGrave et al. 2021, doi:10.1038/s42256-021-00338-7. Everything here is synthetic.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,7 @@ class Predictor:
     size: int | None = None
     weights: backbone.Weights | None = None
     provenance: dict = field(default_factory=dict)
+    _derivatives: dict = field(default_factory=dict, init=False, repr=False)
 
     def save(self, folder: Path | str) -> Path:
         """Write the card (JSON) and the weights; the card last, so that it vouches for both.
@@ -96,22 +98,29 @@ class Predictor:
 
     def heat_maps(self, images, class_number: int) -> np.ndarray:
         """Grad-CAM of a class, shape (n, h, w) float32 from 0 to 1, at the images' size."""
+        images = np.asarray(images)
+        heat = explain.grad_cam(self._reader[1], self._maps(images), class_number)
+        return explain.enlarge(heat, images.shape[1])
+
+    @cached_property
+    def _reader(self):
+        """What makes feature maps, and the layers that read them; building it takes seconds."""
         import keras
 
-        images = np.asarray(images)
         if self.backbone_name is None:
-            base, tail = explain.split_at_last_convolution(self.model)
+            return explain.split_at_last_convolution(self.model)
+        base = backbone.load(self.backbone_name, self.size, self.weights)
+        return base, [keras.layers.GlobalAveragePooling2D(), *self.model.layers]
+
+    def _maps(self, images) -> np.ndarray:
+        if self.backbone_name is None:
             ready = training.batches(images, self.model.input_shape[1])
-            maps = np.asarray(base.predict(ready, verbose=0))
         else:
-            base = backbone.load(self.backbone_name, self.size, self.weights)
             ready = backbone.prepare(images, self.backbone_name, self.size)
-            maps = np.asarray(base.predict(ready, batch_size=8, verbose=0))
-            tail = [keras.layers.GlobalAveragePooling2D(), *self.model.layers]
-        return explain.enlarge(explain.grad_cam(tail, maps, class_number), images.shape[1])
+        return training.ask(self._reader[0], ready, 8)
 
     def predict(self, image) -> Prediction:
-        """Ask about one image.
+        """Ask about one image. Nothing of it is kept, not even its features.
 
         Parameters
         ----------
@@ -126,10 +135,22 @@ class Predictor:
 
         grey = image if isinstance(image, np.ndarray) else pictures.read_grey(image)
         seen = pictures.resize(grey, SIDE)[None]
-        found = self.probabilities(seen)[0]
-        heat = self.heat_maps(seen, int(found.argmax()))[0]
+        maps = self._maps(seen)
+        if self.backbone_name is None:
+            found = training.predict(self.model, seen)[0]
+        else:
+            found = training.predict(self.model, maps.mean(axis=(1, 2)))[0]
+        slopes = self._derivative(maps.shape, int(found.argmax()))(maps)
+        heat = explain.enlarge(explain.weigh(maps, slopes), SIDE)[0]
         named = dict(zip(self.classes, map(float, found), strict=True))
         return Prediction(named, heat, seen[0], self._warnings(grey))
+
+    def _derivative(self, shape, class_number: int):
+        """Keep what derives a class's score: compiling it takes longer than asking it."""
+        if class_number not in self._derivatives:
+            tail = self._reader[1]
+            self._derivatives[class_number] = explain.Derivative(tail, shape, class_number)
+        return self._derivatives[class_number]
 
     def _warnings(self, grey: np.ndarray) -> list[str]:
         found = []

@@ -42,10 +42,33 @@ class CourseFigure(Figure):
     the backend.
     """
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        """Bring the picture, and as its metadata what it shows, for those who cannot see it."""
         with io.BytesIO() as file:
             self.savefig(file, format="png", bbox_inches="tight")
-            return file.getvalue()
+            return file.getvalue(), {"alt": describe(self)}
+
+
+def describe(figure: Figure) -> str:
+    """Say in words what a figure shows: its title, each panel's axes and curves, its foot.
+
+    Screen readers read it out, and a page shows it where the picture does not load.
+    """
+    legends = [*figure.legends, *(axis.get_legend() for axis in figure.axes)]
+    titles = [figure.get_suptitle(), *(one.get_title().get_text() for one in legends if one)]
+    panels = [said for axis in figure.axes if (said := _describe_panel(axis))]
+    more = f"and {len(panels) - 12} panels more" if len(panels) > 12 else ""
+    named = [text.get_text() for one in legends if one for text in one.get_texts()]
+    curves = "Shown: " + ", ".join(dict.fromkeys(named)) if named else ""
+    parts = [*titles, *panels[:12], more, curves, figure.get_supxlabel()]
+    lines = [" ".join(part.replace(r"\$", "$").split()).rstrip(".") for part in parts]
+    return ". ".join(dict.fromkeys(filter(None, lines))) or "A figure without words"
+
+
+def _describe_panel(axis) -> str:
+    across, up = axis.get_xlabel(), axis.get_ylabel()
+    axes = f"{up} against {across}" if across and up else across or up
+    return ": ".join(filter(None, [axis.get_title() or axis.get_title(loc="left"), axes]))
 
 
 def colours(names) -> list[str]:

@@ -111,11 +111,22 @@ def predict(model, x, batch_size: int = 32) -> np.ndarray:
         Rows sum to 1.
     """
     if len(model.input_shape) == 4:
-        found = model.predict(batches(x, model.input_shape[1], None, batch_size), verbose=0)
-    else:
-        found = model.predict(x, batch_size=batch_size, verbose=0)
+        x = batches(x, model.input_shape[1], None, batch_size)
+    found = ask(model, x, batch_size)
     found = np.asarray(found, dtype=np.float64)
     return np.hstack([1 - found, found]) if found.shape[1] == 1 else found
+
+
+def ask(model, x, batch_size: int = 32) -> np.ndarray:
+    """Ask a model for its outputs, given an array or :func:`batches`.
+
+    A single batch is asked directly: `predict` sets up a pipeline of data first, which takes
+    longer than one image does, and somebody is waiting for it.
+    """
+    many = len(x) > (batch_size if isinstance(x, np.ndarray) else 1)
+    if many:
+        return np.asarray(model.predict(x, batch_size=batch_size, verbose=0))
+    return np.asarray(model.predict_on_batch(x if isinstance(x, np.ndarray) else x[0][0]))
 
 
 def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False, seed: int = 0):

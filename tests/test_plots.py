@@ -134,7 +134,11 @@ def test_every_figure_is_one_picture_with_its_note(figures, name):
     assert any(NOT_CLINICAL in text for text in words(figure)) == (name in PREDICTIONS)
     with io.BytesIO() as file:
         figure.savefig(file, format="png", dpi=40)
-    assert figure._repr_png_()[:4] == b"\x89PNG"
+    picture, about = figure._repr_png_()
+    assert picture[:4] == b"\x89PNG"
+    assert NOTE in about["alt"] and all(
+        axis.get_xlabel() in about["alt"] for axis in figure.axes[:9]
+    )
     assert not pyplot.get_fignums(), "pyplot knows the figure and would show it once more"
 
 

@@ -109,3 +109,23 @@ def test_code_in_an_architecture_is_not_run(images, tmp_path):
     (folder / predictor.CARD).write_text(json.dumps(card))
     with pytest.raises(predictor.PredictorError):
         predictor.load(folder)
+
+
+@pytest.mark.parametrize("kind", ["backbone", "cnn"])
+def test_one_image_is_told_what_many_are_told_and_leaves_nothing_behind(kind, images, own_cache):
+    model = head_on_backbone(images) if kind == "backbone" else small_cnn()
+    before = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*")}
+    rng = np.random.default_rng(3)
+    for film in [*images[:3], rng.integers(0, 255, (300, 300)).astype(np.uint8)]:
+        found = model.predict(film)
+        assert {path: path.stat().st_mtime_ns for path in own_cache.rglob("*")} == before
+        told = np.array(list(found.probabilities.values()))
+        number = int(told.argmax())
+        heat = model.heat_maps(film[None], number)[0]  # made anew, not with what was kept
+        np.testing.assert_allclose(found.heat_map, heat, atol=1e-4)
+        if kind == "cnn":
+            np.testing.assert_allclose(told, model.probabilities(film[None])[0], atol=1e-6)
+    if kind == "backbone":
+        expected = model.probabilities(images[:1])[0]
+        told = list(model.predict(images[0]).probabilities.values())
+        np.testing.assert_allclose(told, expected, atol=1e-5)

@@ -1,0 +1,147 @@
+"""Tables that the pages hold, each made from what it tells of.
+
+A line ``<!-- site: NAME -->`` in a page of ``docs/`` is where the table goes.
+"""
+
+import json
+import re
+
+from . import pages, project
+
+_MARK = re.compile(r"^<!-- site: (\w+) -->$", re.MULTILINE)
+_TITLE = re.compile(r"^# +(.*)$", re.MULTILINE)
+_MINUTES = re.compile(r"(\d+(?: to \d+)?) minutes")
+_POINTS = re.compile(r"(\d+) points")
+_OUTCOMES = re.compile(r"^After this lesson you can\s*\n\n?((?:- .*\n?)+)", re.MULTILINE)
+
+
+def fill(text: str) -> str:
+    """Put the tables where a page asks for them."""
+    return _MARK.sub(lambda found: TABLES[found.group(1)](), text)
+
+
+def _opening(name: str) -> str:
+    """Give the first Markdown cells of a notebook, up to its first section."""
+    cells = json.loads((project.ROOT / name).read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    return re.split(r"^## ", "\n\n".join(texts), maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def _said(pattern: re.Pattern, text: str, default: str = "") -> str:
+    found = pattern.search(text)
+    return found.group(1).strip() if found else default
+
+
+def _rows(head: list[str], rows) -> str:
+    ruler = ["---"] * len(head)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ruler, *rows])
+
+
+def _launch(name: str) -> str:
+    return f"[Colab](colab:{name}){{.launch}} [Binder](binder:{name}){{.launch}}"
+
+
+def lessons() -> str:
+    """One section a lesson: its page, its minutes, where to run it, and what it teaches."""
+    parts = []
+    for name in pages.lessons():
+        text = _opening(name)
+        parts.append(
+            f"## [{_said(_TITLE, text, name)}](/{name})\n\n"
+            f"{_said(_MINUTES, text)} minutes {_launch(name)}\n\n"
+            f"After it you can\n\n{_said(_OUTCOMES, text)}\n"
+        )
+    return "\n".join(parts)
+
+
+def minutes() -> str:
+    """One row a lesson: its page and its minutes."""
+    texts = {name: _opening(name) for name in pages.lessons()}
+    rows = [[f"[{_said(_TITLE, text, name)}](/{name})", _said(_MINUTES, text)]
+            for name, text in texts.items()]  # fmt: skip
+    return _rows(["lesson", "minutes"], rows)
+
+
+def exercises() -> str:
+    """One row a lesson's exercises: their page, minutes, points, and where to do them."""
+    rows, names = [], pages.find([pages.EXERCISES])
+    for name in names:
+        text = _opening(name)
+        title = f"[{_said(_TITLE, text, name)}](/{name})"
+        rows.append([title, _said(_MINUTES, text), _said(_POINTS, text), _launch(name)])
+    if not rows:
+        return "*No exercises are in this checkout: `make student` writes them.*"
+    return f"{_rows(['exercises', 'minutes', 'points', 'do them'], rows)}\n\n{_contents(names)}"
+
+
+def measured() -> str:
+    """List the pages of measurements that stand beside the page that asks."""
+    names = [name for name in pages.find(["docs/measured/*.md"]) if "/index." not in name]
+    return _contents(names, hidden=False) if names else ""
+
+
+def _contents(names, hidden: bool = True) -> str:
+    lines = [f"/{name.rsplit('.', 1)[0]}" for name in names]
+    return "\n".join(["```{toctree}", *([":hidden:"] if hidden else []), "", *lines, "```"])
+
+
+def headline() -> str:
+    """Tell the headline figure's four scores, and where they come from."""
+    from cxrlib import headline as figure
+    from cxrlib import results
+
+    found = results.load(project.ROOT / "docs" / "results", "07_evaluation")
+    table = found.tables["headline"]
+    scores = table[table["metric"] == "accuracy"].set_index("condition")
+    rows = []
+    for name in figure.CONDITIONS:
+        one = scores.loc[name]
+        ends = f"{100 * one['low']:.1f} to {_percent(one['high'])}"
+        films = f"{one['images']} ({one['patients']})"
+        right = f"**{_percent(one['value'])}**"
+        rows.append([name, right, ends, _percent(one["baseline"]), films])
+    head = ["test", "right", "95 % interval", "a rule that never looks", "films (patients)"]
+    return f"{_rows(head, rows)}\n\n{_origin(found)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def _origin(found) -> str:
+    """Say on which films, with which weights, on which machine and with which seed."""
+    sources = ", ".join(found.data["sources"])
+    backbone = found.parameters["probe_backbone"]
+    weights = {"imagenet": "ImageNet weights", "random": "RANDOM weights"}
+    kind = weights.get(found.weights[backbone]["kind"], found.weights[backbone]["kind"])
+    kinds = "Synthetic films" if found.data["synthetic"] else "Real films"
+    there = found.environment
+    return (
+        f"{kinds} ({sources}; the other hospital: source "
+        f"`{found.parameters['outside_source']}`), {backbone} with {kind}, frozen; "
+        f"{there['backend']} {there['backend_version']} on {there['device']}, seed {found.seed}. "
+        "The commands and all numbers: [results on real films](results/README.md)."
+    )
+
+
+def commands() -> str:
+    """Repeat what ``cxr --help`` says, and each of its commands."""
+    import click
+
+    from cxrlib.cli import main
+
+    parts = []
+
+    def tell(command, context, names):
+        said = command.get_help(context)
+        said = re.sub(r"\x1b\[[0-9;]*m", "", said)
+        parts.append(f"## `{' '.join(names)}`\n\n```text\n{said}\n```\n")
+        for name, one in getattr(command, "commands", {}).items():
+            tell(one, click.Context(one, context, name), [*names, name])
+
+    tell(main, click.Context(main, info_name="cxr", max_content_width=88), ["cxr"])
+    return "\n".join(parts)
+
+
+_MAKERS = (lessons, minutes, exercises, headline, measured, commands)
+TABLES = {make.__name__: make for make in _MAKERS}
