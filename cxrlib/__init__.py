@@ -17,8 +17,11 @@ Does it work at all      verdicts, measured, check (the paper's claims); reconst
                          audit (all of these, on any cohort) with judge and judgeviews (its lights)
 What people see          plots: style, imageplots, scoreplots, drawings, claimplots, auditplots,
                          knobplots
+What people touch        frontend (is somebody there?), guesses (with guessforms, guessfile),
+                         widgets: explorer, thresholdwidget, phantomwidget, predictionwidget
+                         (with uploads)
 Running it all           lessons, execute, course; report (with tables), auditpage;
-                         cli, auditcli (with auditload), checkcli (the command cxr)
+                         cli, auditcli (with auditload), checkcli, badges (the command cxr)
 
 Nothing heavy is imported before it is used. Teaching material. Not for clinical use.
 """
