@@ -6,12 +6,13 @@ same image every time, so each image passes through it once and never again.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import os
 import re
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -310,10 +311,16 @@ def features(
     return np.stack(rows)
 
 
-@lru_cache(maxsize=1)
-def _extractor(name: str, size: int, weights: Weights):
+_last = {}
+
+
+def _extractor(*which):
     """Keep the last backbone: building it takes longer than a few dozen small images."""
-    return load(name, size, weights, pooling="avg")
+    if which not in _last:
+        _last.clear()  # two networks at once take more memory than Binder has
+        gc.collect()
+        _last[which] = load(*which, pooling="avg")
+    return _last[which]
 
 
 def dataset(parts, classes, name: str, size: int, weights, batch_size: int = 16):
