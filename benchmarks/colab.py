@@ -7,9 +7,10 @@ Makes an environment of the versions in colab.txt (a part of what Colab has, so 
 works here finds its packages there), runs the lessons' real set-up cell in a kernel of it, with
 the address of this checkout's newest commit instead of GitHub's, and compares the installed
 packages before and after. Then each notebook runs alone from an empty folder with an empty
-cache, as in a fresh Colab; papermill drives it from outside. What is not committed is not
-tested. Exit code 1 if anything is not as it should be. With --newest, the same packages in the
-versions that Colab publishes today (or of a file in that form).
+cache, as in a fresh Colab; papermill drives it from outside. Last, widgets and guesses run their
+unit tests there. What is not committed is not tested. Exit code 1 if anything is not as it
+should be. With --newest, the same packages in the versions that Colab publishes today (or of a
+file in that form).
 """
 
 from __future__ import annotations
@@ -177,6 +178,14 @@ def run_notebook(path: Path, profile: str) -> dict:
     return {"seconds": time.monotonic() - start, "peak": watch.peak, "error": error}
 
 
+def run_widgets(python: Path, folder: Path) -> str:
+    """Run the unit tests of widgets and guesses there (Colab's ipywidgets is an old one)."""
+    run(python, "-m", "pip", "install", "-q", "--target", folder, "pytest", "pyyaml")
+    tests = ["tests/test_widgets.py", "tests/test_guesses.py"]
+    beside = {**os.environ, "PYTHONPATH": str(folder)}
+    return run(python, "-m", "pytest", "-p", "no:cacheprovider", *tests, cwd=ROOT, env=beside)
+
+
 def main() -> int:
     """Build, install, compare, run; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -215,6 +224,8 @@ def prove(python: Path, folder: Path, profile: str, only: list[str] | None) -> i
         if row["error"]:
             print(row["error"], file=sys.stderr)
         good = good and not row["error"]
+    told = run_widgets(python, folder / "pytest")
+    print(f"Widgets and guesses, tested there: {told.strip().splitlines()[-1]}")
     print("\nAll is well." if good else "\nNot as it should be: see above.")
     return 0 if good else 1
 
