@@ -66,9 +66,46 @@ def explorer(controls: dict, draw, *, above: str = "", more=()):
     for control in controls.values():
         control.observe(redraw, "value")
     top = [ipywidgets.HTML(above)] if above else []
-    box = ipywidgets.VBox([*top, *controls.values(), *more, shown])
+    rows = [_row(control) for control in controls.values()]
+    box = ipywidgets.VBox([*top, *rows, *more, shown])
     box.controls, box.shown, box.redraw = controls, shown, redraw
     return box
+
+
+def name_label(control, text: str) -> None:
+    """Say what shows over a control's label; ipywidgets 8 would say "null"."""
+    if hasattr(control, "tooltip"):
+        control.tooltip = text
+
+
+def _row(control):
+    """Put a field, labelled, with the number before a slider; other controls stay as they are.
+
+    ipywidgets gives its sliders no name that a screen reader could say, and reads 0.7 out as
+    0.7000000000000002. A field has both right, and the arrow keys move it, too.
+    """
+    import ipywidgets
+
+    name_label(control, control.description)
+    if not hasattr(control, "readout"):
+        return control
+    whole = isinstance(control, ipywidgets.IntSlider)
+    field = ipywidgets.BoundedIntText if whole else ipywidgets.BoundedFloatText
+    span = {"min": control.min, "max": control.max, "step": control.step}
+    number = field(control.value, **span, **options(control.description))
+    number.layout = {"width": "17em", "flex": "0 0 auto"}
+    name_label(number, control.description)
+
+    def on_number(change):
+        # not what the slider just told: it would be sent back while it is still being dragged
+        if abs(change["new"] - control.value) > 1e-6:
+            control.value = change["new"]
+
+    control.observe(lambda change: setattr(number, "value", round(change["new"], 4)), "value")
+    number.observe(on_number, "value")
+    control.description, control.readout = "", False
+    control.layout = {"flex": "1 1 auto", "width": "auto", "min_width": "0"}
+    return ipywidgets.HBox([number, control], layout=WIDE)
 
 
 def picture(image: np.ndarray, alt: str, caption: str = "", width: int = 300) -> str:
@@ -111,10 +148,12 @@ def _figure(png: bytes, alt: str, caption: str, width: int) -> str:
     )
 
 
-def beside(*parts: str) -> str:
-    """Lay parts side by side; in a narrow window they wrap."""
-    style = "display:flex;flex-wrap:wrap;gap:8px 24px;align-items:flex-start"
-    boxes = "".join(f'<div style="flex:0 1 auto;max-width:30em">{part}</div>' for part in parts)
+def beside(*parts: str, wrap: bool = True) -> str:
+    """Lay parts side by side; in a narrow window they wrap, or all of them shrink."""
+    flow = "wrap" if wrap else "nowrap"
+    style = f"display:flex;flex-wrap:{flow};gap:8px 24px;align-items:flex-start"
+    box = "flex:0 1 auto;min-width:0;max-width:30em"
+    boxes = "".join(f'<div style="{box}">{part}</div>' for part in parts)
     return f'<div style="{style}">{boxes}</div>'
 
 
@@ -129,10 +168,14 @@ def words(*sentences: str) -> str:
 def table(head, rows, caption: str = "") -> str:
     """Make a small table; the first cell of each row is its heading. Everything is escaped."""
     cell = 'style="padding:2px 10px;text-align:right"'
-    first = 'scope="row" style="padding:2px 10px;text-align:left"'
-    top = "".join(f'<th scope="col" {cell}>{escape(str(name))}</th>' for name in head)
+    left = 'style="padding:2px 10px;text-align:left"'
+    styles = [left] + [cell] * (len(head) - 1)
+    top = "".join(
+        f'<th scope="col" {style}>{escape(str(name))}</th>'
+        for name, style in zip(head, styles, strict=True)
+    )
     lines = [
-        f"<tr><th {first}>{escape(str(name))}</th>"
+        f'<tr><th scope="row" {left}>{escape(str(name))}</th>'
         + "".join(f"<td {cell}>{escape(str(value))}</td>" for value in values)
         + "</tr>"
         for name, *values in rows

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib.util import find_spec
 
+from cxrlib.explorer import name_label
 from cxrlib.guessfile import GuessError
 
 MANY = 6  # from so many choices on, a list that folds is easier to read than radio buttons
@@ -183,25 +184,36 @@ def form(guess):
         for field in fields:
             field.disabled = not is_open
         buttons.children = (commit, unknown) if is_open else (again,)
-        told = f"Your guess: {said(guess.answer)}. {guess.trouble}"
-        message.value = "" if is_open else escape(told)
+        told = f"Your guess: {said(guess.answer)}. The result appears below. {guess.trouble}"
+        message.value = "" if is_open else _told(told, "status")
 
     def try_commit(*_):
         try:
             guess.commit(read())
         except GuessError as error:
-            message.value = escape(str(error))
+            message.value = _told(str(error), "alert")
 
     _commit_late_values(fields, try_commit, lambda: guess.answer is not None)
     commit.on_click(try_commit)
     unknown.on_click(lambda _: guess.commit(None))
-    again.on_click(lambda _: set_open(True))
+    again.on_click(lambda _: (set_open(True), _focus(fields[0])))
     # First of all: this form shows the guess before the results below appear.
     guess.after_commit.insert(0, lambda: set_open(False))
     set_open(not guess.committed)
-    question = HTML(f"<b>{escape(guess.question)}</b>")
+    question = HTML(f'<p style="line-height:1.4"><b>{escape(guess.question)}</b></p>')
     wrapped = HBox(fields, layout=Layout(flex_flow="row wrap"))
     return VBox([question, wrapped, buttons, message])
+
+
+def _told(text: str, role: str) -> str:
+    """Make a message that a screen reader reads out when it comes."""
+    return f'<p role="{role}" style="line-height:1.4">{escape(text)}</p>'
+
+
+def _focus(field) -> None:
+    """Put the cursor into a field, as the button that was pressed is gone (ipywidgets 8)."""
+    if hasattr(field, "focus"):
+        field.focus()
 
 
 def _commit_late_values(fields, try_commit, is_answered):
@@ -238,11 +250,18 @@ def _fields(kind: Kind):
         # Sent when it is complete: half a number is a number, too.
         words = {"description": "Your guess", "placeholder": kind.hint}
         text = Text(continuous_update=False, **words, **look)
+        name_label(text, kind.hint)
         return [text], lambda: kind.number(text.value)
     control = RadioButtons if len(kind.choices) < MANY and not kind.items else Dropdown
     names = kind.items or ("Your guess",)
     look["layout"] = Layout(width="15em" if kind.items else "auto")
-    fields = [control(options=kind.choices, value=None, description=name, **look) for name in names]
+    given = {"options": kind.choices, "value": None}
+    if control is Dropdown:  # empty, it would not say what it is for
+        pairs = [("choose ...", None), *((one, one) for one in kind.choices)]
+        given = {"options": pairs, "index": 0}
+    fields = [control(description=name, **given, **look) for name in names]
+    for field in fields:
+        name_label(field, kind.hint)
 
     def read():
         answers = [field.value for field in fields]

@@ -86,7 +86,7 @@ def _show_body(label, severity, scanner, patient, image, outlines) -> str:
     )
     if outlines:
         alt += " The lungs are outlined in blue, the lesions in orange."
-    side = table(["", "cm"], _measures(made.anatomy), "Some measures of this body")
+    side = table(["measure", "cm"], _measures(made.anatomy), "Some measures of this body")
     told = words(lesions, "Another finding or machine leaves the body as it is.")
     return beside(picture(shown, alt, SYNTHETIC, 340), side + told)
 
@@ -184,7 +184,7 @@ def _show_knob(confounding, seed) -> str:
     )
     return (
         picture(sheet(cohort), alt, f"Upper row: healthy. Lower row: covid. {SYNTHETIC}", 836)
-        + table(["", *counts.columns], rows, "Machine of these films")
+        + table(["label", *counts.columns], rows, "Machine of these films")
         + words(
             f"Call each film what most films of its machine are, and {_guessed(counts)}.",
             "Half would be chance; on so few films, luck gives a little more.",

@@ -123,15 +123,17 @@ def _make(asker):
     import ipywidgets as widgets
 
     state = {"busy": False, "html": ""}
-    message = widgets.HTML()
+    # Its line is kept free: an answer must not jump when a message comes and goes
+    message = widgets.HTML(layout={"min_height": "44px"})
 
     def draw(model, film, opacity):
         if not state["busy"]:
-            message.value = "" if (model, film) in asker.answers else _told("Asking the model ...")
+            asking = f"Asking {model}: this can take seconds. Below stands the answer before."
+            message.value = "" if (model, film) in asker.answers else _told(asking)
             try:
                 answer = asker.answer(model, film)
                 about = asker.films[film][1]
-                state["html"] = _show_answer(answer, film, about, opacity)
+                state["html"] = _show_answer(answer, model, film, about, opacity)
                 message.value = ""
             except (
                 Exception
@@ -182,14 +184,16 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
     return np.rint(image[..., None] * (1 - opacity) + colour * opacity).astype(np.uint8)
 
 
-def _show_answer(answer, film, about, opacity) -> str:
+def _show_answer(answer, model, film, about, opacity) -> str:
     where = _where(answer.heat_map)
     said = ", ".join(f"{name} {p:.0%}" for name, p in answer.probabilities.items())
-    alt = f"{film}, with a heat map at {opacity:.0%} opacity: {where}. The model says: {said}."
+    alt = f"{film}, with a heat map at {opacity:.0%} opacity: {where}. {model} says: {said}."
     bars = "".join(_bar(name, p) for name, p in answer.probabilities.items())
     told = [about, f"Heat for {answer.label}: {where}.", *answer.warnings]
     style = "border-collapse:collapse;line-height:1.6;overflow-wrap:anywhere"
-    right = f'<table style="{style}">{bars}</table>' + "".join(words(line) for line in told)
+    # Named, because another may be chosen already while this answer still stands
+    who = f'<caption style="text-align:left">{escape(model)} says</caption>'
+    right = f'<table style="{style}">{who}{bars}</table>' + "".join(words(line) for line in told)
     return beside(
         picture(overlay(answer.image, answer.heat_map, opacity), alt, film, 340),
         right,

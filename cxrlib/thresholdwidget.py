@@ -113,7 +113,7 @@ def _show_threshold(truth, p, patients, curve, threshold) -> str:
         "false alarms."
     )
     matrix = table(
-        ["", "called healthy", "called ill"],
+        ["truth", "called healthy", "called ill"],
         [
             ("healthy", now["spared"], now["alarms"]),
             ("ill", now["missed"], now["found"]),
@@ -121,7 +121,7 @@ def _show_threshold(truth, p, patients, curve, threshold) -> str:
         "Images",
     )
     scores = table(
-        ["", f"at {threshold:.2f}"],
+        ["score", f"at {threshold:.2f}"],
         [(k, _percent(now[k])) for k in ("sensitivity", "specificity", "precision", "F1")],
     )
     return beside(drawing(figure, alt), f"{matrix}<br>{scores}") + words(

@@ -89,4 +89,5 @@ def _show_copy(image, note, share, flip, sigma, seed) -> str:
     return beside(
         picture(image, "The original film.", "original"),
         picture(copy, f"The same film changed: {what}.", f"copy: {what}"),
+        wrap=False,  # to compare, both must be in sight, also on a phone
     ) + words(f"On average a pixel is {apart:.1f} grey levels from the original.", note)

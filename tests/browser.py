@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE = 120_000  # milliseconds; waits end as soon as what they wait for is there
 FLAGS = [  # no sandbox as root; the rest keeps the browser from calling home
     "--headless",
     "--no-sandbox",
@@ -70,6 +71,7 @@ def page(width=1280, height=900, **options):
     """
     with _shared_browser() as browser:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        context.set_default_timeout(PATIENCE)
         tab = context.new_page()
         _listen(tab)
         yield tab

@@ -85,7 +85,7 @@ def serve(command, folder, ready, **environment):
             os.killpg(server.pid, signal.SIGKILL)
 
 
-def _wait(server, address, log, seconds=90):
+def _wait(server, address, log, seconds=120):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert server.poll() is None, f"the server ended: {log.read_text()[-2000:]}"

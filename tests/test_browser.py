@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import urllib.request
 
 import cv2
 import numpy as np
@@ -42,19 +41,16 @@ def real_cells():
     return notebook | {"cells": chosen}
 
 
-def control(tab, label, kind=".noUi-handle", at=0):
-    """Find what the keyboard moves, by the label that people read."""
-    exact = re.compile(f"^{re.escape(label)}$")
-    row = tab.locator(".widget-inline-hbox").filter(
-        has=tab.locator(".widget-label", has_text=exact)
-    )
-    return row.nth(at).locator(kind)
+def slider(tab, label):
+    """Find what the keyboard moves, beside the label that people read."""
+    row = tab.locator(".widget-hbox").filter(has=tab.get_by_label(label, exact=True))
+    return row.locator(".noUi-handle")
 
 
 def wait_for_alt(tab, pattern):
     """Wait until a picture on the page is described so; return it."""
     tab.wait_for_function(
-        "p => [...document.images].some(i => new RegExp(p).test(i.alt))", arg=pattern, timeout=60000
+        "p => [...document.images].some(i => new RegExp(p).test(i.alt))", arg=pattern
     )
     number = tab.evaluate(
         "p => [...document.images].findIndex(i => new RegExp(p).test(i.alt))", pattern
@@ -83,12 +79,8 @@ def pixels(picture):
 def run_all(tab, address, name):
     """Open a notebook, wait for its kernel (else a dialog asks for one), and run it."""
     tab.goto(f"{address}/lab/tree/{name}")
-    tab.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60000)
-    for _ in range(120):
-        sessions = json.load(urllib.request.urlopen(f"{address}/api/sessions"))
-        if sessions and sessions[0]["kernel"]["execution_state"] == "idle":
-            break
-        tab.wait_for_timeout(500)
+    tab.wait_for_selector(".jp-Notebook .jp-Cell")
+    tab.locator(".jp-StatusBar-TextItem", has_text="| Idle").wait_for()
     tab.get_by_role("menuitem", name="Run", exact=True).click()
     tab.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
@@ -104,15 +96,14 @@ def lesson(tmp_path_factory):
     with page(height=1400) as tab, jupyter_lab(folder, root, **own) as address:
         run_all(tab, address, "explorers.ipynb")
         tab.wait_for_function(
-            "document.querySelectorAll('.jp-OutputArea-output .widget-vbox').length >= 3",
-            timeout=120000,
+            "document.querySelectorAll('.jp-OutputArea-output .widget-vbox').length >= 3"
         )
         yield tab
 
 
 def test_augmentation_follows_the_arrow_keys(lesson):
     first = wait_for_alt(lesson, "^The same film changed: .*noise of 8 ").get_attribute("src")
-    control(lesson, "noise, sigma").press("ArrowRight")
+    slider(lesson, "noise, sigma").press("ArrowRight")
     moved = wait_for_alt(lesson, "^The same film changed: .*noise of 10 ")
     assert moved.get_attribute("src") != first
     everyone = sources.load("phantom", **SMALL)
@@ -125,7 +116,7 @@ def test_augmentation_follows_the_arrow_keys(lesson):
 
 def test_threshold_follows_the_arrow_keys(lesson):
     first = wait_for_alt(lesson, "^ROC curve.* At threshold 0.50").get_attribute("src")
-    handle = control(lesson, "threshold")
+    handle = slider(lesson, "threshold")
     for _ in range(10):
         handle.press("ArrowRight")
     moved = wait_for_alt(lesson, "^ROC curve.* At threshold 0.60")
@@ -139,7 +130,7 @@ def test_threshold_follows_the_arrow_keys(lesson):
 
 def test_the_knob_follows_the_arrow_keys(lesson):
     first = wait_for_alt(lesson, "knob at 0.00").get_attribute("src")
-    control(lesson, "knob (confounding)").press("End")
+    slider(lesson, "knob (confounding)").press("End")
     moved = wait_for_alt(lesson, "knob at 1.00")
     assert moved.get_attribute("src") != first
     told = "Machines: healthy: 10 digital; covid: 10 computed."
@@ -149,7 +140,7 @@ def test_the_knob_follows_the_arrow_keys(lesson):
 
 def test_a_body_keeps_its_shape_when_its_finding_changes(lesson):
     ill = pixels(wait_for_alt(lesson, "^Synthetic film of patient 0, image 0: covid"))
-    control(lesson, "finding", "select").select_option("healthy")
+    lesson.get_by_label("finding", exact=True).select_option("healthy")
     well = wait_for_alt(lesson, "^Synthetic film of patient 0, image 0: healthy")
     np.testing.assert_array_equal(ill, render("covid", size=256).image)
     np.testing.assert_array_equal(pixels(well), render("healthy", size=256).image)
@@ -171,16 +162,16 @@ def apps(tmp_path_factory):
 
 def test_the_predictor_app_answers_and_takes_files(apps):
     with page() as tab:
-        tab.goto(f"{apps}/voila/render/predictor.ipynb", timeout=90000)
+        tab.goto(f"{apps}/voila/render/predictor.ipynb")
         first = wait_for_alt(tab, "heat map at 40% opacity").get_attribute("src")
         assert tab.get_by_text(NOT_CLINICAL, exact=True).first.is_visible()
-        control(tab, "opacity of the heat").press("ArrowRight")
+        slider(tab, "opacity of the heat").press("ArrowRight")
         assert wait_for_alt(tab, "heat map at 45% opacity").get_attribute("src") != first
 
         hostile = "<img src=x onerror=document.title='bad'>.png"
         upload(tab, hostile, b"no film")
         alarm = tab.get_by_role("alert")
-        alarm.wait_for(timeout=20000)
+        alarm.wait_for()
         assert alarm.inner_text() == f"{hostile}: not an image. PNG, JPEG and DICOM are read."
         film = cv2.imencode(".png", render("covid", size=300).image)[1].tobytes()
         upload(tab, "mine.png", film)
@@ -193,10 +184,10 @@ def test_the_predictor_app_answers_and_takes_files(apps):
 
 def test_the_phantoms_app_turns_its_knob(apps):
     with page() as tab:
-        tab.goto(f"{apps}/voila/render/phantoms.ipynb", timeout=90000)
+        tab.goto(f"{apps}/voila/render/phantoms.ipynb")
         wait_for_alt(tab, "knob at 0.00")
         assert tab.get_by_text(NOT_CLINICAL, exact=True).first.is_visible()
-        control(tab, "knob (confounding)").press("ArrowRight")
+        slider(tab, "knob (confounding)").press("ArrowRight")
         wait_for_alt(tab, "knob at 0.05")
         forget_icons(tab)
         assert_clean(tab)

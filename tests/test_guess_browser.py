@@ -43,7 +43,7 @@ def test_the_keyboard_commits_a_guess_and_the_result_appears(tmp_path):
     own = {"CXR_CACHE": str(tmp_path / "cache"), "CXR_RUN": str(tmp_path / "run")}
     with page(height=3000) as tab, jupyter_lab(tmp_path, root, **own) as address:
         run_all(tab, address, "lesson.ipynb")
-        output(tab, "after your guess").wait_for(timeout=120000)
+        output(tab, "after your guess").wait_for()
         waiting = output(tab, re.compile("^Commit your guess above first"))
         assert waiting.count() == 3 and output(tab, "by patient").count() == 0
 

@@ -302,10 +302,13 @@ def test_several_things_get_a_choice_each(live):
     fields[0].value = "ill"
     button(form, "Commit").click()
     assert not guess.committed and "an answer for each" in words(form)
+    assert 'role="alert"' in words(form), "a screen reader says it at once"
+    assert [one.label for one in fields] == ["ill", "choose ...", "choose ..."]
     for field in fields:
         field.value = "ill"
     button(form, "Commit").click()
     assert "2 of 3 agree" in box.value and guess.answer == ["ill"] * 3
+    assert 'role="status"' in words(form) and "The result appears below." in words(form)
 
 
 @pytest.mark.parametrize(

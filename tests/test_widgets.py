@@ -133,10 +133,31 @@ def every_control(box):
 def test_every_control_has_a_label_and_a_keyboard(live, film, asked):
     boxes = [widgets.augmentation(film), widgets.threshold([0, 1], [0.2, 0.7]), widgets.phantoms()]
     controls = [control for box in [*boxes, asked] for control in every_control(box)]
-    assert len(controls) == 4 + 1 + 6 + 2 + 4
-    assert all(control.description.strip() for control in controls)
-    usable = ("FloatSlider", "IntSlider", "Dropdown", "Checkbox", "FileUpload")
-    assert {type(control).__name__ for control in controls} <= set(usable)
+    sliders = [one for one in controls if type(one).__name__.endswith("Slider")]
+    assert len(sliders) == 3 + 1 + 3 + 2 + 1
+    others = [control for control in controls if control not in sliders]
+    # each slider's name stands before its number, as a screen reader cannot say a slider's own
+    assert len(others) == 4 + 1 + 6 + 2 + 4
+    assert all(control.description.strip() for control in others)
+    usable = ("BoundedFloatText", "BoundedIntText", "Dropdown", "Checkbox", "FileUpload")
+    assert {type(control).__name__ for control in others} <= set(usable)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "value"), [("sigma", "noise, sigma", 30), ("share", "share of the side", 0.7)]
+)
+def test_slider_and_number_follow_each_other(live, film, name, label, value):
+    box = widgets.augmentation(film)
+    slider = box.controls[name]
+    number = next(one for one in every_control(box) if one.description == label)
+    number.value = value
+    assert slider.value == value and str(value) in str(number.value)
+    shown = box.shown.value
+    slider.value = slider.min
+    assert number.value == slider.min and box.shown.value != shown
+    # what arithmetic leaves in a browser's slider is neither shown nor sent back
+    slider.value = slider.min + 0.1 + 0.2 if isinstance(slider.value, float) else 2
+    assert number.value == round(slider.value, 4)
 
 
 # Augmentation
