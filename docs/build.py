@@ -20,7 +20,9 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(DOCS), str(ROOT)]
 
-from _site import executed, pages, tables  # noqa: E402
+from _site import executed, pages, project, tables  # noqa: E402
+
+from cxrlib import badges  # noqa: E402
 
 
 class BuildError(Exception):
@@ -42,6 +44,8 @@ def main(arguments=None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(f"Site: {options.out / 'index.html'} ({time.monotonic() - start:.0f} s)")
+    if project.repository() == badges.PLACEHOLDER:
+        print("Its buttons lead nowhere yet: `cxr badges --repository OWNER/NAME` says where to.")
     return 0
 
 

@@ -92,6 +92,7 @@ html_theme_options = {
     "show_navbar_depth": 1,
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
+    "footer_content_items": ["extra-footer.html"],
     "extra_footer": f"<p>{cxrlib.NOT_CLINICAL} Text CC BY 4.0, code MIT.</p>",
     "logo": {"text": "Chest X-ray course"},
 }

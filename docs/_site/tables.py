@@ -67,8 +67,9 @@ def exercises() -> str:
     rows, names = [], pages.find([pages.EXERCISES])
     for name in names:
         text = _opening(name)
-        title = f"[{_said(_TITLE, text, name)}](/{name})"
-        rows.append([title, _said(_MINUTES, text), _said(_POINTS, text), _launch(name)])
+        title = _said(_TITLE, text, name).removeprefix("Exercises ")
+        facts = _said(_MINUTES, text), _said(_POINTS, text)
+        rows.append([f"[{title}](/{name})", *facts, _launch(name)])
     if not rows:
         return "*No exercises are in this checkout: `make student` writes them.*"
     return f"{_rows(['exercises', 'minutes', 'points', 'do them'], rows)}\n\n{_contents(names)}"
