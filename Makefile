@@ -38,7 +38,7 @@ course: $(STAMP)
 	@$(BIN)/cxr run --profile $(PROFILE) $(ARGS)
 
 app: $(STAMP)
-	@$(BIN)/voila notebooks/apps --Voila.ip=127.0.0.1 $(ARGS)
+	@cd notebooks/apps && $(abspath $(BIN))/voila . $(ARGS)
 
 site: $(EVERY_STAMP)
 	@$(BIN)/python docs/build.py --profile $(PROFILE) $(ARGS)

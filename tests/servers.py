@@ -49,7 +49,7 @@ def surroundings(folder, **more):
 
 
 @contextmanager
-def serve(command, folder, ready, **environment):
+def serve(command, folder, ready, place=None, **environment):
     """Run ``python -m`` a server until the test is over; yield its address.
 
     Parameters
@@ -60,6 +60,8 @@ def serve(command, folder, ready, **environment):
         For its settings and its log.
     ready : str
         Path that answers when it has started.
+    place : Path, optional
+        Where to start it; in `folder` by default.
     """
     port = free_port()
     arguments = [sys.executable, "-m", *(part.replace("{port}", str(port)) for part in command)]
@@ -70,7 +72,7 @@ def serve(command, folder, ready, **environment):
             stdout=out,
             stderr=out,
             env=surroundings(folder, **environment),
-            cwd=folder,
+            cwd=place or folder,
             start_new_session=True,
         )
     try:
@@ -105,16 +107,11 @@ def jupyter_lab(folder, root, **environment):
     return serve(command, folder, "/api/status", **environment)
 
 
-# As in `make app`: these extensions of JupyterLab want parts that Voila has not
-DENIED = "['@jupyter/nbgrader', '@jupyter-notebook/lab-extension']"
-
-# A larger message closes the connection without a word, and with it the app
-LARGE = "{'websocket_max_message_size': 200000000}"
-
-
 def voila(folder, root, **environment):
-    """Serve the notebooks in `root` as apps with Voila."""
-    command = ["voila", str(root), "--no-browser", "--port={port}", "--Voila.ip=127.0.0.1"]
-    command.append(f"--VoilaConfiguration.extension_denylist={DENIED}")
-    command.append(f"--Voila.tornado_settings={LARGE}")
-    return serve(command, folder, "/", **environment)
+    """Serve the notebooks in `root` as apps, as `make app` does: with its voila.json.
+
+    That says which extensions of JupyterLab want parts that Voila has not, and how large a
+    message may be: a larger one closes the connection without a word, and with it the app.
+    """
+    command = ["voila", ".", "--no-browser", "--port={port}"]
+    return serve(command, folder, "/", root, **environment)
