@@ -112,6 +112,16 @@ def test_the_release_is_the_master_minus_its_blanks(lesson):
 
 
 @each_lesson
+def test_no_cell_that_students_read_is_long(lesson):
+    """At most 30 lines, as in the lessons; a master's checks are longer, by their hidden part."""
+    code = [
+        cell for cell in grading.read(lesson, "release")["cells"] if cell["cell_type"] == "code"
+    ]
+    long = {cell["id"] for cell in code if len("".join(cell["source"]).splitlines()) > 30}
+    assert not long
+
+
+@each_lesson
 def test_a_release_gives_nothing_away_and_needs_no_nbgrader(lesson):
     for cell in grading.read(lesson, "release")["cells"]:
         text = grading.source(cell)
