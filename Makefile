@@ -22,7 +22,7 @@ ifneq ($(wildcard $(STAMP)),)
 IGNORED := $(shell $(BIN)/python -P -c '$(CHECK)' 2>/dev/null || rm -f $(STAMP) $(EVERY_STAMP))
 endif
 
-.PHONY: help course app site student test lint clean
+.PHONY: help course app site student test bench lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo "make site     build the site from executed notebooks into site/"
 	@echo "make student  write the students' exercises from their masters"
 	@echo "make test     run the tests"
+	@echo "make bench    measure the speed, ours and others', and write docs/performance.md"
 	@echo "make lint     check the style of modules and notebooks"
 	@echo "make clean    remove the environment and caches; runs/ stays"
 
@@ -48,6 +49,10 @@ student: $(EVERY_STAMP)
 
 test: $(EVERY_STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(COURSE),bench]"
+	@$(BIN)/python benchmarks/all.py $(ARGS)
 
 lint: $(EVERY_STAMP)
 	$(BIN)/ruff check .
