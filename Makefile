@@ -2,6 +2,7 @@
 #
 #   PROFILE=smoke make course     a smaller run (smoke, quick or paper)
 #   PYTHON=python3.12 make test   another Python (3.11 to 3.13) for the environment
+#   LOCKED=1 make course          exactly the versions in constraints/, checked by their hashes
 #   ARGS="--only 05" make course  more options for `cxr run`, or for pytest
 #
 # Kept to GNU Make 3.81, which macOS has.
@@ -9,11 +10,16 @@
 VENV ?= .venv
 PROFILE ?= quick
 BIN = $(VENV)/bin
-STAMP = $(VENV)/.installed
+# A locked environment and a loose one are not mixed: each begins afresh.
+STAMP = $(VENV)/.installed$(if $(LOCKED),-locked)
 # Reading and running the course needs less than testing, grading and publishing it.
 COURSE = course,tensorflow,dicom
 EVERYTHING = $(COURSE),teach,site,test
-EVERY_STAMP = $(VENV)/.installed-everything
+EVERY_STAMP = $(VENV)/.installed-everything$(if $(LOCKED),-locked)
+PIP = $(BIN)/python -m pip install --disable-pip-version-check
+# $(call install,EXTRAS,NAME): loose with the extras, or as constraints/NAME.txt says.
+install = $(if $(LOCKED),$(PIP) --require-hashes -r constraints/build.txt -r constraints/$(2).txt && \
+	$(PIP) --no-deps --no-build-isolation --editable .,$(PIP) --editable ".[$(1)]")
 export PYTHON
 
 # An environment that is broken, or that belongs to another checkout, is made again.
@@ -48,7 +54,7 @@ student: $(EVERY_STAMP)
 	@$(BIN)/python notebooks/exercises/make_release.py $(ARGS)
 
 test: $(EVERY_STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(COURSE),bench]"
@@ -63,7 +69,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp comes last: without it, an interrupted installation starts afresh.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(if $(LOCKED),$(wildcard constraints/*.txt))
 	@set -e; \
 	if [ ! -f $(STAMP) ]; then \
 	  python=`sh .ci/find-python`; \
@@ -71,11 +77,11 @@ $(STAMP): pyproject.toml
 	  "$$python" -m venv --clear $(VENV); \
 	fi; \
 	echo "Installing the course and what it needs (about 2 GB, some minutes)"; \
-	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[$(COURSE)]"
+	$(call install,$(COURSE),course)
 	@$(BIN)/python binder/open_start_page.py >/dev/null
 	@rm -f $(EVERY_STAMP)
 	@touch $(STAMP)
 
 $(EVERY_STAMP): $(STAMP)
-	@$(BIN)/python -m pip install --disable-pip-version-check --editable ".[$(EVERYTHING)]"
+	@$(call install,$(EVERYTHING),everything)
 	@touch $(EVERY_STAMP)

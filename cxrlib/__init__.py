@@ -3,12 +3,15 @@
 The modules follow the way of the data; none imports a later one.
 
 What an image set is     cohort; files (where things live, written whole)
-Where images come from   sources (the names you load by)
+Where images come from   sources (the names you load by); guards (what files claim, checked)
                          phantom: thorax, skeleton, findings, scanner
                          open, external: download, pinned
                          chexpert; folders; images (with dicom) decodes them all, once
 What is done to them     augment, split
-What learns              backbone (frozen features), training (heads, grid), machine
+What learns              backbone (frozen features) with engine (what computes them);
+                         training (one network) with devices; packs and heads (many at once);
+                         bulk, store (features of very many images)
+Where it runs            machine; cluster (dask.distributed, where a scheduler is named)
 What came out            metrics (with bootstrap, checks), claims (the paper's figures),
                          explain (Grad-CAM), predictor (a saved model), results (with jsontable)
 Does it work at all      verdicts, measured, check (the paper's claims); reconstruct with rounding
@@ -20,8 +23,8 @@ What people see          plots: style, imageplots, scoreplots, drawings, claimpl
 What people touch        frontend (is somebody there?), guesses (with guessforms, guessfile),
                          widgets: explorer, thresholdwidget, phantomwidget, predictionwidget
                          (with uploads)
-Running it all           lessons, execute, course; report (with tables), auditpage;
-                         cli, auditcli (with auditload), checkcli, badges (the command cxr)
+Running it all           lessons, kernel, execute, runfolder, course; report (with tables),
+                         auditpage; cli, auditcli (with auditload), checkcli, badges (command cxr)
 
 Nothing heavy is imported before it is used. Teaching material. Not for clinical use.
 """

@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from cxrlib import NOT_CLINICAL, auditload
+from cxrlib.guards import printable
 
 COLOURS = {"red": "red", "amber": "yellow", "green": "green", "grey": "bright_black"}
 EXIT_CODES = """
@@ -115,7 +116,7 @@ def audit(
     from cxrlib.execute import clock
     from cxrlib.files import write_json
 
-    click.echo(_greeting(cohort), err=True)
+    click.echo(printable(_greeting(cohort)), err=True)
     with warnings.catch_warnings():
         # Of small classes scikit-learn says on each fold what the page says once
         warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
@@ -201,7 +202,7 @@ def _conclude(found, notes, out: Path, json_file: Path | None) -> None:
         light = click.style(f"{one.light.upper():6}", fg=COLOURS[one.light], bold=True)
         click.echo(f"{light} {one.name}")
         if one.light in ("red", "amber"):
-            click.echo(click.wrap_text(one.headline, 88, " " * 7, " " * 7))
+            click.echo(click.wrap_text(printable(one.headline), 88, " " * 7, " " * 7))
     click.echo(f"\n{click.wrap_text(auditpage.conclusion(found), 88)}")
     for note in notes:
         click.echo(auditload.worded(note))

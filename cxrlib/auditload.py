@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from cxrlib.guards import printable
+
 COLLECTIONS = ("phantom", "open", "external")
 SECRET = 0.8  # of the phantoms' scanners follow the label: without it, few lights would light up
 
@@ -51,7 +53,7 @@ def heard(notes: list[str]):
 
 def worded(note: str) -> str:
     """Wrap a note for the terminal."""
-    return click.wrap_text(f"Note: {note}", 88, preserve_paragraphs=True)
+    return click.wrap_text(printable(f"Note: {note}"), 88, preserve_paragraphs=True)
 
 
 def check_table(kind: str, place: str, by: str, labels: list[str], notes: list[str]) -> None:
@@ -160,14 +162,12 @@ def remedy(cohort, cut: list[str], limit: int | None) -> str:
 
 def _patients_unknown(place, cohort) -> list[str]:
     """Warn of images whose patient nobody named."""
-    import pandas as pd
-
-    from cxrlib.folders import known, unnamed
+    from cxrlib.folders import known, read_text_table, unnamed
     from cxrlib.judge import count_of
 
     alone = unnamed(cohort.table)
     if Path(place).expanduser().is_file():  # a table may name a patient just like the file
-        given = pd.read_csv(place, dtype=str, encoding="utf-8-sig").rename(columns=str.strip)
+        given = read_text_table(Path(place).expanduser())
         if "patient" in given:
             named = given.loc[given["patient"].map(known).notna(), "image"].map(known)
             alone &= ~cohort.table["image"].isin(named)

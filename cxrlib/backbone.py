@@ -11,17 +11,21 @@ import hashlib
 import importlib
 import os
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from cxrlib import cluster, engine
 from cxrlib.files import cache_folder, sha256, whole_file
-from cxrlib.machine import start_keras
+from cxrlib.guards import check_weights
+from cxrlib.machine import note_engine, start_keras
 
 VERSION = 1  # of the features in the cache: raise it when `prepare` or the weights' use changes
-BLOCK = 256  # images read, prepared and kept at once: bounds the memory, whatever the number
+BLOCK = 64  # images read and prepared at once, while the backbone works on as many others
 
 
 class WeightsError(ValueError):
@@ -143,6 +147,11 @@ def find_weights(name: str, weights: str = "auto", seed: int = 0) -> Weights:
                 f"There is no weights file {weights}. Give 'auto', 'imagenet', 'random' or the "
                 "path of an .h5 file."
             )
+        if path.suffix not in (".h5", ".hdf5"):
+            raise WeightsError(
+                f"{path} is no .h5 file. Others, such as .keras, can hold code and are not loaded: "
+                "save the weights alone, with model.save_weights('NAME.weights.h5')."
+            )
         return Weights(name, "file", str(path), sha256(path))
     try:
         path = _imagenet_file(name)
@@ -220,6 +229,7 @@ def _load_all(model, path: str) -> None:
     """Load weights, and make sure that none was skipped: Keras passes over some in silence."""
     for variable in model.weights:
         variable.assign(np.full(tuple(variable.shape), np.nan, dtype=np.float32))
+    check_weights(path)
     model.load_weights(path)
     missed = [v.path for v in model.weights if np.isnan(np.asarray(v.numpy())).any()]
     if missed:
@@ -259,7 +269,8 @@ def prepare(images: np.ndarray, name: str, size: int) -> np.ndarray:
     batch = np.empty((len(images), size, size, 3), dtype=np.float32)
     for place, image in enumerate(images):
         batch[place] = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)[..., None]
-    return module.preprocess_input(batch, data_format="channels_last")
+    ready = module.preprocess_input(batch, data_format="channels_last")
+    return np.ascontiguousarray(ready)  # some networks want the channels in another order
 
 
 def features(
@@ -269,7 +280,10 @@ def features(
 
     Features are kept in the cache folder by the content of each image, so that an image (or an
     augmented copy) that occurs in two splits, notebooks or runs is computed once. Blocks are
-    written as they are done: an interrupted run goes on where it stopped.
+    written as they are done: an interrupted run goes on where it stopped. The next block is
+    read (augmented, resized) while the backbone works on this one.
+
+    :mod:`cxrlib.engine` says what computes them: Keras, or OpenVINO, which is faster.
 
     Parameters
     ----------
@@ -278,49 +292,132 @@ def features(
     name, size, weights
         As in :func:`load`.
     batch_size : int
-        Images in the backbone at once; 8 for VGG16 where memory is scarce.
+        Images in Keras's backbone at once; 8 for VGG16 where memory is scarce. OpenVINO has
+        its own.
     progress : bool
         Show a progress bar on a terminal.
 
     Returns
     -------
     ndarray, shape (n, channels), float32
-    """
-    from tqdm import tqdm
 
+    Raises
+    ------
+    cxrlib.engine.EngineError
+        If ``CXR_ENGINE`` or ``CXR_PRECISION`` asks for what is not there.
+    """
     if isinstance(weights, str):
         weights = find_weights(name, weights)
-    backend = start_keras().backend.backend()
-    folder = cache_folder("features", f"v{VERSION}-{backend}-{name}-{size}-{weights.key}")
-    known = _read_shards(folder)
-    model, rows = None, []
-    blocks = range(0, len(images), BLOCK)
-    for start in tqdm(blocks, desc=f"{name} features", disable=None if progress else True):
+    while True:
+        chosen = engine.choose(size)
+        try:
+            found = _features(images, (name, size, weights), chosen, batch_size, progress)
+        except engine.ConversionError as error:
+            engine.give_up(str(error))
+            continue
+        note_engine(chosen.name, chosen.precision)
+        return found
+
+
+def _features(images, which, chosen: engine.Engine, batch_size: int, progress: bool):
+    """Compute with one engine, and read from that engine's cache only."""
+    from tqdm import tqdm
+
+    name, size, weights = which
+
+    label = f"v{VERSION}-{start_keras().backend.backend()}-{name}-{size}-{weights.key}"
+    folder = cache_folder("features", label + chosen.suffix)
+    known, claimed, order, taken = _read_shards(folder), set(), [], []
+    make = _shrink if cluster.client() else prepare  # a worker prepares what it was sent
+
+    def read(start):
+        """Read a block; prepare those images that neither the cache nor an earlier block has."""
         block = images[start : start + BLOCK]
         keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in block]
-        new = list({key: place for place, key in enumerate(keys) if key not in known}.values())
-        if new:
-            model = model or _extractor(name, size, weights)
-            ready = prepare(block[new], name, size)
-            found = np.asarray(model.predict(ready, batch_size=batch_size, verbose=0))
-            found = found.astype(np.float32)
-            new_keys = [keys[place] for place in new]
-            _write_shard(folder, new_keys, found)
-            known.update(zip(new_keys, found, strict=True))
-        rows.extend(known[key] for key in keys)
-    return np.stack(rows)
+        new = {k: p for p, k in enumerate(keys) if k not in claimed and k not in known}
+        claimed.update(new)
+        return keys, list(new), make(block[list(new.values())], name, size) if new else None
+
+    def tasks():
+        for keys, new, ready in _ahead(read, range(0, len(images), BLOCK)):
+            order.append(keys)
+            if new:
+                taken.append((new, len(keys)))
+                yield ready, name, size, weights, chosen, batch_size
+            else:
+                bar.update(len(keys))
+
+    what = f"{name} features"
+    bar = tqdm(total=len(images), desc=what, unit="image", disable=None if progress else True)
+    with bar:
+        for number, found in cluster.spread(_compute, tasks(), what):
+            new, count = taken[number]
+            _write_shard(folder, new, found)
+            known.update(zip(new, found, strict=True))
+            bar.update(count)
+    return np.stack([known[key] for keys in order for key in keys])
+
+
+_one_at_a_time = threading.Lock()  # a worker's threads share one network
+
+
+def _compute(images, name, size, weights, chosen, batch_size) -> np.ndarray:
+    """Compute the features of a block, here or on a worker; grey pixels are prepared first."""
+    ready = prepare(images, name, size) if images.ndim == 3 else images
+    with _one_at_a_time:
+        return _computer(name, size, weights, chosen, batch_size)(ready)
+
+
+def _shrink(images: np.ndarray, name: str, size: int) -> np.ndarray:
+    """Do the first step of :func:`prepare` only: a twelfth of the bytes to send."""
+    import cv2
+
+    area = cv2.INTER_AREA
+    return np.stack([cv2.resize(image, (size, size), interpolation=area) for image in images])
+
+
+def _ahead(make, arguments):
+    """Yield ``make(argument)`` of each; the next one is made in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = None
+        for argument in arguments:
+            made = coming and coming.result()  # its error comes before anything else is begun
+            first, coming = coming is None, thread.submit(make, argument)
+            if not first:
+                yield made
+        if coming:
+            yield coming.result()
 
 
 _last = {}
 
 
-def _extractor(*which):
-    """Keep the last backbone: building it takes longer than a few dozen small images."""
+def _extractor(name: str, size: int, weights: Weights, chosen=engine.PLAIN):
+    """Keep the last network: building it takes longer than a few dozen small images.
+
+    A Keras model, or OpenVINO's function of prepared images.
+    """
+    which = (name, size, weights, chosen)
     if which not in _last:
         _last.clear()  # two networks at once take more memory than Binder has
         gc.collect()
-        _last[which] = load(*which, pooling="avg")
+
+        def build():
+            return load(name, size, weights, pooling="avg")
+
+        if chosen.name == "openvino":
+            label = f"v{VERSION}-{name}-{size}-{weights.key}"
+            _last[which] = engine.on_openvino(build, label, size, chosen.precision)
+        else:
+            with engine.policy(chosen.precision):
+                _last[which] = build()
     return _last[which]
+
+
+def _computer(name, size, weights, chosen: engine.Engine, batch_size: int):
+    """Give a function from prepared images to features, both float32."""
+    network = _extractor(name, size, weights, chosen)
+    return network if chosen.name == "openvino" else engine.on_keras(network, batch_size)
 
 
 def dataset(parts, classes, name: str, size: int, weights, batch_size: int = 16):

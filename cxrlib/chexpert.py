@@ -42,10 +42,18 @@ def read_labels(train_csv) -> pd.DataFrame:
             "the folder that holds train.csv."
         )
     needed = ["Path", *FINDINGS]
-    table = pd.read_csv(path, usecols=lambda column: column in {*needed, "AP/PA"})
+    text = dict.fromkeys(["Path", "AP/PA"], str)
+    wanted = {*needed, "AP/PA"}.__contains__
+    try:
+        table = pd.read_csv(path, usecols=wanted, dtype=text, index_col=False, compression=None)
+    except (OSError, ValueError) as error:
+        raise ChexpertError(f"{path}: no CSV file in UTF-8 ({error}). Fetch it again.") from error
     missing = [column for column in needed if column not in table]
     if missing:
         raise ChexpertError(f"{path}: the column(s) {', '.join(missing)} are missing.")
+    if table["Path"].isna().any():
+        line = int(np.flatnonzero(table["Path"].isna())[0]) + 2
+        raise ChexpertError(f"{path}, line {line}: Path is blank.")
     odd = ~(table[list(FINDINGS)].isin([0, 1, -1]) | table[list(FINDINGS)].isna())
     if odd.any(axis=None):
         column = odd.any().idxmax()
@@ -132,8 +140,8 @@ def make_table(folder, view: str | None = "frontal", uncertain: str = "ignore") 
         raise ChexpertError(f"view={view!r}: choose 'frontal', 'lateral' or None for both.")
     labels = read_labels(Path(folder) / "train.csv")
     # The paths begin with the name that the folder had at the source.
-    path = labels["Path"].str.extract(r"((?:train|valid)/.*)$")[0]
-    patient = path.str.extract(r"(patient\d+)/study\d+/")[0]
+    path = labels["Path"].str.extract(r"((?:train|valid)/patient\d+/study\d+/[^/\\\0]+)$")[0]
+    patient = path.str.extract(r"(patient\d+)/")[0]
     if patient.isna().any():
         odd = labels.loc[patient.isna(), "Path"].iloc[0]
         raise ChexpertError(f"{odd!r} is not like train/patient00001/study1/view1_frontal.jpg.")

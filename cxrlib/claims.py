@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from cxrlib.files import shipped
+from cxrlib.guards import parse_yaml
 from cxrlib.verdicts import Verdict, verdict
 
 __all__ = [
@@ -81,20 +81,21 @@ def load(path: Path | str | None = None) -> pd.DataFrame:
     """
     path = Path(path or shipped("data") / "claims.yml")
     try:
-        claims = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        claims = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ClaimsError(f"The claims cannot be read from {path.name}: {error}") from error
     if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
         raise ClaimsError(f"{path.name} must be a list of claims, each with an id.")
     seen = set()
     for number, claim in enumerate(claims, 1):
-        name = claim.get("id", f"number {number}")
+        name = claim.get("id")
+        name = name if isinstance(name, str) else f"number {number}"
         if name in seen:
-            raise ClaimsError(f"Claim {name}: the id stands twice.")
+            raise ClaimsError(f"Claim {name}: the id stands twice. ({path.name})")
         seen.add(name)
         wrong = _what_is_wrong(claim)
         if wrong:
-            raise ClaimsError(f"Claim {name}: {wrong}")
+            raise ClaimsError(f"Claim {name}: {wrong} ({path.name})")
     table = pd.DataFrame(claims, columns=list(COLUMNS))
     texts = ["model", "how", "note"]
     table[texts] = table[texts].astype(object).where(table[texts].notna(), None)
@@ -202,7 +203,7 @@ def _what_is_wrong(claim: dict) -> str:
     missing = [key for key in NEEDED if claim.get(key) is None]
     if missing:
         return f"it lacks {', '.join(missing)}."
-    unknown = sorted(set(claim) - set(COLUMNS))
+    unknown = sorted(map(str, set(claim) - set(COLUMNS)))
     if unknown:
         return f"unknown field {unknown[0]!r}; known are {', '.join(COLUMNS)}."
     if not isinstance(claim["printed"], str):

@@ -13,6 +13,7 @@ from cxrlib import NOT_CLINICAL, __version__
 from cxrlib.auditcli import audit
 from cxrlib.badges import badges
 from cxrlib.checkcli import check
+from cxrlib.guards import printable
 
 EXIT_CODES = """
 \b
@@ -34,7 +35,7 @@ class Friendly(click.Group):
         except (ValueError, OSError) as error:
             if ctx.params.get("debug") or getattr(error, "errno", None) == errno.EPIPE:
                 raise
-            click.echo(f"{click.style('Error:', fg='red')} {_worded(error)}", err=True)
+            click.echo(f"{click.style('Error:', fg='red')} {printable(_worded(error))}", err=True)
             ctx.exit(_exit_code(error))
 
 
@@ -130,7 +131,9 @@ def run(ctx, profile, only, settings, out, force, notebooks, cell_timeout):
     start = time.monotonic()
     command = _command(profile, only, settings, out, notebooks)
     try:
-        summary = course.run(profile, only, settings, out, force, notebooks, cell_timeout, command)
+        summary = course.run(
+            profile, only, settings, out, force, notebooks, cell_timeout, command, _import_report
+        )
     except KeyboardInterrupt:
         click.echo(
             f"\nInterrupted. What is done is kept; go on with: {command}"
@@ -140,6 +143,14 @@ def run(ctx, profile, only, settings, out, force, notebooks, cell_timeout):
         ctx.exit(130)
     _conclude(summary, time.monotonic() - start)
     ctx.exit(1 if summary.failed else 0)
+
+
+def _import_report() -> None:
+    """Import what the report takes, by making tables of it: that takes most of a second."""
+    from cxrlib import report
+
+    report.table1({})
+    report.table2({})
 
 
 def _command(profile, only, settings, out, notebooks) -> str:
@@ -165,7 +176,7 @@ def _conclude(summary, seconds: float) -> None:
     for outcome in summary.failed:
         if outcome.status == course.FAILED:
             kept = _short(summary.out / "failed" / f"{outcome.name}.ipynb")
-            click.echo(f"\n{outcome.name} failed in {outcome.why}\nSee {kept}", err=True)
+            click.echo(f"\n{outcome.name} failed in {printable(outcome.why)}\nSee {kept}", err=True)
     click.echo(f"\nReport: {_short(report.write(summary.out))}")
 
 
@@ -319,7 +330,7 @@ def predict(image, model, heatmap):
     lessons.backend()  # complains if Keras's backend is not installed
     found = predictor.load(model).predict(image)
     for name, probability in sorted(found.probabilities.items(), key=lambda item: -item[1]):
-        click.echo(f"{name:<12} {probability:6.1%}")
+        click.echo(f"{printable(name):<12} {probability:6.1%}")
     for warning in found.warnings:
         click.echo(f"Note: {warning}")
     _draw(found, image, heatmap)

@@ -1,34 +1,28 @@
 """Run the course: its notebooks one after the other, each only if it has to.
 
-A run folder holds ``notebooks/`` (executed), ``results/``, ``predictions/``, ``models/``,
-``failed/`` (notebooks that stopped with an error) and ``state/``. A notebook's state is written
-last: what an interrupted run leaves is not taken for finished.
+What lies in a run folder, and who may write to it: :mod:`cxrlib.runfolder`.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import threading
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import click
 
 from cxrlib import execute, lessons
-from cxrlib.files import sha256, shipped, write_json
-from cxrlib.lessons import CourseError
+from cxrlib.files import sha256, shipped, whole_file, write_json
+from cxrlib.runfolder import DONE, forget, is_finished, locked, outputs, state_file
 
-DONE, SKIPPED, FAILED, NOT_RUN = "done", "already done", "failed", "not run"
+SKIPPED, FAILED, NOT_RUN = "already done", "failed", "not run"
 CELL_TIMEOUT = {"smoke": 900, "quick": 3600, "paper": 86400}
-
-
-class RunIsBusyError(CourseError):
-    """Another run is writing to the same folder."""
 
 
 @dataclass
@@ -63,6 +57,7 @@ def run(
     notebooks: Path | str | None = None,
     cell_timeout: int | None = None,
     command: str | None = None,
+    meanwhile: Callable | None = None,
 ) -> Summary:
     """Run notebooks, skipping those that an earlier run finished with the same inputs.
 
@@ -84,6 +79,9 @@ def run(
         Seconds that a single cell may take; by profile 15 minutes, 1 hour or 1 day.
     command : str, optional
         What to note as the command that made the results.
+    meanwhile : function, optional
+        Called once, in a thread, while the first kernel starts: a time to import what the
+        caller needs after the run. Its errors are dropped.
 
     Returns
     -------
@@ -107,16 +105,29 @@ def run(
     out = Path(out or Path("runs") / profile).resolve()
     note = {"profile": profile, "command": command}
     timeout = cell_timeout or CELL_TIMEOUT.get(profile, 3600)
-    with locked(out), _terminated_as_interrupted(), execute.environment(**_kernel(out, command)):
+    once = _once(meanwhile) if meanwhile else None
+    kernel = execute.environment(**_kernel(out, command))
+    with locked(out) as lock, _terminated_as_interrupted(), kernel:
         summary = Summary(out)
         for number, lesson in enumerate(chosen, start=1):
             title = f"[{number}/{len(chosen)}] {lesson.name}"
             mine = lessons.parameters(lesson, values, given)
-            one = Turn(lesson, mine, around, out, note, timeout)
+            one = Turn(lesson, mine, around, out, note, timeout, lock, once)
             outcome = one.take(title, summary.failed, force)
             summary.outcomes.append(outcome)
             click.echo(f"{title}  {_tell(outcome)}")
     return summary
+
+
+def _once(work: Callable) -> Callable:
+    """Make a function that does the work when it is first called, and drops its errors."""
+
+    @cache
+    def once() -> None:
+        with suppress(Exception):
+            work()
+
+    return once
 
 
 def _kernel(out: Path, command: str | None) -> dict[str, str]:
@@ -148,6 +159,8 @@ class Turn:
     out: Path
     note: dict
     timeout: int
+    lock: int
+    meanwhile: Callable | None = None
 
     def take(self, title: str, failed: list[Outcome], force: bool) -> Outcome:
         """Run the notebook, unless it is done already or needs one that failed."""
@@ -170,98 +183,33 @@ class Turn:
         partial = whole.with_name(f".{name}.part.ipynb")
         with execute.Progress(title) as progress:
             try:
-                execute.execute(self.lesson, partial, self.values, progress, self.timeout)
+                limits = (self.timeout, self.lock, self.meanwhile)
+                execute.execute(self.lesson, partial, self.values, progress, *limits)
             except execute.NotebookFailed as error:
                 return self._failed(error.failure, partial, progress.seconds)
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
         partial.replace(whole)
-        files = {path: sha256(self.out / path) for path in _outputs(self.out, name)}
+        files = {path: sha256(self.out / path) for path in outputs(self.out, name)}
         seconds = round(progress.seconds, 1)
         self._note(status=DONE, fingerprint=mark, seconds=seconds, files=files)
         return Outcome(name, DONE, seconds)
 
     def _failed(self, failure: execute.Failure, partial: Path, seconds: float) -> Outcome:
         name = self.lesson.name
-        forget(self.out, name)
-        if partial.exists():
-            kept = self.out / "failed" / f"{name}.ipynb"
-            kept.parent.mkdir(exist_ok=True)
-            partial.replace(kept)
+        as_it_stopped = partial.read_bytes() if partial.exists() else b""
+        forget(self.out, name)  # the partial notebook too
+        if as_it_stopped:
+            with whole_file(self.out / "failed" / f"{name}.ipynb") as kept:
+                kept.write_bytes(as_it_stopped)
         self._note(status=FAILED, failure=failure.as_dict(), seconds=round(seconds, 1))
         return Outcome(name, FAILED, seconds, str(failure))
 
     def _note(self, **content) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         content |= self.note | {"parameters": self.values, "ended": now}
-        write_json(_state(self.out, self.lesson.name), {"notebook": self.lesson.name} | content)
-
-
-def _state(out: Path, name: str) -> Path:
-    return out / "state" / f"{name}.json"
-
-
-def read_states(out: Path | str) -> dict[str, dict]:
-    """Read what became of each notebook in a run folder; damaged files are left out."""
-    found = {}
-    for path in sorted((Path(out) / "state").glob("[!.]*.json")):
-        try:
-            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            continue
-    return found
-
-
-def _outputs(out: Path, name: str) -> list[str]:
-    paths = [Path("results") / f"{name}.json", Path("predictions") / f"{name}.csv"]
-    paths += [path.relative_to(out) for path in sorted((out / "models" / name).glob("[!.]*"))]
-    return [path.as_posix() for path in paths if (out / path).exists()]
-
-
-def is_finished(out: Path, name: str, mark: str) -> bool:
-    """Tell whether a notebook succeeded with this fingerprint, and its results still stand."""
-    state = read_states(out).get(name, {})
-    if state.get("status") != DONE or state.get("fingerprint") != mark:
-        return False
-    whole = all(
-        (out / path).exists() and sha256(out / path) == digest
-        for path, digest in state["files"].items()
-    )
-    return whole and (out / "notebooks" / f"{name}.ipynb").exists()
-
-
-def forget(out: Path, name: str) -> None:
-    """Remove what an earlier run left of a notebook; its state first."""
-    _state(out, name).unlink(missing_ok=True)
-    for path in _outputs(out, name):
-        (out / path).unlink()
-    for kind in ("notebooks", "failed"):
-        (out / kind / f"{name}.ipynb").unlink(missing_ok=True)
-    shutil.rmtree(out / "models" / name, ignore_errors=True)
-
-
-@contextmanager
-def locked(out: Path):
-    """Keep other runs out of a folder. The lock of a process that died is free at once."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a+", encoding="utf-8") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise RunIsBusyError(
-                f"Another run (process {file.read().strip()}) is writing to {out}. "
-                "Wait for it to end, or choose another folder with --out."
-            ) from error
-        except (ImportError, OSError):  # Windows and some file systems have no such lock
-            pass
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+        write_json(state_file(self.out, self.lesson.name), {"notebook": self.lesson.name} | content)
 
 
 @contextmanager

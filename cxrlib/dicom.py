@@ -1,14 +1,36 @@
-"""DICOM files -> grey uint8. Needs pydicom, the optional extra ``cxrlib[dicom]``."""
+"""DICOM files -> grey uint8. Needs pydicom, the optional extra ``cxrlib[dicom]``.
+
+Their headers name people. Only what describes the pixels is read, and no message quotes it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import threading
 import warnings
+import zlib
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
-from cxrlib.images import ImageError, check_size
+from cxrlib import guards
+from cxrlib.guards import MOST_DECODED
+from cxrlib.images import ImageError, check_size, look_up
+
+SHAPE = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated")
+LOOK = (
+    *("PlanarConfiguration", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("PhotometricInterpretation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept"),
+    *("ModalityLUTSequence", "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable"),
+)
+_one_at_a_time = threading.Lock()  # Python's warnings are the same for all threads
+
+
+class _OddError(ValueError):
+    """What is wrong with a file, in words that quote nothing of it."""
 
 
 def read_dicom(path: Path) -> np.ndarray:
@@ -33,20 +55,98 @@ def read_dicom(path: Path) -> np.ndarray:
         raise ImageError(
             f'{path}: DICOM needs pydicom. Install it with: pip install "cxrlib[dicom]"'
         ) from error
+    with _discreet():
+        try:
+            if path.stat().st_size > MOST_DECODED:
+                raise _OddError(f"more than {MOST_DECODED // 10**6} MB")
+            if not _is_deflated(path):  # else this would unpack it once more
+                header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(SHAPE))
+                _check_shape(path, header)
+            whole = pydicom.dcmread(path, specific_tags=[*SHAPE, *LOOK])
+            _check_shape(path, whole)
+            return _as_shown(whole)
+        except ImageError:
+            raise
+        except Exception as error:  # pydicom raises many kinds, and so do its decoders
+            reason = str(error) if isinstance(error, _OddError) else "it is damaged"
+    # Not 'from error': its text, and all that a traceback shows, could name the patient
+    raise ImageError(
+        f"{path}: this DICOM file cannot be read ({reason}). Export it as PNG, or as DICOM "
+        "without compression (JPEG 2000 needs: pip install pylibjpeg pylibjpeg-openjpeg)."
+    )
+
+
+@contextmanager
+def _discreet():
+    """Keep pydicom's warnings to ourselves, on the error stream and in logs: they quote headers."""
+    import pydicom
+
+    logger = pydicom.config.logger
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, logger.disabled = logger.disabled, True
+        try:
+            yield
+        finally:
+            logger.disabled = before
+
+
+def _is_deflated(path: Path) -> bool:
+    """Tell deflated files, and refuse one that is larger unpacked than any radiograph.
+
+    For pydicom unpacks it all, whatever it grows to.
+    """
+    from pydicom.filereader import read_dataset, read_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+    if syntax != DeflatedExplicitVRLittleEndian:
+        return False
+    with path.open("rb") as file:
+        file.seek(132)  # behind the preamble and the letters DICM
+        read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        inflate.decompress(file.read(), MOST_DECODED)
+    if inflate.unconsumed_tail:
+        raise _OddError(f"deflated from more than {MOST_DECODED // 10**6} MB")
+    return True
+
+
+def _check_shape(path: Path, header) -> None:
+    """Refuse what would take too much memory, before a pixel is read."""
+    if header.get("Rows") is None or header.get("Columns") is None:
+        raise _OddError("it holds no image")
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise ImageError(f"{path}: it has {frames} frames. Export the one radiograph you mean.")
+    rows, columns = int(header.Rows), int(header.Columns)
+    check_size(path, rows, columns)
+    bits = int(header.get("SamplesPerPixel") or 1) * int(header.get("BitsAllocated") or 8)
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-        frames = int(header.get("NumberOfFrames") or 1)
-        if frames > 1:
-            raise ImageError(f"{path}: it has {frames} frames. Export the one radiograph you mean.")
-        check_size(path, int(header.Rows), int(header.Columns))
-        return _as_shown(pydicom.dcmread(path))
-    except ImageError:
-        raise
-    except Exception as error:  # pydicom raises many kinds, and so do its decoders
-        raise ImageError(
-            f"{path}: this DICOM file cannot be read ({error}). Export it as PNG, or as DICOM "
-            "without compression (JPEG 2000 needs: pip install pylibjpeg pylibjpeg-openjpeg)."
-        ) from error
+        guards.check_size(rows * columns * bits // 8)
+    except ValueError as error:
+        raise _OddError(str(error)) from None
+
+
+def _check_frame(dataset) -> None:
+    """Refuse a compressed image that is larger inside than the header says."""
+    from PIL import Image, UnidentifiedImageError
+    from pydicom.encaps import get_frame
+    from pydicom.pixels import get_decoder
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not get_decoder(syntax).is_available:
+        raise _OddError(f"nothing installed here undoes its compression, {syntax.name}")
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if guards.kind_of(frame) == "JPEG":
+        guards.check_markers(frame)
+    try:
+        with Image.open(BytesIO(frame), formats=["JPEG", "JPEG2000"]) as inside:
+            size = inside.size
+    except UnidentifiedImageError:  # of another kind, whose decoder knows its size beforehand
+        return
+    if size != (dataset.Columns, dataset.Rows):
+        raise _OddError(f"{size[0]} x {size[1]} pixels are in it, its header says otherwise")
 
 
 def read_patients(paths) -> list[str | None]:
@@ -81,8 +181,7 @@ def _patient_id(path: Path) -> str | None:
     try:
         import pydicom
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one could quote the PatientID
+        with _discreet():
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
             return str(header.get("PatientID") or "").strip()
     except Exception:  # no pydicom, or damaged: told when the image is read
@@ -97,18 +196,57 @@ def _says_nothing(number: str) -> bool:
 
 
 def _as_shown(dataset) -> np.ndarray:
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
-
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+        _check_frame(dataset)
     pixels = dataset.pixel_array
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        raise ValueError("its pixels are numbers of colours, not grey values")
+        raise _OddError("its pixels are numbers of colours, not grey values")
     if pixels.ndim == 3:
-        grey = pixels @ np.array([0.299, 0.587, 0.114]) * (255 / (2.0**dataset.BitsStored - 1))
-        return np.rint(grey).astype(np.uint8)
-    padding = dataset.get("PixelPaddingValue")
-    if padding is not None and (pixels != padding).any():
-        pixels = np.where(pixels == padding, pixels[pixels != padding].min(), pixels)
-    values = apply_voi_lut(apply_modality_lut(pixels, dataset), dataset, index=0)
-    values = values.astype(np.float64) - values.min()
-    grey = np.rint(values * (255 / (values.max() or 1))).astype(np.uint8)
+        return _luminance(pixels, dataset.BitsStored)
+    if pixels.dtype.kind in "iu" and pixels.itemsize <= 2:
+        grey = _by_table(pixels, dataset)
+    else:
+        grey = _stretched(pixels, dataset)
     return 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
+
+
+def _luminance(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Grey values of red, green and blue; some rows at a time, because it takes 8 bytes each."""
+    grey = np.empty(pixels.shape[:2], np.uint8)
+    weights = np.array([0.299, 0.587, 0.114])
+    for start in range(0, len(pixels), 256):
+        rows = slice(start, start + 256)
+        grey[rows] = np.rint(pixels[rows] @ weights * (255 / (2.0**bits - 1)))
+    return grey
+
+
+def _without_padding(values: np.ndarray, dataset) -> np.ndarray:
+    """Replace what fills the film's edge by the lowest of the other values."""
+    padding = dataset.get("PixelPaddingValue")
+    if padding is None or not (values != padding).any():
+        return values
+    return np.where(values == padding, values[values != padding].min(), values)
+
+
+def _stretched(values: np.ndarray, dataset) -> np.ndarray:
+    """Apply the file's tables, and bring the darkest..brightest value to 0..255."""
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+    values = _without_padding(values, dataset)
+    shown = apply_voi_lut(apply_modality_lut(values, dataset), dataset, index=0)
+    shown = shown.astype(np.float64) - shown.min()
+    if not np.isfinite(shown).all():
+        raise _OddError("its tables give values that are no numbers")
+    return np.rint(shown * (255 / (shown.max() or 1))).astype(np.uint8)
+
+
+def _by_table(pixels: np.ndarray, dataset) -> np.ndarray:
+    """Do as :func:`_stretched`, but once for each value that occurs: a large film has 65,536."""
+    raw = pixels.view(f"u{pixels.itemsize}")  # of negative numbers the same bits
+    occurs = np.zeros(2 ** (8 * pixels.itemsize), bool)
+    for start in range(0, len(raw), 256):
+        occurs[raw[start : start + 256]] = True
+    numbers = np.flatnonzero(occurs).astype(raw.dtype)
+    table = np.zeros(len(occurs), np.uint8)
+    table[numbers] = _stretched(numbers.view(pixels.dtype), dataset)
+    return look_up(table, raw)

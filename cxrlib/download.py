@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -80,14 +81,19 @@ def fetch(files, folder, workers: int = 8, progress: bool = True) -> list[str]:
     ------
     DownloadError
         If nothing answers, the server sends something else or keeps failing, or the disk is
-        full. What has arrived by then is kept.
+        full or read-only. What has arrived by then is kept.
     cxrlib.pinned.PathError
         If a path would leave the folder.
     """
     folder = Path(folder)
+    found = states(folder, files)
+    lacking = {row: files[row] for row, what in enumerate(found) if what != "present"}
+    if not lacking:  # nothing is written then: the folder may be a read-only one
+        return found
     with _alone(folder):
-        found = states(folder, files)
-        lacking = {row: files[row] for row, what in enumerate(found) if what != "present"}
+        for row, what in zip(lacking, states(folder, list(lacking.values())), strict=True):
+            found[row] = what  # another process may have fetched it meanwhile
+        lacking = {row: files[row] for row in lacking if found[row] != "present"}
         for pinned in lacking.values():
             place(folder, pinned.path).unlink(missing_ok=True)
         if lacking:
@@ -167,11 +173,12 @@ class _Fetcher:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 part.unlink(missing_ok=True)
                 raise _no_room(self.folder, self.needed) from error
-            raise DownloadError(f"{target} cannot be written ({error}).") from error
+            raise _no_writing(target, error) from error
 
     def attempt(self, pinned: Pinned, part: Path) -> None:
         """Complete `part` by one request, and check it."""
         import requests
+        from urllib3.exceptions import HTTPError
 
         have = part.stat().st_size if part.exists() else 0
         if have and have == pinned.bytes:
@@ -186,7 +193,7 @@ class _Fetcher:
                     self.receive(answer, pinned, part, have if goes_on else 0)
         except requests.TooManyRedirects as error:
             raise ServerError(f"{pinned.path}: redirected without end") from error
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             raise _TryAgainError(_reason(error, pinned.path, self.address)) from error
         whole = answer.status_code == 416 or "Content-Length" in answer.headers
         return self.check(pinned, part, whole, retry=answer.status_code != 200)
@@ -196,7 +203,9 @@ class _Fetcher:
         limit = LARGEST if pinned.bytes is None else pinned.bytes
         deadline = time.monotonic() + LONGEST
         with part.open("ab" if have else "wb") as file:
-            for chunk in answer.iter_content(PIECE):
+            # not iter_content: it would wait for a whole piece, and a server that sends a byte
+            # now and then could hold us for days
+            while chunk := answer.raw.read1(PIECE, decode_content=True):
                 have += len(chunk)
                 if have > limit:
                     file.truncate(0)
@@ -278,15 +287,31 @@ def _no_room(folder: Path, needed: int) -> DownloadError:
     )
 
 
+def _no_writing(path: Path, error: OSError) -> DownloadError:
+    return DownloadError(
+        f"{path} cannot be written ({error.strerror}). Set CXR_CACHE to a folder that you may "
+        "write to."
+    )
+
+
 @contextmanager
 def _alone(folder: Path):
     """Let one process at a time fetch into a folder; the lock ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise _no_writing(folder, error) from error
+    with lock:
         try:
             import fcntl
 
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                said = f"Another process is fetching into {folder}; waiting for it."
+                print(said, file=sys.stderr)
+                fcntl.flock(lock, fcntl.LOCK_EX)
         except (ImportError, OSError):  # Windows, or a disk without locks: hashes still guard
             pass
         yield

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 
+from cxrlib import cluster
 from cxrlib.leaks import LeakError
 
 ALIKE = 0.92  # correlation of the detail of two aligned images from which they are one film
 WORTH = 0.6  # correlation of thumbnails from which two images are worth aligning
 NEIGHBOURS = 5  # images that each image is aligned with, at most
 BLOCK = 512  # rows of the table of similarities in memory at once
+PAIRS = 64  # that one task aligns
 
 
 def near_duplicates(cohort, threshold: float = ALIKE, progress: bool = False) -> pd.DataFrame:
@@ -44,12 +48,10 @@ def near_duplicates(cohort, threshold: float = ALIKE, progress: bool = False) ->
     rows = [(first[number], number, 1.0, True) for number in same]
     unique = np.flatnonzero(first == np.arange(len(first)))
     pairs = unique[_worth_aligning(small[unique])]
-    if progress:
-        from tqdm.auto import tqdm
-
-        pairs = tqdm(pairs, desc="near-duplicates", unit="pair")
-    for one, other in pairs:
-        similar = _aligned_correlation(small[one], small[other])
+    some = (pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS))
+    tasks = [(small[each[:, 0]], small[each[:, 1]]) for each in some]
+    found = cluster.collect(_align_all, tasks, "near-duplicates", progress)
+    for (one, other), similar in zip(pairs, itertools.chain(*found), strict=True):
         if similar >= threshold:
             rows.append((one, other, similar, False))
     rows.sort(key=lambda row: (-row[2], row[0], row[1]))
@@ -159,6 +161,10 @@ def _worth_aligning(small: np.ndarray) -> np.ndarray:
         row, place = np.nonzero(np.take_along_axis(similar, nearest, axis=1) >= WORTH)
         pairs.append(np.stack([start + row, nearest[row, place]], axis=1))
     return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+
+
+def _align_all(ones, others) -> list[float]:
+    return [_aligned_correlation(one, other) for one, other in zip(ones, others, strict=True)]
 
 
 def _aligned_correlation(one: np.ndarray, other: np.ndarray) -> float:

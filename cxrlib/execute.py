@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -150,7 +151,15 @@ def _runs(cell) -> bool:
     return cell.cell_type == "code" and bool(cell.source.strip())
 
 
-def execute(lesson: Lesson, output: Path, values: dict, progress: Progress, timeout: int) -> None:
+def execute(
+    lesson: Lesson,
+    output: Path,
+    values: dict,
+    progress: Progress,
+    timeout: int,
+    lock: int,
+    meanwhile: Callable | None = None,
+) -> None:
     """Run a notebook in a fresh kernel of this Python, in the notebook's own folder.
 
     Parameters
@@ -163,6 +172,10 @@ def execute(lesson: Lesson, output: Path, values: dict, progress: Progress, time
     progress : Progress
     timeout : int
         Seconds that a single cell may take.
+    lock : int
+        Number of an open file that the kernel holds open too, for as long as it lives.
+    meanwhile : function, optional
+        Called without arguments, in a thread, while the kernel starts.
 
     Raises
     ------
@@ -170,7 +183,8 @@ def execute(lesson: Lesson, output: Path, values: dict, progress: Progress, time
         If a cell raises an error or takes too long, or the kernel dies.
     """
     try:
-        import papermill
+        with absent("rfc3987_syntax"):
+            import papermill
         from papermill.clientwrap import PapermillNotebookClient
         from papermill.engines import Engine, papermill_engines
     except ImportError as error:
@@ -198,8 +212,11 @@ def execute(lesson: Lesson, output: Path, values: dict, progress: Progress, time
             client = PapermillNotebookClient(
                 manager, kernel_name=kernel_name, timeout=timeout, startup_timeout=300, log=logger
             )
+            if meanwhile:
+                threading.Thread(target=meanwhile).start()
             # Below Python, libraries write to the terminal itself; it would tear our line.
-            client.execute(stdout=noise, stderr=noise)
+            inherited = {} if sys.platform == "win32" else {"pass_fds": (lock,)}
+            client.execute(stdout=noise, stderr=noise, **inherited)
 
     papermill_engines.register("cxr", TrackedEngine)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -222,6 +239,24 @@ def execute(lesson: Lesson, output: Path, values: dict, progress: Progress, time
             raise NotebookFailed(tracker.failure(told)) from error
 
 
+@contextmanager
+def absent(module: str):
+    """Let imports within the block go without an optional module of theirs.
+
+    Papermill checks notebooks with jsonschema. Where ``rfc3987_syntax`` is installed, jsonschema
+    builds grammars for international web addresses from it when it is imported. That takes 1 to
+    2 s, longer than all the rest, and notebooks hold no such addresses.
+    """
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # as Python says that there is no such module
+    try:
+        yield
+    finally:
+        sys.modules.pop(module, None)
+
+
 def _explain(error: Exception, timeout: int, noise) -> str:
     if hasattr(error, "ename"):
         return f"{error.ename}: {error.evalue}"
@@ -242,9 +277,11 @@ def kernel_of_this_python():
     from ipykernel.kernelspec import get_kernel_dict
 
     with tempfile.TemporaryDirectory(prefix="cxr-kernel-") as folder:
-        spec = Path(folder) / "kernels" / "python3" / "kernel.json"
-        spec.parent.mkdir(parents=True)
-        spec.write_text(json.dumps(get_kernel_dict(QUIET_ARGUMENTS)), encoding="utf-8")
+        spec = get_kernel_dict(QUIET_ARGUMENTS)
+        ours = ["cxrlib.kernel" if word == "ipykernel_launcher" else word for word in spec["argv"]]
+        file = Path(folder) / "kernels" / "python3" / "kernel.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(spec | {"argv": ours}), encoding="utf-8")
         paths = [folder, os.environ.get("JUPYTER_PATH")]
         with environment(JUPYTER_PATH=os.pathsep.join(filter(None, paths))):
             yield

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
-from contextlib import contextmanager
+import secrets
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+ABANDONED = 86400  # seconds; a temporary file that nobody has written to for so long is removed
 
 
 def cache_folder(*parts: str) -> Path:
@@ -38,6 +45,13 @@ def whole_file(path: Path | str):
     """Give a temporary path beside `path`; move it there only if the block succeeds.
 
     Readers see the old file or the whole new one, also after ``kill -9`` or on a full disk.
+    What a killed process leaves is a hidden ``.*.part.*`` beside it, which nobody reads; it goes
+    when the same file is written a day later.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the folder is read-only; the message names file and remedy.
 
     Examples
     --------
@@ -45,21 +59,41 @@ def whole_file(path: Path | str):
     ...     table.to_csv(partial)
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    # Not the process number: threads share it, and machines on one network disk may.
+    partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_partials(path, ABANDONED)
         yield partial
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(path)
     except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(
-                f"{path} cannot be written: the disk is full. Free some space, or use another "
-                "disk (CXR_CACHE moves the cache, --out the results)."
-            ) from error
+        with suppress(OSError):
+            partial.unlink()
+        about = (None, str(partial), str(path), *map(str, path.parents))
+        mine = isinstance(error, OSError) and error.filename in about
+        if mine and error.errno in FULL + FORBIDDEN:
+            raise OSError(_cannot_write(path, error)) from error
         raise
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    """Word why a file cannot be written, and what to do."""
+    another = "(CXR_CACHE moves the cache, --out the results)"
+    if error.errno in FULL:
+        why = f"the disk is full. Free some space, or use another disk {another}."
+    else:
+        why = f"{error.strerror}. Use a folder that you may write to {another}."
+    return f"{path} cannot be written: {why}"
+
+
+def remove_partials(path: Path, age: float = 0) -> None:
+    """Remove temporary files of :func:`whole_file` for `path` that are `age` seconds old."""
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.part{glob.escape(path.suffix)}"):
+        with suppress(OSError):  # another process was faster
+            if time.time() - left.stat().st_mtime >= age:
+                left.unlink()
 
 
 def write_json(path: Path | str, content) -> Path:

@@ -16,6 +16,7 @@ REFUSED = {".gif", ".webp", ".bmp", ".tif", ".tiff"}  # listed, so that their er
 UNKNOWN = {"", "unknown", "nan", "none", "n/a", "na", "?"}  # words that say nothing
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 DRAWINGS = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"}
+ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 REMEDY = "Save it as CSV UTF-8, separated by commas (a choice of 'Save as' in a spreadsheet)."
 
 
@@ -57,6 +58,8 @@ def make_table(folder) -> tuple[pd.DataFrame, Path]:
         or alike (`DRAWINGS`), which are no films, and those beside the label folders of a split.
     """
     place = Path(folder).expanduser()
+    if place.suffix.lower() in ARCHIVES and place.is_file():
+        raise FolderError(f"{place}: an archive is not read. Unpack it, and name its folder.")
     if place.is_file():
         table, root = _from_csv(place), place.parent
     elif place.is_dir():
@@ -172,12 +175,29 @@ def _is_image(root: Path, file: Path) -> bool:
         return content.read(132)[128:] == b"DICM"
 
 
+def read_text_table(path: Path, **options) -> pd.DataFrame:
+    """Read a CSV file as text; a ValueError where lines or columns don't fit together.
+
+    Its name does not make it an archive, nor a first column without a name an index.
+    """
+    table = pd.read_csv(
+        path, dtype=str, encoding="utf-8-sig", compression=None, header=None, **options
+    )
+    names = table.iloc[0].fillna("").str.strip()
+    names = [name or f"column {number}" for number, name in enumerate(names, 1)]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ValueError(f"the column {min(twice)!r} stands twice")
+    return table.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
+
+
 def _from_csv(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise FolderError(f"{path}: no CSV file in UTF-8 ({error}). {REMEDY}") from error
-    table.columns = table.columns.str.strip()
+        table = read_text_table(path, skipinitialspace=True)
+    except (OSError, ValueError) as error:
+        why = str(error).strip()
+        what = "not separated by commas" if "Expected 1 fields" in why else "no CSV file in UTF-8"
+        raise FolderError(f"{path}: {what} ({why}). {REMEDY}") from error
     missing = [column for column in ("image", "label") if column not in table]
     if missing and re.search(r"[;\t]", "".join(table)):
         raise FolderError(f"{path}: its columns are not separated by commas. {REMEDY}")
@@ -191,6 +211,11 @@ def _from_csv(path: Path) -> pd.DataFrame:
     if (table["image"] == "").any():
         line = int(np.flatnonzero(table["image"] == "")[0]) + 2
         raise FolderError(f"{path}, line {line}: the column 'image' is empty.")
+    long = table["image"].str.len() > 1000
+    odd = long | table["image"].str.contains("\0", regex=False)
+    if odd.any():
+        line = int(np.flatnonzero(odd)[0]) + 2
+        raise FolderError(f"{path}, line {line}: the column 'image' holds no file's name.")
     if table["image"].duplicated().any():
         twice = table.loc[table["image"].duplicated(), "image"].iloc[0]
         raise FolderError(f"{path}: {twice!r} is listed more than once.")

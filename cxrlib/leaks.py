@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from cxrlib import split, views
+from cxrlib import cluster, split, views
 from cxrlib.augment import expand
 from cxrlib.cohort import Cohort
 from cxrlib.machine import one_thread
@@ -92,19 +92,9 @@ def leakage(
     whole = expand(part, copies, seed)
     view = view or ("whole image" if extract else "histogram")
     described = views.features(whole, view, extract)
-    whole = Cohort(whole.table.assign(row=np.arange(len(whole))), whole.images, cohort.name)
-    numbers = range(repeats)
-    if progress:
-        from tqdm.auto import tqdm
-
-        numbers = tqdm(numbers, desc="leakage", unit="repeat")
-    rows = []
-    for repeat in numbers:
-        for labels, labelled in (("true", whole), ("permuted", _permute(whole, [seed, repeat]))):
-            for protocol in PROTOCOLS:
-                train, test = _divide(labelled, protocol, seed + repeat)
-                first = {"protocol": protocol, "labels": labels, "repeat": repeat}
-                rows.append(first | _remember(described, labelled.table, train, test))
+    table = whole.table.assign(row=np.arange(len(whole)))
+    tasks = [(described, table, repeat, seed) for repeat in range(repeats)]
+    rows = itertools.chain(*cluster.collect(_repeat, tasks, "leakage", progress))
     return pd.DataFrame(rows).assign(chance=1 / len(set(classes)))
 
 
@@ -148,6 +138,18 @@ def leakage_summary(
         names = ("low", "high", "excess", "excess low", "excess high")
         rows.append(row | dict(zip(names, (low, high, *excess), strict=True)))
     return pd.DataFrame(rows)
+
+
+def _repeat(described, table, repeat, seed) -> list[dict]:
+    """Test every protocol once, with true and with permuted labels: rows of the table."""
+    rows, no_pixels = [], np.empty((len(table), 0, 0), np.uint8)
+    whole = Cohort(table, no_pixels)
+    for labels, labelled in (("true", whole), ("permuted", _permute(whole, [seed, repeat]))):
+        for protocol in PROTOCOLS:
+            train, test = _divide(labelled, protocol, seed + repeat)
+            first = {"protocol": protocol, "labels": labels, "repeat": repeat}
+            rows.append(first | _remember(described, labelled.table, train, test))
+    return rows
 
 
 def _some(cohort, most, seed):

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import os
+import reprlib
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import metadata
@@ -13,10 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cxrlib.files import cache_folder, sha256, shipped
+from cxrlib.guards import parse_yaml
 
 BACKENDS = ("tensorflow", "jax", "torch")
 NOT_USED_BY_NOTEBOOKS = (
-    *("cli.py", "course.py", "execute.py", "lessons.py", "report.py", "tables.py"),
+    *("cli.py", "course.py", "execute.py", "kernel.py", "lessons.py", "runfolder.py"),
+    *("report.py", "tables.py", "bulk.py", "store.py"),
     *("badges.py", "auditcli.py", "auditload.py", "auditpage.py"),
     *("check.py", "checkcli.py", "measured.py", "verdicts.json"),
 )
@@ -54,20 +57,25 @@ def read(path: Path) -> Lesson:
         content = json.loads(path.read_text(encoding="utf-8"))
         cells = [(cell["cell_type"], "".join(cell["source"]), cell) for cell in content["cells"]]
         needs = content.get("metadata", {}).get("cxr", {}).get("needs", [])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        tagged = [
+            source
+            for _, source, cell in cells
+            if "parameters" in cell.get("metadata", {}).get("tags", [])
+        ]
+        needs = tuple(needs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CourseError(f"{path} is no Jupyter notebook ({error}).") from error
     defaults = {}
-    for _, source, cell in cells:
-        if "parameters" in cell.get("metadata", {}).get("tags", []):
-            defaults |= assigned(source, path)
-    return Lesson(path, tuple((kind, source) for kind, source, _ in cells), defaults, tuple(needs))
+    for source in tagged:
+        defaults |= assigned(source, path)
+    return Lesson(path, tuple((kind, source) for kind, source, _ in cells), defaults, needs)
 
 
 def assigned(source: str, path: Path) -> dict:
     """Names that a cell assigns, with their values; None for a value that is computed."""
     try:
         body = ast.parse(source).body
-    except SyntaxError as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise CourseError(f"{path.name}: its parameters cell is no Python: {error}.") from error
     found = {}
     for line in body:
@@ -76,7 +84,7 @@ def assigned(source: str, path: Path) -> dict:
             if isinstance(target, ast.Name):
                 try:
                     found[target.id] = ast.literal_eval(line.value)
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, RecursionError, MemoryError):
                     found[target.id] = None
     return found
 
@@ -121,16 +129,14 @@ def no_such(kind: str, name: str, there: list[str]) -> str:
 
 def read_profile(folder: Path, name: str) -> dict:
     """Read ``profiles/<name>.yaml`` beside the notebooks."""
-    import yaml
-
     there = {path.stem: path for path in sorted((Path(folder) / "profiles").glob("*.yaml"))}
     if name not in there:
         raise CourseError(no_such("profile", name, list(there)))
     try:
-        content = yaml.safe_load(there[name].read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+        content = parse_yaml(there[name].read_text(encoding="utf-8")) or {}
+    except ValueError as error:
         raise CourseError(f"{there[name]} is no YAML: {error}") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise CourseError(f"{there[name]} must hold lines 'name: value'.")
     return content
 
@@ -145,17 +151,17 @@ def check_profile(lessons: list[Lesson], name: str, values: dict) -> None:
 
 def parse_settings(settings) -> dict:
     """Turn ``["seed=3", "grid_layers=[1, 2]"]`` into a dict, the values read as YAML."""
-    import yaml
-
     found = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
-            raise CourseError(f"--set takes name=value, such as --set seed=1, not {setting!r}.")
+            raise CourseError(
+                f"--set takes name=value, such as --set seed=1, not {reprlib.repr(setting)}."
+            )
         try:
-            found[name.strip()] = _absolute(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise CourseError(f"--set {setting}: the value is no YAML ({error}).") from error
+            found[name.strip()] = _absolute(parse_yaml(text))
+        except ValueError as error:
+            raise CourseError(f"--set {reprlib.repr(setting)}: no YAML ({error}).") from error
     return found
 
 
@@ -182,10 +188,8 @@ def check_settings(lessons: list[Lesson], profile: dict, settings: dict) -> None
         usual = profile.get(name, known[name])
         if not _same_kind(value, usual):
             kind = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-            raise CourseError(
-                f"--set {name}={value}: {name} takes {kind.get(type(usual), 'a list')}, "
-                f"such as {usual}."
-            )
+            wanted = f"{kind.get(type(usual), 'a list')}, such as {usual}"
+            raise CourseError(f"--set {name}={reprlib.repr(value)}: {name} takes {wanted}.")
 
 
 def _same_kind(value, usual) -> bool:

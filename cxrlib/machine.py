@@ -27,15 +27,18 @@ PACKAGES = (
     "tensorflow-cpu",
     "jax",
     "torch",
+    "openvino",
     "papermill",
 )
+_engines: set[tuple[str, str]] = set()  # engines and precisions of frozen features, so far
 
 
 def environment() -> dict:
     """Facts on the machine: Python, platform, Keras, its backend and device, versions.
 
     Keras is only asked where the notebook imported it: some lessons do without, and
-    importing it takes seconds.
+    importing it takes seconds. ``engine`` and ``precision`` say what has computed frozen
+    features in this process; None where there were none.
     """
     keras = sys.modules.get("keras")
     backend = keras.config.backend() if keras else None
@@ -46,9 +49,17 @@ def environment() -> dict:
         "backend": backend,
         "backend_version": getattr(sys.modules.get(backend), "__version__", None),
         "device": device(),
+        "training_precision": training_precision() if keras else None,
+        "engine": ", ".join(sorted({name for name, _ in _engines})) or None,
+        "precision": ", ".join(sorted({precision for _, precision in _engines})) or None,
         "cores": os.cpu_count(),
         "versions": versions(),
     }
+
+
+def note_engine(name: str, precision: str) -> None:
+    """Remember what computed frozen features, for :func:`environment`."""
+    _engines.add((name, precision))
 
 
 def versions() -> dict[str, str]:
@@ -100,6 +111,34 @@ def accelerator() -> str:
     where = str(getattr(keras.ops.zeros(1), "device", "")).lower()
     kinds = {"gpu": "gpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu", "mps": "mps"}
     return next((kind for word, kind in kinds.items() if word in where), "")
+
+
+def training_precision() -> str:
+    """Name Keras's dtype policy for training networks on images: mixed on a GPU.
+
+    ``mixed_bfloat16`` on a TPU and on NVIDIA GPUs that compute in it (compute capability 8.0 and
+    later), ``mixed_float16`` (Keras scales the loss) on other GPUs, ``float32`` on processors and
+    Apple's GPUs, and wherever ``CXR_PRECISION=float32`` asks for it.
+
+    Mixed means: weights, their updates, the output layer and the loss are float32; the layers
+    before compute in 16 bits (Micikevicius et al. 2018, arXiv:1710.03740). Small heads on
+    features are always trained in float32: there is nothing to gain.
+    """
+    kind = accelerator()
+    if kind not in ("gpu", "tpu") or os.environ.get("CXR_PRECISION") == "float32":
+        return "float32"
+    return "mixed_bfloat16" if has_bfloat16(kind) else "mixed_float16"
+
+
+def has_bfloat16(kind: str) -> bool:
+    """Tell whether a kind of accelerator computes in bfloat16: TPUs, NVIDIA's GPUs since 8.0."""
+    return kind == "tpu" or (kind == "gpu" and _compute_capability() >= 8)
+
+
+def _compute_capability() -> float:
+    """Tell that of the oldest NVIDIA GPU at hand; 0 where there is none."""
+    found = _command_output(("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"))
+    return min(map(float, re.findall(r"^\d+\.\d+", found, re.MULTILINE)), default=0.0)
 
 
 @cache

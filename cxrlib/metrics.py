@@ -12,7 +12,9 @@ Throughout, an image is called positive when its probability is *at or above* th
 
 from __future__ import annotations
 
+import math
 from functools import partial
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -31,7 +33,9 @@ COLUMNS = ("value", "low", "high", "count", "n", "method")
 
 
 def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Give Wilson's score interval for a proportion.
+    """Give Wilson's score interval for a proportion (1927, doi:10.1080/01621459.1927.10502953).
+
+    Statsmodels has it too, but importing that takes longer than most of what calls this.
 
     Parameters
     ----------
@@ -53,15 +57,16 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     >>> [round(end, 3) for end in wilson(87, 96)]  # Model 2's accuracy, Table I
     [0.831, 0.95]
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     if not 0 <= count <= n:
         raise MetricsError(f"count={count} of n={n} is no proportion: give 0 <= count <= n.")
     check_confidence(confidence)
     if n == 0:
         return float("nan"), float("nan")
-    low, high = proportion_confint(count, n, alpha=1 - confidence, method="wilson")
-    return max(0.0, float(low)), min(1.0, float(high))
+    share, z = count / n, NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = share + z * z / (2 * n)
+    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = ((centre + side) / (1 + z * z / n) for side in (-reach, reach))
+    return max(0.0, low), min(1.0, high)
 
 
 def binary_scores(

@@ -13,8 +13,11 @@ import numpy as np
 from cxrlib import backbone, explain, training
 from cxrlib.cohort import SIDE
 from cxrlib.files import sha256, whole_file, write_json
+from cxrlib.guards import check_weights
 from cxrlib.machine import start_keras
 
+PLAIN = {"keras", *(f"keras.{name}" for name in ("layers", "models", "initializers"))}
+CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__"}
 CARD, WEIGHTS = "predictor.json", "model.weights.h5"
 
 
@@ -177,17 +180,30 @@ def load(folder: Path | str) -> Predictor:
     """
     keras = start_keras()
     folder = Path(folder)
+    if folder.is_file():
+        raise PredictorError(
+            f"{folder} is a file. Models are folders with {CARD} and {WEIGHTS}, as a run of the "
+            "course leaves them in models/. Archives and .keras files can hold code: not loaded."
+        )
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         intact = sha256(folder / WEIGHTS) == card["model_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for name in ("architecture", "backbone", "classes", "keras", "provenance", "size"):
+            card[name], card["weights"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PredictorError(
             f"{folder} holds no model ({CARD} and {WEIGHTS}). A run of the course leaves them in "
             "its folder models/, for instance runs/quick/models/05_vgg16."
         ) from error
     if not intact:
         raise PredictorError(f"{folder / WEIGHTS} is damaged: run the notebook again.")
+    if odd := _not_plain(card["architecture"]):
+        raise PredictorError(
+            f"{folder / CARD} asks for {odd}, which is no plain layer and could run code. "
+            "The model is not loaded: take one that a run of the course has made."
+        )
     try:
+        check_weights(folder / WEIGHTS)
         model = keras.models.model_from_json(json.dumps(card["architecture"]))
         model.load_weights(folder / WEIGHTS)
     except Exception as error:  # Keras raises many kinds here
@@ -199,6 +215,20 @@ def load(folder: Path | str) -> Predictor:
     return Predictor(
         model, card["classes"], card["backbone"], card["size"], weights, card["provenance"]
     )
+
+
+def _not_plain(part) -> str:
+    """Find what an architecture asks for besides Keras's own layers; nothing if it is plain."""
+    if isinstance(part, list):
+        return next(filter(None, map(_not_plain, part)), "")
+    if not isinstance(part, dict):
+        return ""
+    module, name = part.get("module"), part.get("class_name")
+    foreign = module is not None and module not in PLAIN
+    registered = part.get("registered_name") not in (None, name)
+    if foreign or registered or name in CODE:
+        return repr(f"{module}.{name}")[:100]
+    return _not_plain(list(part.values()))
 
 
 def _weights(card: dict) -> backbone.Weights | None:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cxrlib import NOT_CLINICAL, results
-from cxrlib.course import read_states
 from cxrlib.execute import clock
 from cxrlib.files import whole_file
 from cxrlib.results import PROTOCOLS, Result, ResultsError
+from cxrlib.runfolder import read_states
 from cxrlib.tables import confusion_of, table1, table2, verdicts
 
 LONGEST_TABLE = 60  # rows
@@ -56,7 +56,8 @@ def write(folder: Path | str) -> Path:
         facts=_facts(found),
     )
     with whole_file(folder / "report.html") as partial:
-        partial.write_text(page, encoding="utf-8")
+        # A file's name may hold bytes that are no text, which Python keeps as lone surrogates
+        partial.write_text(page, encoding="utf-8", errors="replace")
     return folder / "report.html"
 
 

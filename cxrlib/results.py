@@ -5,6 +5,7 @@ Notebook 07 and the report read these files; nothing else passes between noteboo
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pandas as pd
 
 from cxrlib import jsontable
 from cxrlib.files import shipped, whole_file, write_json
+from cxrlib.guards import harmless, original
 from cxrlib.machine import environment
 
 SCHEMA = 1
@@ -147,6 +149,10 @@ def record(
     data = describe_data(cohort)
     weights = describe_weights(weights)
     reasons = why_not_comparable(data, weights, model_number(model), parameters)
+    there = environment()
+    notes = [notes] if isinstance(notes, str) else list(notes or [])
+    if "bfloat16" in (there["precision"] or ""):
+        notes.append("Frozen features were computed in bfloat16 (CXR_PRECISION), not in float32.")
     content = {
         "schema": SCHEMA,
         "notebook": notebook,
@@ -159,10 +165,10 @@ def record(
         "parameters": dict(parameters),
         "seed": parameters.get("seed"),
         "seconds": seconds,
-        "environment": environment(),
+        "environment": there,
         "command": os.environ.get("CXR_COMMAND"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "notes": [notes] if isinstance(notes, str) else list(notes or []),
+        "notes": notes,
         "scores": jsontable.pack_all(scores),
         "histories": jsontable.pack_all(histories),
         "tables": jsontable.pack_all(tables),
@@ -173,7 +179,11 @@ def record(
         table.unlink(missing_ok=True)
     else:
         with whole_file(table) as partial:
-            predictions.to_csv(partial, index=False)
+            texts = predictions.select_dtypes(exclude="number").columns
+            safe = predictions.assign(**{one: predictions[one].map(harmless) for one in texts})
+            # In quotes, all of it: a carriage return in a name would begin a new row
+            how = {"quoting": csv.QUOTE_NONNUMERIC, "errors": "surrogateescape"}
+            safe.to_csv(partial, index=False, **how)
     return write_json(folder / "results" / f"{notebook}.json", jsontable.to_native(content))
 
 
@@ -253,9 +263,15 @@ def load(folder: Path | str, notebook: str) -> Result:
     if table.exists():
         # Patient "007" must stay "007", and a label "NA" is a label.
         text = dict.fromkeys(COLUMNS, str)
-        content["predictions"] = pd.read_csv(
-            table, dtype=text, keep_default_na=False, na_values={"label": [""], "patient": [""]}
+        found = pd.read_csv(
+            table,
+            dtype=text,
+            keep_default_na=False,
+            na_values={"label": [""], "patient": [""]},
+            encoding_errors="surrogateescape",
         )
+        texts = {one: found[one].map(original) for one in COLUMNS if one in found}
+        content["predictions"] = found.assign(**texts)
     try:
         return Result(**content)
     except TypeError as error:

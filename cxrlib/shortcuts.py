@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cxrlib import probes, views
+from cxrlib import cluster, probes, views
 
 FEWEST = 10  # patients that a class or a source needs to be probed
 
@@ -36,17 +36,20 @@ def shortcuts(cohort, classes=None, seen=tuple(views.VIEWS), extract=None, **opt
         two, the one told best). A view that the cohort cannot be seen by is left out.
     """
     classes = list(classes or cohort.labels)
-    targets, rows = cohort.targets(classes), []
-    for view in seen:
-        try:
-            described = views.features(cohort, view, extract)
-        except views.ViewError:
-            if view not in views.VIEWS:
-                raise
-            continue
-        first = {"view": view}
-        rows.append(_row(described, targets, cohort.table["patient"], options, classes, first))
-    return pd.DataFrame(rows)
+    targets, patients = cohort.targets(classes), cohort.table["patient"].to_numpy()
+
+    def tasks():
+        for view in seen:
+            try:
+                described = views.features(cohort, view, extract)
+            except views.ViewError:
+                if view not in views.VIEWS:
+                    raise
+                continue
+            yield described, targets, patients, options, classes, {"view": view}
+
+    found = dict(cluster.spread(_row, tasks(), "views"))
+    return pd.DataFrame([found[number] for number in sorted(found)])
 
 
 def sources_within_class(cohort, by: str = "source", view="whole image", extract=None, **options):

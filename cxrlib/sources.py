@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import SIDE, Cohort
-from cxrlib.files import cache_folder, shipped
-from cxrlib.pinned import Pinned, states
+from cxrlib.files import cache_folder, shipped, whole_file
+from cxrlib.guards import printable
+from cxrlib.pinned import Pinned, place, states
 
 SHOWN = 10  # names in a message; the rest is counted
 
@@ -133,7 +135,14 @@ def manifest(name: str) -> pd.DataFrame:
     if not _source(name).download:
         raise SourceError(f"{name} has no files to fetch; {', '.join(_pinned_names())} have.")
     texts = dict.fromkeys(["patient", "licence", "view", "commit", "git_sha1", "sha256"], str)
-    return pd.read_csv(shipped("data") / f"{name}.csv", dtype=texts)
+    path = shipped("data") / f"{name}.csv"
+    try:
+        table = pd.read_csv(path, dtype=texts, index_col=False)
+        for file in _pinned(table):
+            place(_folder(), file.path)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise SourceError(f"{path.name} is no list of pinned files: {error}") from error
+    return table
 
 
 def fetch(name, allow_missing=False, workers=8, progress=True, limit=None, seed=0) -> pd.DataFrame:
@@ -255,7 +264,8 @@ def _decode(name, table, root: Path, allow_missing, side, progress, keys=None) -
         shown = "\n  ".join(list(found.failures.values())[:SHOWN])
         more = len(found.failures) - SHOWN
         message = f"{name}: {len(found.failures)} of {len(table)} images cannot be used:\n  {shown}"
-        message += f"\n  and {more} more" if more > 0 else ""
+        if more > 0:
+            message += f"\n  and {more} more, all listed in {_listed(name, found.failures)}"
         if not allow_missing or len(found.failures) == len(table):
             raise SourceError(f"{message}\nMend them, or go on without them: allow_missing=True.")
         warnings.warn(message, stacklevel=4)
@@ -267,6 +277,15 @@ def _decode(name, table, root: Path, allow_missing, side, progress, keys=None) -
         for row, path in enumerate(table["path"])
     ]
     return Cohort(table, found.images, name).take(good)
+
+
+def _listed(name: str, failures: dict[int, str]) -> Path:
+    """Write what is wrong with each file to a text file, one below the other."""
+    path = cache_folder("unreadable") / (re.sub(r"[^\w.-]+", "-", name)[:100] + ".txt")
+    with whole_file(path) as partial:
+        text = "".join(f"{printable(one)}\n" for one in failures.values())
+        partial.write_text(text, encoding="utf-8")
+    return path
 
 
 def _source(name: str) -> Source:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from cxrlib import devices
+from cxrlib.heads import SCORES, Head, check_head, check_targets, fit_heads, moments
+from cxrlib.heads import TrainingError as TrainingError  # `fit` raises it too
 from cxrlib.machine import accelerator, start_keras
-
-
-class TrainingError(ValueError):
-    """Something that cannot be trained on."""
 
 
 def set_seed(seed: int) -> None:
@@ -34,21 +33,6 @@ def compile_model(model, learning_rate: float):
     return model
 
 
-def _check(x, y, outputs: int, part: str) -> np.ndarray:
-    """Targets in the shape that the loss wants, or a clear complaint."""
-    import keras
-
-    y = np.asarray(y)
-    if len(x) != len(y) or len(y) == 0:
-        raise TrainingError(f"{part}: {len(x)} inputs for {len(y)} targets.")
-    classes = max(outputs, 2)
-    if y.min() < 0 or y.max() >= classes:
-        raise TrainingError(
-            f"{part}: class numbers run from {y.min()} to {y.max()}, the model knows {classes}."
-        )
-    return y.astype(np.float32)[:, None] if outputs == 1 else keras.utils.to_categorical(y, classes)
-
-
 def fit(
     model,
     train: tuple,
@@ -59,6 +43,9 @@ def fit(
     seed: int = 0,
 ) -> pd.DataFrame:
     """Train a Keras model and return what happened, epoch by epoch.
+
+    Networks on images are trained in mixed precision on a GPU, and on several devices where there
+    are some: see :mod:`cxrlib.devices`.
 
     Parameters
     ----------
@@ -87,12 +74,19 @@ def fit(
     set_seed(seed)
     outputs = model.output_shape[-1]
     (x, y), (x_held, y_held) = train, validation
-    y, y_held = _check(x, y, outputs, "training"), _check(x_held, y_held, outputs, "validation")
+    y = check_targets(x, y, outputs, "training")
+    y_held = check_targets(x_held, y_held, outputs, "validation")
     compile_model(model, learning_rate)
     if len(model.input_shape) == 4:
         data = batches(x, model.input_shape[1], y, batch_size, shuffle=True, seed=seed)
         held = batches(x_held, model.input_shape[1], y_held, batch_size)
-        history = model.fit(data, validation_data=held, epochs=epochs, verbose=0)
+        with devices.twin(model, batch_size, min(len(x), len(x_held))) as (trained, several):
+            if trained is not model:
+                compile_model(trained, learning_rate)
+                set_seed(seed)  # building the twin drew random numbers
+            data = devices.even(data, len(x), batch_size, several)
+            held = devices.even(held, len(x_held), batch_size, several)
+            history = trained.fit(data, validation_data=held, epochs=epochs, verbose=0)
     else:
         history = model.fit(
             x, y, validation_data=(x_held, y_held), epochs=epochs, batch_size=batch_size, verbose=0
@@ -132,6 +126,9 @@ def ask(model, x, batch_size: int = 32) -> np.ndarray:
 def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False, seed: int = 0):
     """Read, resize and batch images while Keras trains; memory holds a batch, not the set.
 
+    The images of a batch are read in threads, one a core. Keras's own workers are left off:
+    they start on an epoch before its order is drawn, and wait a tenth of a second at its end.
+
     Parameters
     ----------
     images : array_like, shape (n, height, width), uint8
@@ -147,6 +144,8 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
     """
     import cv2
     import keras
+
+    from cxrlib.images import share
 
     class ImageBatches(keras.utils.PyDataset):
         def __init__(self):
@@ -164,11 +163,13 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
 
         def __getitem__(self, number):
             rows = self.order[number * batch_size : (number + 1) * batch_size]
-            stack = [
-                cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-                for image in images[rows]
-            ]
-            batch = np.stack(stack)[..., None].astype(np.float32)
+            batch = np.empty((len(rows), side, side, 1), np.float32)
+
+            def read(place):
+                image = images[int(rows[place])]
+                batch[place, ..., 0] = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+
+            share(read, len(rows))
             return (batch,) if targets is None else (batch, targets[rows])
 
     return ImageBatches()
@@ -177,20 +178,15 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
 def standardiser(features: np.ndarray):
     """Build the layer that brings each feature to mean 0 and variance 1 in the training part.
 
-    A channel that is silent in the training part would blow up the first film in which it
-    speaks; so no variance counts as less than a hundredth of the average one.
-
     Parameters
     ----------
     features : ndarray, shape (n, d), float32
+        See :func:`cxrlib.heads.moments` for channels that are silent in them.
     """
     import keras
 
-    variance = features.var(axis=0, dtype=np.float64)
-    floor = max(variance.mean() / 100, 1e-12)
-    return keras.layers.Normalization(
-        mean=features.mean(axis=0), variance=np.maximum(variance, floor), name="standardise"
-    )
+    mean, variance = moments(features)
+    return keras.layers.Normalization(mean=mean, variance=variance, name="standardise")
 
 
 def dense_head(
@@ -221,12 +217,7 @@ def dense_head(
     """
     import keras
 
-    if classes < 2 or hidden_layers < 0 or neurons < 1 or not 0 <= dropout < 1:
-        raise TrainingError(
-            "A head has at least 2 classes, 0 hidden layers, 1 neuron and a dropout in [0, 1); "
-            f"got classes={classes}, hidden_layers={hidden_layers}, neurons={neurons}, "
-            f"dropout={dropout}."
-        )
+    check_head(classes, hidden_layers, neurons, dropout)
     set_seed(seed)
     layers = [keras.Input(features.shape[1:]), standardiser(features)]
     for number in range(hidden_layers):
@@ -253,9 +244,7 @@ def fit_grid(
 ) -> pd.DataFrame:
     """Train every head of the paper's grid (section IV.B.1, Fig. 5) at once.
 
-    All heads sit side by side in one Keras model whose loss is the sum of theirs. No weight is
-    shared and Adam treats every weight by itself, so each head learns exactly what it would
-    have learned alone, in a fraction of the time.
+    See :func:`cxrlib.heads.fit_heads`: each head learns what it would have learned alone.
 
     Parameters
     ----------
@@ -264,50 +253,16 @@ def fit_grid(
     hidden_layers, neurons : sequence of int
         The two axes of the grid.
     epochs, learning_rate, batch_size, dropout, seed
-        As in :func:`fit` and :func:`dense_head`.
+        As in :func:`fit` and :func:`dense_head`. The random numbers are NumPy's, on every
+        backend.
 
     Returns
     -------
     DataFrame
         One row a head and epoch: ``layers``, ``neurons``, ``epoch``, ``loss``, ``accuracy``,
-        ``val_loss``, ``val_accuracy``.
+        ``val_loss``, ``val_accuracy``. The scores are taken after the epoch, without dropout.
     """
-    import keras
-
-    (x, y), (x_held, y_held) = train, validation
-    y, y_held = _check(x, y, 1, "training"), _check(x_held, y_held, 1, "validation")
-    grid = [(depth, width) for depth in hidden_layers for width in neurons]
-    entry = keras.Input(x.shape[1:])
-    heads = [dense_head(x, 2, depth, width, dropout, seed) for depth, width in grid]
-    joined = keras.Model(entry, keras.ops.concatenate([h(entry) for h in heads], axis=1))
-    compile_model(joined, learning_rate)
-
-    def summed_loss(target, probability):
-        losses = keras.ops.binary_crossentropy(
-            keras.ops.broadcast_to(target, keras.ops.shape(probability)), probability
-        )
-        return keras.ops.sum(losses, axis=1)
-
-    joined.compile(joined.optimizer, loss=summed_loss, jit_compile=joined.jit_compile)
-    rows = []
-
-    def note(epoch, logs=None):
-        both = joined.predict(np.vstack([x, x_held]), batch_size=4096, verbose=0)
-        scores = [_binary_scores(y, both[: len(x)]), _binary_scores(y_held, both[len(x) :])]
-        for place, (depth, width) in enumerate(grid):
-            (loss, accuracy), (held_loss, held_accuracy) = (score[:, place] for score in scores)
-            numbers = (epoch + 1, loss, accuracy, held_loss, held_accuracy)
-            rows.append((depth, width, *numbers))
-
-    set_seed(seed)
-    callback = keras.callbacks.LambdaCallback(on_epoch_end=note)
-    joined.fit(x, y, epochs=epochs, batch_size=batch_size, verbose=0, callbacks=[callback])
-    names = ["layers", "neurons", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def _binary_scores(target: np.ndarray, probability) -> np.ndarray:
-    """Cross-entropy and accuracy of each column, shape (2, heads)."""
-    probability = np.clip(np.asarray(probability, dtype=np.float64), 1e-7, 1 - 1e-7)
-    loss = -np.where(target == 1, np.log(probability), np.log1p(-probability)).mean(axis=0)
-    return np.stack([loss, ((probability > 0.5) == (target == 1)).mean(axis=0)])
+    how = (dropout, learning_rate, batch_size)
+    grid = [Head(depth, width, *how) for depth in hidden_layers for width in neurons]
+    history = fit_heads(train, validation, grid, epochs, [seed]).history
+    return history[["layers", "neurons", "epoch", *SCORES]]

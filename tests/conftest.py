@@ -1,11 +1,56 @@
-"""Shared by all tests: nobody's cache is touched, and servers are ours, on loopback."""
+"""Shared by all tests: nobody's cache is touched, and servers are ours, on loopback.
 
+``pytest -n 2`` runs two at a time, and takes from here what stays together and what comes first.
+"""
+
+import os
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from courserun import smoke_run
+from courserun import smoke_run, smoke_run_once
+
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if IS_WORKER:  # one core each; before NumPy is loaded, which reads it once
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def bundle(nodeid) -> str:
+    """Name what one worker runs as a whole: a test file, whose fixtures are then made once.
+
+    The exercises, which take longest, are dealt out lesson by lesson.
+    """
+    file, _, test = nodeid.partition("::")
+    lesson = re.search(r"\[(\d\d_\w+)\]$", test) if "test_exercises" in file else None
+    return f"{file} {lesson[1]}" if lesson else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Deal out bundles, in the order of `pytest_collection_modifyitems`."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Bundles(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return bundle(nodeid)
+
+    config.option.loadscopereorder = False
+    return Bundles(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Let workers begin with what takes long: the smoke run first, files without slow tests last.
+
+    Many short ones at the end let both workers finish at the same time.
+    """
+    if not IS_WORKER:
+        return
+    first = {bundle(item.nodeid) for item in items if "smoke" in item.fixturenames}
+    slow = {bundle(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (bundle(item.nodeid) not in first, bundle(item.nodeid) not in slow))
 
 
 @pytest.fixture(autouse=True)
@@ -13,7 +58,8 @@ def own_cache(tmp_path_factory, monkeypatch):
     """Give every test an empty cache of its own, and no mirror from the environment."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("CXR_CACHE", str(folder))
-    monkeypatch.delenv("CXR_MIRROR", raising=False)
+    for name in ("CXR_MIRROR", "CXR_ENGINE", "CXR_PRECISION", "DASK_SCHEDULER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     return folder
@@ -22,6 +68,8 @@ def own_cache(tmp_path_factory, monkeypatch):
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """One smoke run of the whole course: its folder, and what was printed."""
+    if IS_WORKER:
+        return smoke_run_once(tmp_path_factory.getbasetemp().parent)
     return smoke_run(tmp_path_factory.mktemp("smoke"))
 
 

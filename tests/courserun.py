@@ -23,3 +23,19 @@ def smoke_run(folder) -> tuple[Path, str]:
     out = folder / "run"
     command = [sys.executable, "-m", "cxrlib.cli", "run", "--profile", "smoke", "--out", out]
     return out, run(command, folder)
+
+
+def smoke_run_once(base) -> tuple[Path, str]:
+    """:func:`smoke_run` for all workers of pytest-xdist: one makes it, the others wait for it.
+
+    `base` is the temporary folder that they share.
+    """
+    from filelock import FileLock
+
+    folder = base / "smoke"
+    said = folder / "said.txt"
+    with FileLock(base / "smoke.lock"):
+        if not said.exists():
+            folder.mkdir(exist_ok=True)
+            said.write_text(smoke_run(folder)[1], encoding="utf-8")
+    return folder / "run", said.read_text(encoding="utf-8")

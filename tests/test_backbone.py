@@ -1,8 +1,10 @@
+import threading
+
 import keras
 import numpy as np
 import pytest
 
-from cxrlib import backbone
+from cxrlib import augment, backbone, engine
 from helpers import tiny_cohort
 
 SIZE = 48
@@ -72,6 +74,40 @@ def test_interrupted_extraction_goes_on(monkeypatch):
         backbone.features(images, "MobileNet", SIZE, "random")
     assert backbone.features(images, "MobileNet", SIZE, "random").shape == (12, 1024)
     assert seen == [4, 4, 4, 4]
+
+
+def test_reading_ahead_gives_the_same_features_and_keeps_what_is_done(monkeypatch):
+    cohort = augment.expand(tiny_cohort(patients=6), copies=2)
+    at_once = backbone.features(cohort.images, "MobileNet", SIZE, "random", progress=False)
+    assert len(at_once) == 36 and len(np.unique(at_once, axis=0)) == 36
+    monkeypatch.setenv("CXR_CACHE", str(backbone.cache_folder("second")))
+    monkeypatch.setattr(backbone, "BLOCK", 8)
+    computed, load = [], engine.on_keras
+
+    def stop_at_third(*given):
+        compute = load(*given)
+
+        def once(ready):
+            computed.append(len(ready))
+            if len(computed) == 3:
+                raise KeyboardInterrupt
+            return compute(ready)
+
+        return once
+
+    monkeypatch.setattr(engine, "on_keras", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        backbone.features(cohort.images, "MobileNet", SIZE, "random", progress=False)
+    again = backbone.features(cohort.images, "MobileNet", SIZE, "random", progress=False)
+    assert computed == [8, 8, 8, 8, 8, 4]  # two blocks were kept; the third is done again
+    np.testing.assert_allclose(again, at_once, rtol=1e-5, atol=1e-6)
+
+
+def test_the_next_block_is_read_while_this_one_is_worked_on():
+    begun = [threading.Event() for _ in range(3)]
+    for number in backbone._ahead(lambda number: begun[number].set() or number, range(3)):
+        assert number == 2 or begun[number + 1].wait(10)
+    assert list(backbone._ahead(str, [])) == [] and list(backbone._ahead(str, [1])) == ["1"]
 
 
 def test_damaged_cache_is_computed_again():

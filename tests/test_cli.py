@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cxrlib import cli, course, predictor, sources
+from cxrlib import cli, predictor, runfolder, sources
 
 NOTEBOOKS = str(Path(__file__).parent / "notebooks")
 
@@ -38,10 +38,41 @@ def test_version():
     assert "0.1.0" in cxr("--version").output
 
 
-def test_help_imports_nothing_heavy():
-    code = "import sys, cxrlib.cli; heavy = {'numpy', 'pandas', 'keras', 'cv2', 'matplotlib',"
-    code += "'papermill', 'jinja2', 'requests', 'yaml'} & set(sys.modules); assert not heavy, heavy"
-    subprocess.run([sys.executable, "-c", code], check=True)
+HEAVY = {
+    *("numpy", "pandas", "scipy", "sklearn", "statsmodels", "cv2", "PIL", "matplotlib", "seaborn"),
+    *("keras", "tensorflow", "jax", "torch", "openvino", "dask", "distributed", "zarr"),
+    *("papermill", "nbformat", "nbclient", "jupyter_client", "ipykernel", "IPython"),
+    *("jinja2", "requests", "yaml", "tqdm"),
+}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-c", "import cxrlib"],
+        ["-m", "cxrlib.cli", "--help"],
+        ["-m", "cxrlib.cli", "run", "--help"],
+        ["-m", "cxrlib.cli", "--version"],
+    ],
+    ids=" ".join,
+)
+def test_what_needs_no_library_imports_none(words):
+    """Of the whole process, as Python itself tells it."""
+    ended = subprocess.run(
+        [sys.executable, "-X", "importtime", *words], capture_output=True, text=True, check=True
+    )
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("import time:")]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    assert "cxrlib" in imported
+    assert not imported & HEAVY
+
+
+def test_a_run_that_is_refused_imports_no_runner(tmp_path):
+    code = "import sys; from cxrlib import cli\n"
+    code += "try: cli.main(['run', '--profile', 'quik'])\n"
+    code += "except SystemExit as end: print(end.code, {'papermill', 'pandas'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stdout.strip() == "2 set()", ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -102,7 +133,7 @@ def test_a_run_ends_with_its_report_and_its_failures(tmp_path, monkeypatch):
 
 
 def test_two_runs_at_once_are_bad_usage(tmp_path):
-    with course.locked(tmp_path):
+    with runfolder.locked(tmp_path):
         found = cxr("run", "--notebooks", NOTEBOOKS, "--out", str(tmp_path))
     assert found.exit_code == 2 and "Another run" in found.output
 

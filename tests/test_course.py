@@ -1,17 +1,19 @@
 """Runs of tiny notebooks (tests/notebooks) with papermill: finished, broken, killed, resumed."""
 
+import importlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from cxrlib import course, execute, lessons, results
+from cxrlib import course, execute, lessons, results, runfolder
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 NAMES = ["01_first", "03_model", "05_slow", "07_reads"]
@@ -83,6 +85,36 @@ def test_a_failure_is_named_and_does_not_stop_the_others(tmp_path):
     assert not (out / "failed" / "03_model.ipynb").exists()
 
 
+def test_what_a_caller_needs_later_is_imported_once_while_a_kernel_starts(tmp_path):
+    threads = []
+
+    def work():
+        threads.append(threading.current_thread())
+        raise ImportError("not here")  # whoever needs it will say so
+
+    status = run(tmp_path / "run", only=["01", "03"], meanwhile=work)[0]
+    assert status == {"01_first": "done", "03_model": "done"}
+    assert len(threads) == 1 and threads[0] is not threading.main_thread()
+    run(tmp_path / "run", only=["01"], meanwhile=work)  # already done: there is no while
+    assert len(threads) == 1
+
+
+def test_an_optional_import_of_papermill_is_left_out_and_comes_back(tmp_path, monkeypatch):
+    (tmp_path / "rarely_wanted.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    with execute.absent("rarely_wanted"), pytest.raises(ImportError):
+        importlib.import_module("rarely_wanted")
+    there = importlib.import_module("rarely_wanted")
+    with execute.absent("rarely_wanted"):  # whoever has it keeps it
+        assert importlib.import_module("rarely_wanted") is there
+    assert sys.modules.pop("rarely_wanted") is there
+    # and papermill is content without the one that it is about
+    code = "from cxrlib.execute import absent; import sys\n"
+    code += "with absent('rfc3987_syntax'): import papermill\n"
+    code += "assert 'jsonschema' in sys.modules and 'rfc3987_syntax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_kernel_that_dies_and_a_cell_that_takes_too_long(tmp_path):
     out = tmp_path / "run"
     assert "The kernel died" in run(out, "crash=true", only=["05"])[1].failed[0].why
@@ -149,9 +181,10 @@ def kernels_started(out, process):
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
-    with course.locked(tmp_path), pytest.raises(course.RunIsBusyError, match=str(os.getpid())):
+    busy = pytest.raises(runfolder.RunIsBusyError, match=str(os.getpid()))
+    with runfolder.locked(tmp_path), busy:
         run(tmp_path)
-    with course.locked(tmp_path):  # free again
+    with runfolder.locked(tmp_path):  # free again
         pass
 
 

@@ -1,6 +1,7 @@
 """The exercises: masters, releases, and what the real nbgrader gives for all kinds of answers."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -255,17 +256,35 @@ class Graded:
         self.grades = self.course.grades()
 
 
+class Lessons(dict):
+    """Graded lessons by name; one that nobody has begun begins when it is asked for."""
+
+    def __init__(self, folder, pool, begun=()):
+        self.folder, self.pool = folder, pool
+        super().__init__({lesson: self.begin(lesson) for lesson in begun})
+
+    def begin(self, lesson):
+        return self.pool.submit(Graded, lesson, self.folder / lesson)
+
+    def __missing__(self, lesson):
+        return self.setdefault(lesson, self.begin(lesson))
+
+
 @pytest.fixture(scope="session")
 def graded(request, tmp_path_factory):
-    """Grade the lessons that this session tests, two at a time, while tests read the first."""
+    """Grade the lessons that this session tests, two at a time, while tests read the first.
+
+    A worker of pytest-xdist grades those that it is given, when it comes to them.
+    """
     asked = {
         item.callspec.params["lesson"]
         for item in request.session.items
         if "graded" in item.fixturenames and hasattr(item, "callspec")
     }
-    folder = tmp_path_factory.mktemp("courses")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        asked = set()
     with ThreadPoolExecutor(2) as pool:
-        yield {lesson: pool.submit(Graded, lesson, folder / lesson) for lesson in sorted(asked)}
+        yield Lessons(tmp_path_factory.mktemp("courses"), pool, sorted(asked))
         pool.shutdown(cancel_futures=True)  # after an interruption: begin no further lesson
 
 

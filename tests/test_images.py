@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrlib import images
-from cxrlib.images import ImageError, decode, read_grey, resize
+from cxrlib import images, phantom
+from cxrlib.cohort import Rows
+from cxrlib.images import ImageError, StoredImages, decode, read_grey, resize
 
 RAMP = np.add.outer(np.arange(64) * 2, np.arange(48) * 2).astype(np.uint8)  # 64 x 48, 0..220
 
@@ -207,6 +208,110 @@ def test_resize_gives_a_square(shape):
     assert (image == 77).all()
 
 
+# --- shrinking while reading ------------------------------------------------------------------
+
+
+def decode_one(path, side):
+    found = decode([path], side=side, progress=False)
+    assert found.failures == {}
+    return found.images[0].astype(float)
+
+
+def save(path, image):
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else []
+    cv2.imwrite(str(path), image, options)
+    return path
+
+
+@pytest.mark.parametrize("side", [224, 300])
+@pytest.mark.parametrize("size", [(1000, 1000), (1001, 963)])
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_fine_rings_vanish_and_coarse_ones_stay(tmp_path, kind, size, side):
+    """A zone plate: `distance` pixels off its centre the rings have distance / side cycles a
+    pixel of the result, so those beyond 1 cannot be shown, and must not turn into moiré.
+    """
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    squared = (rows - size[0] / 2) ** 2 + (columns - size[1] / 2) ** 2
+    rings = np.rint(127.5 + 127.5 * np.cos(np.pi * squared / max(size))).astype(np.uint8)
+    path = save(tmp_path / f"a.{kind}", rings)
+    found, whole = decode_one(path, side), resize(read_grey(path), side).astype(float)
+    distance = np.hypot(*np.meshgrid(*[np.arange(side) + 0.5 - side / 2] * 2)) * max(size) / side
+    fine, coarse = distance > 1.1 * side, distance < 0.15 * side
+    every = cv2.resize(rings, (side, side), interpolation=cv2.INTER_NEAREST)
+    assert every[fine].std() > 80  # moiré: what leaving pixels out makes of it
+    assert found[fine].std() < 14
+    assert np.corrcoef(found[coarse], whole[coarse])[0, 1] > 0.985
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_stripes_of_one_pixel_become_grey(tmp_path, kind):
+    stripes = np.tile(np.array([0, 255], np.uint8), (1000, 500))
+    found = decode_one(save(tmp_path / f"a.{kind}", stripes), 224)
+    assert np.abs(found - 127.5).max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+@pytest.mark.parametrize("side", [150, 224, 300])
+def test_a_radiograph_is_the_same_shrunk_or_read_whole(tmp_path, kind, side):
+    film = phantom.render("covid", size=300).image
+    film = cv2.resize(film, (1023, 962), interpolation=cv2.INTER_CUBIC)
+    path = save(tmp_path / f"a.{kind}", film)
+    away = np.abs(decode_one(path, side) - resize(read_grey(path), side))
+    assert away.mean() < 1  # grey levels; more only where letters have sharp edges
+    assert np.percentile(away, 99) <= 4
+
+
+def test_shrinking_stays_above_the_side_and_within_a_third_of_a_pixel():
+    rng = np.random.default_rng(0)
+    used = set()
+    for height, width, side in rng.integers([32, 32, 16], [5000, 5000, 600], (3000, 3)).tolist():
+        scale = images._scale(height, width, side)
+        used.add(scale)
+        if scale > 1:
+            assert min(height, width) // scale >= side
+            for length in (height, width):
+                covered = -(-length // scale) * scale  # by the blocks of the shrunk image
+                assert (covered - length) / length * side <= 1 / 3
+    assert used == {1, 2, 4, 8}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_jpeg_is_turned_when_shrunk_too(tmp_path, orientation):
+    picture = np.zeros((640, 960), np.uint8)
+    picture[:320, :480], picture[:320, 480:] = 200, 100
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    whole = read_grey(tmp_path / "a.jpg")
+    found = decode([tmp_path / "a.jpg"], side=64, progress=False)
+    assert images._scale(640, 960, 64) == 8
+    assert np.abs(found.images[0].astype(int) - resize(whole, 64)).mean() < 2
+    assert tuple(found.sizes[0]) == whole.shape == ((640, 960), (960, 640))[orientation > 4]
+
+
+@pytest.mark.parametrize("part", [0.5, 0.999])
+def test_truncated_jpeg_is_refused_when_shrunk_too(tmp_path, part):
+    path = noisy(tmp_path, "a.jpg")
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    assert "truncated" in decode([path], side=50, progress=False).failures[0]
+
+
+def test_colours_become_luminance_when_shrunk_too(tmp_path):
+    colour = np.zeros((640, 640, 3), np.uint8)
+    colour[..., 1] = 200
+    for kind in ("jpg", "png"):
+        assert np.abs(decode_one(save(tmp_path / f"a.{kind}", colour), 64) - 117).max() <= 1
+
+
+def test_file_larger_than_any_image_is_refused_unread(tmp_path):
+    path = noisy(tmp_path, "a.jpg")
+    with path.open("r+b") as file:
+        file.truncate(images.MOST_BYTES + 1)  # takes no room on the disk
+    most = images.MOST_BYTES // 10**6
+    with pytest.raises(ImageError, match=rf"a\.jpg: more than {most} MB is no radiograph"):
+        read_grey(path)
+
+
 # --- DICOM ------------------------------------------------------------------------------------
 
 
@@ -339,9 +444,9 @@ def decode_slowly(paths, wait):
     images.BLOCK = 4
     read = images._read
 
-    def slow(path):
+    def slow(path, side):
         time.sleep(wait)
-        return read(path)
+        return read(path, side)
 
     images._read = slow
     decode(paths, side=32, progress=False)
@@ -365,7 +470,7 @@ def test_killed_decode_goes_on_where_it_stopped(tmp_path, own_cache, monkeypatch
     before = done()
     assert 8 <= before < 60
     read, calls = images._read, []
-    monkeypatch.setattr(images, "_read", lambda path: (calls.append(path), read(path))[1])
+    monkeypatch.setattr(images, "_read", lambda *given: (calls.append(given), read(*given))[1])
     found = decode(paths, side=32, progress=False)
     assert len(calls) == 60 - before
     np.testing.assert_array_equal(found.images[:, 3, 3], np.arange(60))
@@ -404,3 +509,70 @@ def test_disk_that_fills_up_marks_nothing_as_done(tmp_path, monkeypatch):
         with pytest.raises(OSError, match=r"No space left.*CXR_CACHE"):
             decode(paths, progress=False)
     assert decode(paths, progress=False).images[2].min() == 2
+
+
+# --- threads, and reading the array -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5, None])
+def test_shared_work_is_done_once_each(threads):
+    done = []
+    images.share(done.append, 23, threads)
+    assert sorted(done) == list(range(23))
+    images.share(done.append, 0, threads)
+    assert len(done) == 23
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_shared_work_passes_on_what_goes_wrong(threads):
+    with pytest.raises(ZeroDivisionError):
+        images.share(lambda number: 1 / (number - 4), 9, threads)
+
+
+def store(folder, count=12, side=40):
+    array = np.random.default_rng(0).integers(0, 256, (count, side, side), dtype=np.uint8)
+    np.save(folder / "images.npy", array)
+    return array, StoredImages.open(folder / "images.npy")
+
+
+def test_stored_images_are_indexed_as_any_array(tmp_path):
+    array, stored = store(tmp_path)
+    keys = [0, -1, np.int64(5), [3, 1, -2], np.array([], int), np.arange(4), slice(2, 9, 3)]
+    keys += [(slice(None), 3, 4), (2, 5), np.arange(12) % 2 == 0, ..., None]
+    for key in keys:
+        np.testing.assert_array_equal(stored[key], array[key])
+    np.testing.assert_array_equal(stored[4:][1], array[5])  # a view has rows of its own
+    np.testing.assert_array_equal(Rows(stored, [7, 2])[1], array[2])
+    np.testing.assert_array_equal(np.asarray(stored), array)
+    for key in (12, -13, [0, 12]):
+        with pytest.raises(IndexError):
+            stored[key]
+
+
+def test_stored_images_that_are_cut_short_or_deleted(tmp_path):
+    array, stored = store(tmp_path)
+    (tmp_path / "images.npy").unlink()
+    np.testing.assert_array_equal(stored[3], array[3])
+    array, stored = store(tmp_path)
+    os.truncate(tmp_path / "images.npy", 5000)
+    np.testing.assert_array_equal(stored[1], array[1])
+    with pytest.raises(OSError, match="cut short"):
+        stored[11]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_memory_does_not_grow_with_the_images_that_were_read(tmp_path):
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    array, stored = store(tmp_path, count=500, side=300)  # 45 MB
+    del array
+    before = resident()
+    for row in range(500):
+        stored[row].max()
+    by_number = resident() - before
+    for row in range(500):
+        stored[row : row + 1].max()
+    through_the_map = resident() - before
+    assert by_number < 5e6
+    assert through_the_map > 30e6  # so the measure would have shown it

@@ -56,6 +56,14 @@ def test_wilson_follows_its_formula():
     assert metrics.wilson(count, n, 0.9) == pytest.approx((middle - half, middle + half))
 
 
+def test_wilson_agrees_with_statsmodels():
+    from statsmodels.stats.proportion import proportion_confint
+
+    for count, n, confidence in [(0, 12, 0.95), (12, 12, 0.95), (87, 96, 0.99), (1, 3, 0.5)]:
+        truth = proportion_confint(count, n, alpha=1 - confidence, method="wilson")
+        assert metrics.wilson(count, n, confidence) == pytest.approx(truth, abs=1e-12)
+
+
 def test_wilson_without_trials_is_undefined():
     assert np.isnan(metrics.wilson(0, 0)).all()
     with pytest.raises(MetricsError, match="count=5 of n=4"):

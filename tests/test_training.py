@@ -1,3 +1,4 @@
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -57,17 +58,6 @@ def test_head_has_the_layers_that_were_asked_for():
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_grid_equals_heads_trained_alone():
-    settings = {"epochs": 4, "learning_rate": 5e-3, "batch_size": 80}
-    grid = training.fit_grid(TRAIN, HELD, (1, 2), (4, 8), **settings)
-    assert len(grid) == 2 * 2 * 4
-    for depth, width in [(1, 4), (2, 8)]:
-        head = training.dense_head(X[:80], 2, depth, width)
-        alone = training.fit(head, TRAIN, HELD, **settings)
-        rows = grid[(grid["layers"] == depth) & (grid["neurons"] == width)]
-        np.testing.assert_allclose(rows["val_loss"], alone["val_loss"], rtol=1e-4)
-
-
 def test_images_are_read_in_batches_and_resized():
     cohort = tiny_cohort(patients=5)
     data = training.batches(cohort.images, 32, np.arange(10)[:, None], batch_size=4)
@@ -77,6 +67,28 @@ def test_images_are_read_in_batches_and_resized():
     # area interpolation by exactly two is the mean of 2 x 2 pixels, rounded
     means = cohort.images[8].reshape(32, 2, 32, 2).mean(axis=(1, 3))
     assert np.abs(batch[0, ..., 0] - means).max() <= 0.5
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_are_the_same_for_a_seed_however_many_threads(monkeypatch, threads):
+    from cxrlib import augment, images
+
+    monkeypatch.setattr(images, "cores", lambda: threads)
+    cohort = augment.expand(tiny_cohort(patients=5), copies=2)
+    targets = np.arange(30)[:, None]
+    data = training.batches(cohort.images, 24, targets, batch_size=8, shuffle=True, seed=3)
+    rng, order = np.random.default_rng(3), np.arange(30)
+    for _ in range(3):
+        rng.shuffle(order)
+        assert len(data) == 4
+        rows = np.concatenate([data[number][1][:, 0] for number in range(4)])
+        np.testing.assert_array_equal(rows, order)
+        batch, named = data[1]
+        assert batch.dtype == np.float32
+        for image, row in zip(batch, named[:, 0], strict=True):
+            film = cv2.resize(cohort.images[int(row)], (24, 24), interpolation=cv2.INTER_AREA)
+            np.testing.assert_array_equal(image[..., 0], film)
+        data.on_epoch_begin()
 
 
 def test_a_cnn_trains_on_cohort_images():

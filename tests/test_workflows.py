@@ -99,7 +99,7 @@ def test_a_workflow_may_read_and_no_more_and_ends_in_time(path):
         name: job["permissions"] for name, job in content["jobs"].items() if "permissions" in job
     }
     allowed = {
-        "weekly": {"tell": {"issues": "write"}},
+        "weekly": {"tell": {"issues": "write"}, "propose": {"issues": "write"}},
         "pages": {"deploy": {"pages": "write", "id-token": "write"}},
     }
     assert more == allowed.get(path.stem, {})
@@ -143,6 +143,11 @@ def test_the_commands_cover_what_they_promise():
     assert ".venv/bin/cxr check runs/smoke" in said["pull-request"]
     assert any("benchmarks/colab.py" in line and "--newest" in line for line in said["weekly"])
     assert any("benchmarks/memory.py" in line for line in said["weekly"])
+    # what could not be looked up fails too (--strict): silence would look like safety
+    audits = [line for line in said["weekly"] if line.startswith(".venv/bin/pip-audit --strict")]
+    assert len(audits) == 2 and all("constraints/everything.txt" in line for line in audits)
+    for command in ("lock --upgrade", "licences", "sbom sbom.json"):
+        assert f".venv/bin/python .ci/supply.py {command}" in said["weekly"]
     assert any("run --profile paper" in line for line in said["gpu"])
     assert any(line.startswith(".venv/bin/cxr check runs/paper") for line in said["gpu"])
     assert "make site" in said["pages"]
@@ -181,16 +186,17 @@ def test_scripts_are_there_and_know_their_options(path):
 
 def test_the_issue_is_one_at_a_time_and_comes_from_the_schedule_only():
     job = read(FOLDER / "weekly.yml")["jobs"]["tell"]
-    assert job["if"] == "failure()" and set(job["needs"]) == {"quick", "colab"}
+    assert job["if"] == "failure()" and set(job["needs"]) == {"quick", "colab", "dependencies"}
     (script,) = [step["run"] for step in job["steps"]]
     assert "gh issue list" in script and "gh issue comment" in script
     assert script.index("gh issue list") < script.index("gh issue create")
 
 
+@pytest.mark.parametrize("job", ["tell", "propose"])
 @pytest.mark.parametrize("there", ["", "7"])
-def test_a_second_failure_adds_to_the_open_issue(tmp_path, there):
+def test_a_second_time_adds_to_the_open_issue(tmp_path, there, job):
     """The script itself, with a `gh` that writes down what it is asked."""
-    (script,) = [s["run"] for s in read(FOLDER / "weekly.yml")["jobs"]["tell"]["steps"]]
+    (script,) = [s["run"] for s in read(FOLDER / "weekly.yml")["jobs"][job]["steps"]]
     gh = tmp_path / "gh"
     gh.write_text(
         f'#!/bin/sh\necho "$2" >> {tmp_path}/asked\n[ "$2" = list ] && echo "{there}"\nexit 0\n'
@@ -200,6 +206,27 @@ def test_a_second_failure_adds_to_the_open_issue(tmp_path, there):
     subprocess.run(["bash", "-e", "-c", script], env=variables, check=True)
     asked = (tmp_path / "asked").read_text().split()
     assert asked == ["list", "comment" if there else "create"]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_newer_versions_are_told_only_if_there_are_some(tmp_path, changed):
+    """The step itself, with a resolver that changes one version or none."""
+    (step,) = [s for s in steps(FOLDER / "weekly.yml") if s.get("id") == "newer"]
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    resolver = "sed -i.old s/keras==1/keras==2/ constraints/course.txt" if changed else "true"
+    for name, does in {"python": resolver, "pip-audit": "true"}.items():
+        (python.parent / name).write_text(f"#!/bin/sh\n{does}\n")
+        (python.parent / name).chmod(0o755)
+    (tmp_path / "constraints").mkdir()
+    (tmp_path / "constraints" / "course.txt").write_text("keras==1 \\\n    --hash=sha256:0\n")
+    for words in (["init", "-q"], ["add", "constraints"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    variables = os.environ | {"GITHUB_OUTPUT": str(tmp_path / "output")}
+    shell = ["bash", "-e", "-o", "pipefail", "-c", step["run"]]
+    subprocess.run(shell, cwd=tmp_path, env=variables, check=True)
+    told = (tmp_path / "output").read_text().split()
+    assert told == ["newer<<END", *(["-keras==1", "+keras==2"] if changed else []), "END"]
 
 
 def pinned() -> dict[str, str]:

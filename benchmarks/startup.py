@@ -1,0 +1,128 @@
+"""Time from a command to its answer: importing cxrlib, cxr --help, a notebook that does nothing.
+
+python benchmarks/startup.py [--rounds 5] [--write]
+
+Whole processes, as a shell starts them, with compiled bytecode at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from rounds import ROOT, machine, options, race, table, versions, write
+
+FLOOR, PAPERMILL = "python -c pass", "papermill, the trivial notebook"
+GOALS = {
+    'python -c "import cxrlib"': 0.3,
+    "cxr --help": 0.3,
+    "cxr run, the trivial notebook": 2.0,
+}
+AGAIN = "cxr run, all done already"
+
+
+def trivial(folder: Path) -> Path:
+    """Write a notebook of one cell, ``1 + 1``, with the parameters and profile of the course."""
+    cells = [("seed = 0", ["parameters"]), ("1 + 1", [])]
+    content = {
+        "cells": [
+            {
+                "cell_type": "code",
+                "execution_count": None,
+                "id": f"cell{number}",
+                "metadata": {"tags": tags},
+                "outputs": [],
+                "source": source,
+            }
+            for number, (source, tags) in enumerate(cells)
+        ],
+        "metadata": {"kernelspec": {"display_name": "Python 3", "name": "python3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    (folder / "profiles").mkdir(parents=True)
+    (folder / "profiles" / "quick.yaml").write_text("seed: 0\n")
+    path = folder / "01_trivial.ipynb"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def process(*words: str):
+    """Prepare a whole process of this Python; ``once`` starts it and waits for its end."""
+    surroundings = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    surroundings |= {"PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+    def once() -> None:
+        ended = subprocess.run(
+            [sys.executable, *words], cwd=ROOT, env=surroundings, capture_output=True, text=True
+        )
+        if ended.returncode:
+            raise RuntimeError(f"{' '.join(words)}: {ended.stderr.strip()[-120:]}")
+
+    return once
+
+
+def competitors(folder: Path) -> dict:
+    """Make each row's command."""
+    notebook = trivial(folder / "notebooks")
+    run = ("-m", "cxrlib.cli", "run", "--notebooks", str(notebook.parent), "--out")
+    plain = ("-m", "papermill", str(notebook), str(folder / "plain.ipynb"), "-k", "python3")
+    commands = {
+        FLOOR: ("-c", "pass"),
+        'python -c "import cxrlib"': ("-c", "import cxrlib"),
+        "cxr --help": ("-m", "cxrlib.cli", "--help"),
+        PAPERMILL: (*plain, "--no-progress-bar"),
+        "cxr run, the trivial notebook": (*run, str(folder / "forced"), "--force"),
+        AGAIN: (*run, str(folder / "kept")),
+    }
+    return {name: partial(process, *words) for name, words in commands.items()}
+
+
+def describe(rows: list, rounds: int) -> str:
+    """Text and table for the page."""
+    median = {row.name: row.median for row in rows}
+    lines = []
+    for row in rows:
+        goal = GOALS.get(row.name)
+        ratio = f"{row.median / median[PAPERMILL]:.2f}"
+        lines.append(
+            [row.name, row.problem or f"{row.median:.2f}", ratio, goal or "", f"{row.peak:.0f}"]
+        )
+    missed = [name for name, goal in GOALS.items() if not median[name] <= goal]
+    told = (
+        "All three goals are met." if not missed else f"Goal missed here by: {', '.join(missed)}."
+    )
+    head = ["whole process", "seconds", "of papermill's", "goal, at most", "peak MB"]
+    return f"""\
+`python benchmarks/startup.py --write`, on {machine()}. Medians of {rounds} rounds in turn, \
+bytecode compiled; {versions("papermill", "jupyter_client", "ipykernel")}. No images, no weights, \
+no seed. The trivial notebook has one cell, `1 + 1`. The machine's floor is a Python that does \
+nothing.
+
+{table(head, lines)}
+
+`cxr run` does more than papermill: it checks names and parameters, hashes what shapes the \
+results, and writes the report. What it imports for the report it imports while the kernel \
+starts, and it spares papermill an import that notebooks have no use for. {told}"""
+
+
+def main() -> None:
+    """Race, print, and write."""
+    from cxrlib.execute import kernel_of_this_python
+
+    given = options(__doc__).parse_args()
+    with tempfile.TemporaryDirectory() as folder, kernel_of_this_python():
+        text = describe(race(competitors(Path(folder)), given.rounds), given.rounds)
+    print(text)
+    if given.write:
+        write("startup", text)
+
+
+if __name__ == "__main__":
+    main()

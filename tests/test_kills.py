@@ -1,0 +1,433 @@
+"""SIGKILL at random moments, then the same command again: nothing is lost, nothing is wrong."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import cv2
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxrlib import runfolder, sources
+from cxrlib.files import cache_folder, sha256
+from faults import fault, kill, start_cxr, wait_for  # noqa: F401, a fixture of all tests
+
+KILLS = 50
+IN_A_ROW = 3  # kills before a run may go to its end; else most would hit its last moments
+LANES = 2  # runs that are killed side by side, each with a folder and a cache of its own
+SEED = 20
+PASSING = {"created", "ended", "seconds", "command", "fingerprint"}  # differ from run to run
+
+FILMS = """
+from cxrlib import results, sources
+cohort = sources.load("folder", folder=folder, progress=False)
+"""
+RECORD = """
+import os
+import numpy as np
+from cxrlib.files import whole_file
+covid = cohort.images[:].mean(axis=(1, 2)) / 255
+found = results.predictions(cohort, covid, ["healthy", "covid"], "clean")
+with whole_file(os.environ["CXR_RUN"] + "/models/01_films/weights.bin") as partial:
+    partial.write_bytes(np.random.default_rng(seed).bytes(3_000_000))
+recorded = results.record("01_films", profile="quick", parameters={"seed": seed}, cohort=cohort,
+                          predictions=found, tables={"brightness": found[["image", "p_covid"]]})
+"""
+READS = """
+import json, os
+from pathlib import Path
+from cxrlib.files import write_json
+run = Path(os.environ["CXR_RUN"])
+films = json.loads((run / "results" / "01_films.json").read_text())
+written = write_json(run / "results" / "02_reads.json", films | {"notebook": "02_reads"})
+"""
+
+
+def write_notebooks(folder, profile, **cells):
+    """Write one notebook for each name: a parameters cell, then the code given."""
+    (folder / "profiles").mkdir(parents=True)
+    (folder / "profiles" / "quick.yaml").write_text(json.dumps(profile))
+    given = "\n".join(f"{name} = {value!r}" for name, value in profile.items())
+    for name, codes in cells.items():
+        first = nbformat.v4.new_code_cell(given, id="p", metadata={"tags": ["parameters"]})
+        more = [nbformat.v4.new_code_cell(code, id=f"c{n}") for n, code in enumerate(codes)]
+        needs = {"needs": sorted(cells)[:1] if name != min(cells) else []}
+        notebook = nbformat.v4.new_notebook(cells=[first, *more], metadata={"cxr": needs})
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    return folder
+
+
+@pytest.fixture
+def films(tmp_path):
+    """Write two folders of small films, one a label; a page of noise each."""
+    rng = np.random.default_rng(SEED)
+    for label in ("covid", "healthy"):
+        (tmp_path / "films" / label).mkdir(parents=True)
+        for number in range(20):
+            film = rng.integers(0, 256, (200, 180), np.uint8)
+            cv2.imwrite(str(tmp_path / "films" / label / f"{number}.png"), film)
+    return tmp_path / "films"
+
+
+class Lane:
+    """A run folder and a cache, in which a run is killed, resumed, killed..."""
+
+    def __init__(self, folder: Path, notebooks: Path):
+        self.out, self.cache, self.log = folder / "run", folder / "cache", folder / "log.txt"
+        self.words = ["run", "--notebooks", str(notebooks), "--out", str(self.out)]
+        folder.mkdir()
+
+    def start(self, *more):
+        return start_cxr([*self.words, *more], self.log, {"CXR_CACHE": str(self.cache)})
+
+    def finish(self):
+        """Run to the end; seconds that it took."""
+        start = time.monotonic()
+        process = self.start()
+        process.join()
+        assert process.exitcode == 0, self.log.read_text()[-3000:]
+        return time.monotonic() - start
+
+    def restart(self):
+        shutil.rmtree(self.out)
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+
+def plain(content):
+    """Leave out of JSON what differs from run to run, at any depth."""
+    if isinstance(content, dict):
+        return {name: plain(value) for name, value in content.items() if name not in PASSING}
+    return [plain(value) for value in content] if isinstance(content, list) else content
+
+
+def read(path: Path):
+    """Content of a whole file, made comparable; a half-written one raises an error."""
+    if path.suffix == ".ipynb":
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        return [(cell.source, cell.get("outputs")) for cell in notebook.cells]
+    if path.suffix == ".html":
+        text = path.read_text()
+        assert text.rstrip().endswith("</html>")
+        return "a whole page"
+    if path.suffix != ".json":
+        return sha256(path)
+    content = plain(json.loads(path.read_text()))
+    if path.parent.name == "state":
+        for name, digest in content.get("files", {}).items():
+            assert sha256(path.parents[1] / name) == digest  # it vouches for what is there
+        content["files"] = sorted(content.get("files", {}))
+    return content
+
+
+def contents(out: Path) -> dict:
+    """All files of a run folder by name; hidden ones, which nobody reads, left out."""
+    paths = [path for path in out.rglob("*") if path.is_file() and path.name[0] != "."]
+    return {str(path.relative_to(out)): read(path) for path in paths}
+
+
+def decoded(cache: Path) -> list:
+    """Decoded arrays in a cache: rows that are marked as done, and their images."""
+    found = []
+    for state in sorted((cache / "decoded").glob("*[!.]/state.npy")):
+        done = np.load(state)
+        if "." not in state.parent.name:  # a draft that was never moved to its place
+            found.append((done, np.load(state.parent / "images.npy", mmap_mode="r")))
+    return found
+
+
+def check_halves(lane, whole, arrays):
+    """Hold what a killed run left against the uninterrupted one: less is there, none wrong."""
+    # A state is removed before the files that it vouches for, so read it with care: only the
+    # kernel may still be at work, and it writes no states.
+    for name, content in contents(lane.out).items():
+        assert content == whole[name], name
+    for (done, images), (all_done, all_images) in zip(decoded(lane.cache), arrays, strict=False):
+        rows = np.flatnonzero(done[:, 0])
+        assert (done[rows] == all_done[rows]).all()
+        assert (images[rows] == all_images[rows]).all()
+
+
+def check_whole(lane, whole, arrays):
+    """Hold a resumed run against the uninterrupted one: they are equal."""
+    assert contents(lane.out) == whole
+    left = [path.name for path in lane.out.rglob(".*") if path.name != ".lock"]
+    assert not left
+    for (done, images), (all_done, all_images) in zip(decoded(lane.cache), arrays, strict=True):
+        assert (done == all_done).all() and (images == all_images).all()
+
+
+def test_runs_killed_at_random_moments(tmp_path, films, record_property):
+    """`cxr run` killed at a random moment, alone or with its kernel, and run again"""
+    profile = {"profile": "quick", "seed": 3, "folder": str(films)}
+    cells = {"01_films": [FILMS, RECORD], "02_reads": [READS]}
+    notebooks = write_notebooks(tmp_path / "notebooks", profile, **cells)
+    usual = Lane(tmp_path / "usual", notebooks)
+    usual.finish()
+    whole, arrays = contents(usual.out), decoded(usual.cache)
+    assert len(whole) == 9 and len(arrays) == 1
+    usual.restart()
+    lasts = usual.finish()
+    kills = deque(range(KILLS))  # still to be made
+    counts = {"survived": 0, "finished": 0}
+    record_property("tried", KILLS)
+
+    def hurt(number):
+        lane, rng = Lane(tmp_path / f"lane{number}", notebooks), np.random.default_rng(number)
+        pending = 0  # kills since the folder was new
+        while (one := take(kills) if pending < IN_A_ROW else []) or pending:
+            process = lane.start()
+            process.join(rng.uniform(0, lasts) if one else None)
+            if process.is_alive():
+                kill(process, family=rng.random() < 0.5)
+                check_halves(lane, whole, arrays)
+                pending += 1
+                continue
+            kills.extend(one)  # it was too fast
+            assert process.exitcode == 0, lane.log.read_text()[-3000:]
+            check_whole(lane, whole, arrays)
+            counts["survived"] += pending
+            pending = 0
+            lane.restart()
+
+    with ThreadPoolExecutor(LANES) as pool:
+        list(pool.map(hurt, range(LANES)))
+    record_property("survived", counts["survived"])
+    assert counts["survived"] == KILLS
+
+
+def take(kills: deque) -> list:
+    """Take one out of those that are left: a list of one or none."""
+    try:
+        return [kills.pop()]
+    except IndexError:
+        return []
+
+
+LATE = """
+import os, time
+os.getppid = lambda parent=os.getppid(): parent  # so that ipykernel does not see its parent die
+if slow:
+    import ctypes
+    ctypes.CDLL(None).prctl(1, 0)  # nor Linux: the worst that a kernel could do
+    open(os.environ["CXR_RUN"] + "/started", "w").close()
+    time.sleep(3)
+"""
+WRITE = """
+from pathlib import Path
+from cxrlib.files import write_json
+written = write_json(Path(os.environ["CXR_RUN"]) / "results" / "01_late.json", {"slow": slow})
+if slow:
+    os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses prctl")
+def test_a_kernel_that_outlives_its_run_does_not_write_over_the_next(tmp_path):
+    """A kernel that goes on after its run was killed, while the next run begins"""
+    notebooks = write_notebooks(
+        tmp_path / "notebooks", {"profile": "quick", "slow": False}, **{"01_late": [LATE + WRITE]}
+    )
+    lane = Lane(tmp_path / "lane", notebooks)
+    process = lane.start("--set", "slow=true")
+    wait_for((lane.out / "started").exists)
+    kill(process)
+    lane.finish()
+    assert "waiting for its kernel to end" in lane.log.read_text()
+    assert json.loads((lane.out / "results" / "01_late.json").read_text()) == {"slow": False}
+    time.sleep(0.5)  # whatever is still alive would write now
+    assert json.loads((lane.out / "results" / "01_late.json").read_text()) == {"slow": False}
+    states = runfolder.read_states(lane.out)["01_late"]
+    assert states["files"]["results/01_late.json"] == sha256(lane.out / "results" / "01_late.json")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_kernel_outlives_a_run_that_was_killed(tmp_path):
+    """A kernel that does nothing special ends with its run at once, not after a second"""
+    import psutil
+
+    cells = {"01_waits": ["import time; time.sleep(60)"]}
+    lane = Lane(tmp_path / "lane", write_notebooks(tmp_path / "n", {"profile": "quick"}, **cells))
+    process = lane.start()
+    runner = psutil.Process(process.pid)
+    wait_for(lambda: any("cxrlib.kernel" in one.cmdline() for one in runner.children()))
+    time.sleep(0.2)  # it has begun, but ipykernel may not yet be imported
+    kernels = runner.children()
+    kill(process)
+    wait_for(lambda: not any(map(_runs, kernels)), 0.5)
+
+
+def _runs(process) -> bool:
+    """Tell whether a process still runs; one that waits for its funeral does not."""
+    import psutil
+
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture
+def collection(tmp_path, loopback):
+    """Serve a collection of 24 films slowly: bytes by path, and the folder of its manifest."""
+    rng = np.random.default_rng(SEED)
+    commit, rows, films = "0" * 40, [], {}
+
+    def slowly(handler, content):
+        begins = int((handler.headers.get("Range") or "bytes=0-")[6:-1])
+        handler.send_response(206 if begins else 200)
+        handler.send_header("Content-Length", str(len(content) - begins))
+        handler.end_headers()
+        with suppress(OSError):  # the client is killed
+            for start in range(begins, len(content), 9000):
+                handler.wfile.write(content[start : start + 9000])
+                time.sleep(0.01)
+
+    for number in range(24):
+        film = rng.integers(0, 256, (200, 180), np.uint8)
+        content = cv2.imencode(".png", film)[1].tobytes()
+        path = f"films/{number}.png"
+        films[f"who/what/{commit}/{path}"] = content
+        address = f"/who/what/{commit}/{quote(path)}"
+        loopback.files[address], loopback.behaviour[address] = content, Always(slowly)
+        rows.append(
+            {
+                "image": f"x/{number}",
+                "label": ["covid", "healthy"][number % 2],
+                "patient": f"p{number}",
+                "source": "test",
+                "view": "PA",
+                "licence": "",
+                "cohort": "x",
+                "repo": "who/what",
+                "commit": commit,
+                "path": path,
+                "bytes": len(content),
+                "git_sha1": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
+                "sha256": hashlib.sha256(content).hexdigest() if number % 3 else "",
+            }
+        )
+    (tmp_path / "data").mkdir()
+    pd.DataFrame(rows).to_csv(tmp_path / "data" / "open.csv", index=False)
+    return films, tmp_path / "data"
+
+
+class Always:
+    """A list of behaviours that never ends."""
+
+    def __init__(self, behaviour):
+        self.behaviour = behaviour
+
+    def pop(self, _):
+        return self.behaviour
+
+
+def check_fetched(folder, films) -> int:
+    """Hold what lies in the cache against the films: a prefix, or the whole; how many whole."""
+    whole = 0
+    for path in folder.rglob("*.png*"):
+        content = films[path.relative_to(folder).as_posix().removesuffix(".part")]
+        if path.suffix == ".part":
+            assert content.startswith(path.read_bytes())
+        else:
+            assert path.read_bytes() == content
+            whole += 1
+    return whole
+
+
+def test_downloads_killed_at_random_moments(tmp_path, collection, monkeypatch, record_property):
+    """`cxr data fetch` killed at a random moment, and run again"""
+    films, data = collection
+    log, rng, cache = tmp_path / "log.txt", np.random.default_rng(SEED), tmp_path / "cache"
+    monkeypatch.setenv("CXR_CACHE", str(cache))
+    monkeypatch.setattr(sources, "shipped", lambda _: data)
+    record_property("tried", KILLS)
+
+    def start():
+        words = ["data", "fetch", "open", "--workers", "4"]
+        return start_cxr(words, log, dict(os.environ), data)
+
+    lasts = []
+    for _ in range(2):  # the first one also starts the server of processes
+        shutil.rmtree(cache, ignore_errors=True)
+        begun = time.monotonic()
+        process = start()
+        process.join()
+        lasts.append(time.monotonic() - begun)
+        assert process.exitcode == 0, log.read_text()[-2000:]
+    usual = sources.load("open", progress=False).images[:]
+    shutil.rmtree(cache)
+    kills = pending = survived = 0
+    while kills < KILLS or pending:
+        process = start()
+        process.join(rng.uniform(0, lasts[1]) if kills < KILLS else None)
+        if process.is_alive():
+            kill(process)
+            check_fetched(cache_folder("files"), films)
+            kills, pending = kills + 1, pending + 1
+            continue
+        assert process.exitcode == 0, log.read_text()[-2000:]
+        assert check_fetched(cache_folder("files"), films) == len(films)
+        assert not list(cache.rglob("*.part"))
+        assert (sources.load("open", progress=False).images[:] == usual).all()
+        survived, pending = survived + pending, 0
+        shutil.rmtree(cache)
+    record_property("survived", survived)
+    assert survived == KILLS
+
+
+FEATURES = """
+import os
+import numpy as np
+from cxrlib import backbone
+from cxrlib.files import whole_file
+backbone.start_keras()
+images = np.random.default_rng(seed).integers(0, 256, (800, 40, 40), np.uint8)
+run = os.environ["CXR_RUN"]
+open(run + "/begun", "w").close()
+found = backbone.features(images, "MobileNet", 32, "random", progress=False)
+with whole_file(run + "/models/01_features/features.npy") as partial:
+    np.save(partial, found)
+"""
+
+
+@pytest.mark.slow
+def test_features_killed_at_random_moments(tmp_path, record_property):
+    """A notebook killed while it computes features with Keras, and run again"""
+    tries, rng = 3, np.random.default_rng(SEED)
+    cells = {"01_features": [FEATURES]}
+    profile = {"profile": "quick", "seed": 3}
+    notebooks = write_notebooks(tmp_path / "notebooks", profile, **cells)
+    lane = Lane(tmp_path / "lane", notebooks)
+    record_property("tried", tries)
+
+    def started():
+        (lane.out / "begun").unlink(missing_ok=True)
+        process = lane.start()
+        wait_for((lane.out / "begun").exists)
+        return process, time.monotonic()
+
+    process, begun = started()
+    process.join()
+    lasts = time.monotonic() - begun
+    features = lane.out / "models" / "01_features" / "features.npy"
+    usual = np.load(features)
+    lane.restart()
+    for _ in range(tries):
+        process, _ = started()
+        process.join(rng.uniform(0, 0.8 * lasts))
+        assert process.is_alive()
+        kill(process)
+    lane.finish()
+    record_property("survived", tries)
+    np.testing.assert_allclose(np.load(features), usual, rtol=1e-5, atol=1e-6)
