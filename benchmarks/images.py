@@ -170,7 +170,13 @@ def _loader(paths, read):
         def __getitem__(self, number):
             return read(paths[number])
 
-    loader = DataLoader(Films(), BATCH, num_workers=THREADS, persistent_workers=True)
+    loader = DataLoader(
+        Films(),
+        BATCH,
+        num_workers=THREADS,
+        persistent_workers=True,
+        multiprocessing_context="fork",  # else Films would have to be sent to new processes
+    )
     return lambda: sum(len(batch) for batch in loader)
 
 
