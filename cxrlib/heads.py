@@ -102,7 +102,8 @@ def fit_heads(
     Parameters
     ----------
     train, validation : (x, y)
-        Features, ndarray (n, d) float32, and class numbers, ndarray (n,) int.
+        Features, ndarray (n, d) float32, and class numbers, ndarray (n,) int. With features of
+        float64 all is computed so: half as fast, and for comparisons that rounding would spoil.
     heads : sequence of Head
     epochs : int
     seeds : sequence of int
@@ -200,7 +201,8 @@ def _prepare(train, held, outputs: int) -> list[np.ndarray]:
     for part, x in {"training": train[0], "validation": held[0]}.items():
         if x.shape[1:] != mean.shape:
             raise TrainingError(f"{part}: {x.shape[1]} features for the {len(mean)} trained on.")
-        ready.append(np.ones((len(x), x.shape[1] + 1), np.float32))
+        kind = np.float64 if x.dtype == np.float64 else np.float32
+        ready.append(np.ones((len(x), x.shape[1] + 1), kind))
         np.subtract(x, mean, out=ready[-1][:, :-1])
         ready[-1][:, :-1] /= np.sqrt(variance)
         if not np.isfinite(ready[-1]).all():
@@ -212,6 +214,7 @@ def _fit_pack(heads, x, y, x_held, y_held, epochs, seed, start, shuffle, tell=No
     """Train one pack; of each head, the scores of each epoch and the weights."""
     if start is None:
         start = [glorot(head, x.shape[1] - 1, y.shape[1], seed) for head in heads]
+    start = [[np.asarray(array, x.dtype) for array in weights] for weights in start]
     pack, size = Pack(heads, start, seed), heads[0].batch_size
     random, order, scores = np.random.default_rng([seed, 1]), np.arange(len(x)), []
     for _ in range(epochs):

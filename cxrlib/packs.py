@@ -51,13 +51,15 @@ class Pack:
     ----------
     heads : list of Head
     weights : list of list of ndarray
-        Of each head, kernels and biases in Keras's order; see :func:`glorot`.
+        Of each head, kernels and biases in Keras's order; see :func:`glorot`. Their type,
+        float32 as a rule, is that of all arithmetic.
     seed : int
         For the dropout.
     """
 
     def __init__(self, heads: list[Head], weights: list, seed: int = 0):
         self.heads, self.depth, self.steps = heads, heads[0].layers, 0
+        self.dtype = weights[0][0].dtype
         self.hidden = _spans([head.neurons for head in heads])
         self.final = _spans([len(each[-1]) for each in weights])
         ones = [[np.ones_like(array) for array in each] for each in weights]
@@ -74,13 +76,15 @@ class Pack:
 
     def _each(self, values: list[float], number: int) -> np.ndarray:
         """Repeat a value of each head for all units that it has in a layer."""
-        return np.repeat(np.float32(values), [s.stop - s.start for s in self._columns(number)])
+        return np.repeat(
+            np.asarray(values, self.dtype), [s.stop - s.start for s in self._columns(number)]
+        )
 
     def _join(self, weights: list, number: int) -> np.ndarray:
         """Lay one layer of all heads side by side."""
         columns, inputs = self._columns(number), len(weights[0][0])
         rows = self.hidden if number else [slice(0, inputs)] * len(columns)
-        layer = np.zeros((rows[-1].stop + 1, columns[-1].stop), np.float32)
+        layer = np.zeros((rows[-1].stop + 1, columns[-1].stop), self.dtype)
         for row, column, each in zip(rows, columns, weights, strict=True):
             layer[row, column], layer[-1, column] = each[2 * number : 2 * number + 2]
         return layer
@@ -98,7 +102,7 @@ class Pack:
         """Answer: what enters each layer, and at last the logits (n, outputs of all heads)."""
         entering = [x]
         for layer in self.layers[:-1]:
-            carried = np.empty((len(x), layer.shape[1] + 1), np.float32)
+            carried = np.empty((len(x), layer.shape[1] + 1), self.dtype)
             units, carried[:, -1] = carried[:, :-1], 1
             np.maximum(np.matmul(entering[-1], layer, out=units), 0, out=units)
             if learning:
@@ -131,7 +135,7 @@ class Pack:
         layer, mask = self.layers[number], self.masks[number]
         pace = paces(self.rates[number], self.steps)
         rows = min(max(1, BLOCK // layer.shape[1]), len(layer))
-        gradient, scratch = np.empty((2, rows, layer.shape[1]), np.float32)
+        gradient, scratch = np.empty((2, rows, layer.shape[1]), self.dtype)
         for start in range(0, len(layer), rows):
             part = slice(start, start + rows)
             size = len(layer[part])
@@ -169,15 +173,15 @@ def adam(weights, first, second, gradient, scratch, pace) -> None:
     """Take one step of Adam in place, as Keras does; `gradient` and `scratch` are used up.
 
     The moments are kept divided by 1 - beta, which spares two passes over memory. All arrays
-    are (rows, columns) float32; `pace` is (columns,), see :func:`paces`.
+    are (rows, columns); `pace` is (columns,), see :func:`paces`.
     """
-    first *= np.float32(BETA_1)
+    first *= BETA_1
     first += gradient
     np.multiply(gradient, gradient, out=gradient)
-    second *= np.float32(BETA_2)
+    second *= BETA_2
     second += gradient
     np.sqrt(second, out=scratch)
-    scratch += np.float32(EPSILON / ROOT)
+    scratch += EPSILON / ROOT
     np.divide(first, scratch, out=scratch)
     scratch *= pace
     weights -= scratch
@@ -186,7 +190,7 @@ def adam(weights, first, second, gradient, scratch, pace) -> None:
 def paces(rates: np.ndarray, step: int) -> np.ndarray:
     """Learning rates as :func:`adam` wants them in this step (from 1): biases corrected."""
     corrected = np.sqrt(1 - BETA_2**step) / (1 - BETA_1**step)
-    return (rates * (corrected * (1 - BETA_1) / ROOT)).astype(np.float32)
+    return rates * float(corrected * (1 - BETA_1) / ROOT)
 
 
 def slopes(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -197,7 +201,7 @@ def slopes(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
     else:
         probability = np.exp(every - every.max(axis=2, keepdims=True))
         probability /= probability.sum(axis=2, keepdims=True)
-    return ((probability - target[:, None]) / np.float32(len(target))).reshape(logits.shape)
+    return ((probability - target[:, None]) / len(target)).reshape(logits.shape)
 
 
 def summed_scores(logits: np.ndarray, target: np.ndarray) -> np.ndarray:

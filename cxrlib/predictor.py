@@ -190,7 +190,8 @@ def load(folder: Path | str) -> Predictor:
         intact = sha256(folder / WEIGHTS) == card["model_sha256"]
         for name in ("architecture", "backbone", "classes", "keras", "provenance", "size"):
             card[name], card["weights"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        card["architecture"].pop("compile_config", None)  # how it was trained matters no more
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PredictorError(
             f"{folder} holds no model ({CARD} and {WEIGHTS}). A run of the course leaves them in "
             "its folder models/, for instance runs/quick/models/05_vgg16."

@@ -41,6 +41,7 @@ def small_cnn():
 @pytest.mark.parametrize("kind", ["backbone", "cnn"])
 def test_a_saved_model_says_the_same(kind, images, tmp_path):
     original = head_on_backbone(images) if kind == "backbone" else small_cnn()
+    training.compile_model(original.model, 1e-3)  # as after training
     loaded = predictor.load(original.save(tmp_path / "model"))
     np.testing.assert_allclose(
         loaded.probabilities(images), original.probabilities(images), atol=1e-6
