@@ -65,12 +65,15 @@ def race(competitors: dict, rounds: int = 5, warm_up: int = 1) -> list[Row]:
     """
     started = {name: _start(setup) for name, setup in competitors.items()}
     rows = {name: Row(name) for name in competitors}
+    for _, pipe in started.values():
+        pipe.send("prepare")  # all at once: it is not timed
     for name, (process, pipe) in started.items():
-        _ask(rows[name], process, pipe, "prepare")
+        _receive(rows[name], process, pipe)
     for number in range(warm_up + rounds):
         for name, (process, pipe) in started.items():
             if not rows[name].problem:
-                seconds = _ask(rows[name], process, pipe, "once")
+                pipe.send("once")
+                seconds = _receive(rows[name], process, pipe)
                 if number >= warm_up and seconds is not None:
                     rows[name].seconds.append(seconds)
         print(".", end="", flush=True)
@@ -111,9 +114,8 @@ def _serve(setup, pipe):
             pipe.send((f"not installed ({error.name})" if missing else last[:150], None, None))
 
 
-def _ask(row: Row, process, pipe, what) -> float | None:
+def _receive(row: Row, process, pipe) -> float | None:
     try:
-        pipe.send(what)
         while not pipe.poll(0.02):
             row.peak = max(row.peak, _memory(process.pid))
         row.problem, seconds, said = pipe.recv()
@@ -121,7 +123,7 @@ def _ask(row: Row, process, pipe, what) -> float | None:
         row.problem = f"its process ended ({process.exitcode})"
         return None
     row.peak = max(row.peak, _memory(process.pid))
-    row.said = said if what == "once" else row.said
+    row.said = said
     return seconds
 
 
