@@ -15,6 +15,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from cxrlib.machine import note_engine, start_keras
 
 VERSION = 1  # of the features in the cache: raise it when `prepare` or the weights' use changes
 BLOCK = 64  # images read and prepared at once, while the backbone works on as many others
+FIRST = 16  # images in the first block
 
 
 class WeightsError(ValueError):
@@ -330,16 +332,16 @@ def _features(images, which, chosen: engine.Engine, batch_size: int, progress: b
     known, claimed, order, taken = _read_shards(folder), set(), [], []
     make = _shrink if cluster.client() else prepare  # a worker prepares what it was sent
 
-    def read(start):
+    def read(rows):
         """Read a block; prepare those images that neither the cache nor an earlier block has."""
-        block = images[start : start + BLOCK]
+        block = images[rows]
         keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in block]
         new = {k: p for p, k in enumerate(keys) if k not in claimed and k not in known}
         claimed.update(new)
         return keys, list(new), make(block[list(new.values())], name, size) if new else None
 
     def tasks():
-        for keys, new, ready in _ahead(read, range(0, len(images), BLOCK)):
+        for keys, new, ready in _ahead(read, _blocks(len(images))):
             order.append(keys)
             if new:
                 taken.append((new, len(keys)))
@@ -349,13 +351,24 @@ def _features(images, which, chosen: engine.Engine, batch_size: int, progress: b
 
     what = f"{name} features"
     bar = tqdm(total=len(images), desc=what, unit="image", disable=None if progress else True)
-    with bar:
+    with bar, ThreadPoolExecutor(1) as writer:
+        written = None
         for number, found in cluster.spread(_compute, tasks(), what):
             new, count = taken[number]
-            _write_shard(folder, new, found)
+            if written:
+                written.result()  # a full disk is told before more is computed
+            written = writer.submit(_write_shard, folder, new, found)
             known.update(zip(new, found, strict=True))
             bar.update(count)
+        if written:
+            written.result()
     return np.stack([known[key] for keys in order for key in keys])
+
+
+def _blocks(count: int):
+    """Divide rows into blocks; the first is small, since the backbone waits for it."""
+    ends = [0, *range(min(FIRST, BLOCK), count, BLOCK), count] if count else [0]
+    return [slice(*pair) for pair in pairwise(ends)]
 
 
 _one_at_a_time = threading.Lock()  # a worker's threads share one network
