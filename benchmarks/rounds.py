@@ -33,7 +33,7 @@ class Row:
     ----------
     seconds : list of float, one a round; empty where it could not run
     peak : float, MB (1,000,000 bytes): the greatest resident memory of its process, imports,
-        preparation and child processes included
+        preparation and lasting child processes included
     said : object, what the last ``once()`` returned, such as a count or a loss
     problem : str, why it could not run, "" where it could
     """
@@ -116,8 +116,6 @@ def _serve(setup, pipe):
 
 def _receive(row: Row, process, pipe) -> float | None:
     try:
-        while not pipe.poll(0.02):
-            row.peak = max(row.peak, _memory(process.pid))
         row.problem, seconds, said = pipe.recv()
     except (EOFError, OSError):
         row.problem = f"its process ended ({process.exitcode})"
@@ -128,13 +126,24 @@ def _receive(row: Row, process, pipe) -> float | None:
 
 
 def _memory(number: int) -> float:
-    """Resident memory of a process and its children in MB."""
+    """Greatest resident memory so far, in MB, of a process and of its children that still run.
+
+    Linux keeps count of it, so nothing has to watch while the competitors work.
+    """
     try:
         process = psutil.Process(number)
         family = [process, *process.children(recursive=True)]
-        return sum(each.memory_info().rss for each in family) / 1e6
+        return sum(_peak(each) for each in family) / 1e6
     except psutil.Error:
         return 0.0
+
+
+def _peak(process: psutil.Process) -> int:
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])
+    except (OSError, TypeError):  # another system, or a process that has just ended
+        return process.memory_info().rss
 
 
 def sgemm_ceiling() -> float:

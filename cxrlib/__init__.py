@@ -6,12 +6,12 @@ What an image set is     cohort; files (where things live, written whole)
 Where images come from   sources (the names you load by); guards (what files claim, checked)
                          phantom: thorax, skeleton, findings, scanner
                          open, external: download, pinned
-                         chexpert; folders; images (with dicom) decodes them all, once
+                         chexpert; folders; images decodes them all, once: films, dicom
 What is done to them     augment, split
 What learns              backbone (frozen features) with engine (what computes them);
                          training (one network) with devices; packs and heads (many at once);
                          bulk, store (features of very many images)
-Where it runs            machine; cluster (dask.distributed, where a scheduler is named)
+Where it runs            machine; threads; cluster (dask.distributed, where a scheduler is named)
 What came out            metrics (with bootstrap, checks), claims (the paper's figures),
                          explain (Grad-CAM), predictor (a saved model), results (with jsontable)
 Does it work at all      verdicts, measured, check (the paper's claims); reconstruct with rounding

@@ -20,6 +20,7 @@ from functools import cache
 from itertools import islice
 
 from cxrlib import __version__
+from cxrlib.threads import cores
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
 AHEAD = 3  # tasks for each thread of the workers: none waits, and none piles up anywhere
@@ -133,7 +134,7 @@ def threads() -> int:
         from distributed import get_worker
 
         return get_worker().state.nthreads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return cores()
 
 
 def _connect(address: str):

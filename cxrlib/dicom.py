@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from cxrlib import guards
+from cxrlib.films import ImageError, check_size, look_up
 from cxrlib.guards import MOST_DECODED
-from cxrlib.images import ImageError, check_size, look_up
 
 SHAPE = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated")
 LOOK = (

@@ -57,27 +57,38 @@ def check_size(size: int) -> None:
 
 
 def chunks(content: bytes):
-    """Give the chunks of a PNG, each with its kind and its data, one after the other."""
-    place = 8
-    while place + 8 <= len(content):
+    """Give the chunks of a PNG up to its end: the kind of each, its data and its check sum."""
+    place, kind = 8, b""
+    while place + 8 <= len(content) and kind != b"IEND":
         end = place + 8 + int.from_bytes(content[place : place + 4], "big")
-        yield content[place + 4 : place + 8], memoryview(content)[place + 8 : end]
-        place = end + 4  # the check sum
+        kind = content[place + 4 : place + 8]
+        check_sum = int.from_bytes(content[end : end + 4], "big")
+        yield kind, memoryview(content)[place + 8 : end], check_sum
+        place = end + 4
 
 
 def check_chunks(content: bytes) -> None:
-    """Complain about a PNG of very many chunks; those of pixels may be many, but not tiny."""
+    """Complain about a PNG with a wrong check sum, without an end, or of very many chunks.
+
+    Decoders fill what is cut off or damaged without a word. Chunks of pixels may be many, but
+    not tiny.
+    """
     others = pixels = 0
-    for kind, _ in chunks(content):
+    kind = b""
+    for kind, data, check_sum in chunks(content):
         others, pixels = others + (kind != b"IDAT"), pixels + (kind == b"IDAT")
         if others > MOST_CHUNKS or pixels > 1000 + len(content) // 1024:
             raise ValueError("its parts are too many")
+        if check_sum != zlib.crc32(data, zlib.crc32(kind)):
+            raise ValueError(f"the part {kind.decode('latin1')!r} is broken")
+    if kind != b"IEND":
+        raise ValueError("its end is missing")
 
 
 def check_surplus(content: bytes, size: int) -> None:
     """Complain about a PNG that holds more than `size` bytes of pixels."""
     inflate, unpacked = zlib.decompressobj(), 0
-    for kind, rest in chunks(content):
+    for kind, rest, _ in chunks(content):
         while kind == b"IDAT" and len(rest):
             unpacked += len(inflate.decompress(rest, 1 << 20))
             rest = inflate.unconsumed_tail
@@ -87,9 +98,8 @@ def check_surplus(content: bytes, size: int) -> None:
 
 def check_markers(content: bytes) -> None:
     """Complain about a JPEG whose header does not end, or that has very many scans."""
-    import numpy as np
-
     place = junk = 0
+    one_scan = False
     for _ in range(MOST_SEGMENTS):
         after = content[place : place + MOST_JUNK]
         skipped = after.find(b"\xff")  # before it is junk, and a second 255 is filling
@@ -99,13 +109,22 @@ def check_markers(content: bytes) -> None:
             break
         place, marker = place + filled + 1, after[filled]
         if marker == 0xDA:  # the first scan begins
-            seen = np.frombuffer(content, np.uint8)  # ten times faster than counting text
-            if np.count_nonzero((seen[:-1] == 0xFF) & (seen[1:] == 0xDA)) > MOST_SCANS:
+            if not one_scan and _scans(content) > MOST_SCANS:
                 raise ValueError(f"it has more than {MOST_SCANS} scans")
             return
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:  # how it is coded
+            grey = content[place + 7 : place + 8] == b"\1"
+            one_scan = grey and marker in {0xC0, 0xC1}  # a decoder refuses a second one
         if marker > 1 and not 0xD0 <= marker <= 0xD9:  # the others have no length
             place += int.from_bytes(content[place : place + 2], "big")
     raise ValueError("its header has no end")
+
+
+def _scans(content: bytes) -> int:
+    import numpy as np
+
+    seen = np.frombuffer(content, np.uint8)  # ten times faster than counting text
+    return np.count_nonzero((seen[:-1] == 0xFF) & (seen[1:] == 0xDA))
 
 
 def parse_yaml(text: str):

@@ -1,7 +1,4 @@
-"""PNG, JPEG and DICOM files -> grey uint8 images, and the on-disk array of decoded images.
-
-Files come from strangers, so every header is read before a pixel is decoded.
-"""
+"""Resizing, and the on-disk array of decoded images."""
 
 from __future__ import annotations
 
@@ -10,42 +7,23 @@ import hashlib
 import os
 import secrets
 import shutil
-import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from io import BytesIO
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from cxrlib import cluster, guards
+from cxrlib import cluster, films
 from cxrlib.cohort import SIDE
 from cxrlib.files import cache_folder
+from cxrlib.films import FORMATS, ImageError
 
-SMALLEST_SIDE = 32  # pixels; less than this shows no lung
-MOST_PIXELS = 64_000_000  # three times the largest X-ray detector
-MOST_BYTES = guards.MOST_DECODED  # of a PNG or JPEG file: no more than its pixels may take
-LARGE = MOST_PIXELS // 4  # so large images are decoded one at a time, however many the cores
-_one_at_a_time = threading.Lock()
-ANIMATED = "it is animated or has several pages. Save one frame as PNG."
-NO_IMAGE = "not an image. PNG, JPEG and DICOM are read."
-FORMATS = ["", "PNG", "JPEG", "DICOM"]
-VERSION = 2  # of the decoded arrays in the cache: raise it when reading or resizing changes
+VERSION = 3  # of the decoded arrays in the cache: raise it when reading or resizing changes
 BLOCK = 128  # images between two saves, so that an interrupted run loses little
-SCALES = {  # by which a JPEG can shrink while it is decoded
-    1: cv2.IMREAD_GRAYSCALE,
-    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
-    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
-}
-
-
-class ImageError(ValueError):
-    """A file that cannot be used as a radiograph; the message names it and the remedy."""
+TASK = 4  # images that a thread takes at a time
 
 
 class Decoded(NamedTuple):
@@ -69,54 +47,31 @@ class StoredImages(np.memmap):
     """A memory map of an array on disk that reads images asked for by number from the file.
 
     Through the map, every image that was ever looked at would count as memory of this process,
-    and a file that was cut short would kill it. Other selections are views into the map.
+    and a file that was cut short would kill it. Other selections are views into the map, and
+    so is everything where the system cannot read at a place (Windows).
     """
 
-    whole = False  # views of it have other rows than the file
+    file = None  # number of the open file; views have none, since their rows are others
 
     @classmethod
     def open(cls, path: Path) -> StoredImages:
         """Open a ``.npy`` file of shape (n, height, width)."""
         found = np.load(path, mmap_mode="r").view(cls)
-        found.whole = True
+        if hasattr(os, "preadv"):
+            found.file = os.open(path, os.O_RDONLY)
+            weakref.finalize(found, os.close, found.file)
         return found
 
     def __getitem__(self, key):
         rows = np.asarray(None if isinstance(key, tuple) else key)
-        if not self.whole or rows.dtype.kind not in "iu" or rows.ndim > 1:
+        if self.file is None or rows.dtype.kind not in "iu" or rows.ndim > 1:
             return super().__getitem__(key)
         stack = np.empty((rows.size, *self.shape[1:]), self.dtype)
-        try:
-            with Path(self.filename).open("rb", buffering=0) as file:
-                for place, row in enumerate(np.atleast_1d(rows)):
-                    file.seek(self.offset + range(len(self))[row] * self.strides[0])
-                    if file.readinto(stack[place]) < self.strides[0]:
-                        raise OSError(f"{self.filename} was cut short. Delete it.")
-        except FileNotFoundError:  # deleted meanwhile; the map still holds it
-            return super().__getitem__(key)
+        size = self.strides[0]
+        for image, row in zip(stack, np.atleast_1d(rows), strict=True):
+            if os.preadv(self.file, [image], self.offset + range(len(self))[row] * size) < size:
+                raise OSError(f"{self.filename} was cut short. Delete it.")
         return stack if rows.ndim else stack[0]
-
-
-def read_grey(path) -> np.ndarray:
-    """Read a radiograph as grey values.
-
-    Colours become luminance, and transparent parts black. A file of 16 bits is scaled by the
-    smallest of 8, 10, 12, 14 and 16 bits that holds its brightest pixel, because detectors
-    of 12 bits store 0..4095 in 16. DICOM goes through its modality and VOI (window) tables,
-    then its own darkest..brightest value becomes 0..255; MONOCHROME1 is inverted.
-
-    Returns
-    -------
-    ndarray, shape (height, width), uint8
-        0 is black (air), 255 is white (bone).
-
-    Raises
-    ------
-    ImageError
-        If the file is missing, empty, truncated, animated, larger than `MOST_PIXELS`, smaller
-        than `SMALLEST_SIDE`, or no PNG, JPEG or DICOM image.
-    """
-    return _read(Path(path))[0]
 
 
 def resize(image: np.ndarray, side: int = SIDE) -> np.ndarray:
@@ -128,36 +83,9 @@ def resize(image: np.ndarray, side: int = SIDE) -> np.ndarray:
     height, width = image.shape[:2]
     shrunk = (min(width, side), min(height, side))
     image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
+    if shrunk == (side, side):
+        return image
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def share(work, count: int, threads: int | None = None) -> None:
-    """Call ``work(0)`` to ``work(count - 1)`` in threads, and wait for all of them.
-
-    It pays where the work is NumPy's or OpenCV's, which let other threads run meanwhile.
-
-    Parameters
-    ----------
-    work : callable
-        Each call must write to a place of its own.
-    threads : int, optional
-        As many as there are cores by default.
-    """
-    threads = max(1, min(threads or cores(), count))
-
-    def some(first):
-        for number in range(first, count, threads):
-            work(number)
-
-    if threads == 1:
-        return some(0)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(some, range(threads)))  # the list raises what a thread has raised
 
 
 def decode(paths, folder=None, side=SIDE, workers=None, progress=True, keys=None) -> Decoded:
@@ -236,12 +164,16 @@ def _decoded(paths, blocks, side, workers):
         for number, found in cluster.spread(_decode_all, tasks, "decoding"):
             yield blocks[number], found
         return
-    with ThreadPoolExecutor(workers or cores()) as pool:
-        started = (pool.map(_decode_one, some, repeat(side)) for some, _ in tasks)
+    with ThreadPoolExecutor(workers or cluster.threads()) as pool:
+        started = (pool.map(_decode_all, _batched(some), repeat(side)) for some, _ in tasks)
         ahead = next(started, None)
         for block in blocks:
             now, ahead = ahead, next(started, None)  # decoded while this block is saved
-            yield block, now
+            yield block, chain.from_iterable(now)
+
+
+def _batched(paths):
+    return (paths[start : start + TASK] for start in range(0, len(paths), TASK))
 
 
 def _decode_all(paths: list[Path], side: int) -> list:
@@ -251,212 +183,10 @@ def _decode_all(paths: list[Path], side: int) -> list:
 def _decode_one(path: Path, side: int):
     """Format number, height and width in the file, and the image; or what is wrong with it."""
     try:
-        image, kind, size = _read(path, side)
+        image, kind, size = films.read(path, side)
     except ImageError as error:
         return str(error)
     return (FORMATS.index(kind), *size), resize(image, side)
-
-
-def _read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[int, int]]:
-    """Grey image, the name of its file format, and height and width in the file.
-
-    Where a `side` is given, the image may come smaller than in the file, but not than that.
-    """
-    if not path.is_file():
-        raise ImageError(f"{path}: there is no such file. Check the name and the folder.")
-    if path.stat().st_size == 0:
-        raise ImageError(f"{path}: the file is empty. Fetch or export it again.")
-    try:
-        with path.open("rb") as file:
-            dicom = file.read(132)[128:] == b"DICM"
-        dicom = dicom or path.suffix.lower() in {".dcm", ".dicom"}
-        content = b"" if dicom else _read_bytes(path)
-    except OSError as error:
-        raise ImageError(f"{path}: it cannot be opened ({error.strerror}).") from error
-    if dicom:
-        from cxrlib.dicom import read_dicom
-
-        image, kind = read_dicom(path), "DICOM"
-        size = image.shape
-    else:
-        kind, size = _check_header(path, content)
-        scale = _scale(*size, side) if side and kind == "JPEG" else 1
-        large = size[0] * size[1] > LARGE
-        with _one_at_a_time if large else nullcontext():
-            image = _decode_pixels(path, content, kind, scale)
-        if scale == 1:
-            size = image.shape
-        elif image.shape != (-(-size[0] // scale), -(-size[1] // scale)):
-            size = size[::-1]  # its EXIF data turns it
-    check_size(path, *size)
-    if side and kind != "JPEG":
-        image = _block_means(image, _scale(*size, side))
-    return image, kind, size
-
-
-def _read_bytes(path: Path) -> bytes:
-    """All of a file, unless it is larger than any PNG or JPEG that is read here."""
-    if path.stat().st_size > MOST_BYTES:
-        raise ImageError(
-            f"{path}: more than {MOST_BYTES // 10**6} MB is no radiograph. Save it as PNG."
-        )
-    return path.read_bytes()
-
-
-def _scale(height: int, width: int, side: int) -> int:
-    """Find the largest scale by which an image may shrink before it is resized to `side`.
-
-    It stays at least as large as `side`, so nothing aliases. Where a length is no multiple of
-    the scale, the last block sticks out; by a third of a pixel of the result at most.
-    """
-    for scale in sorted(SCALES, reverse=True):
-        if all(
-            length // scale >= side and 3 * (-length % scale) * side <= length
-            for length in (height, width)
-        ):
-            return scale
-    return 1
-
-
-def _block_means(image: np.ndarray, scale: int) -> np.ndarray:
-    """Mean of each block of `scale` x `scale` pixels; the edge is repeated to fill the last."""
-    height, width = -(-image.shape[0] // scale), -(-image.shape[1] // scale)
-    below, right = height * scale - image.shape[0], width * scale - image.shape[1]
-    image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def check_size(path, height: int, width: int) -> None:
-    """Raise an ImageError for an image that is too large to decode, or too small to be one."""
-    if height * width > MOST_PIXELS:
-        raise ImageError(
-            f"{path}: {width} x {height} pixels is more than {MOST_PIXELS // 10**6} megapixels. "
-            "Export it at the size of the detector, or scale it down."
-        )
-    if min(height, width) < SMALLEST_SIDE:
-        raise ImageError(
-            f"{path}: {width} x {height} pixels is too small to be a radiograph "
-            f"(at least {SMALLEST_SIDE} on each side). Take the original file."
-        )
-
-
-def _check_header(path: Path, content: bytes) -> tuple[str, tuple[int, int]]:
-    """Format, height and width of a PNG or JPEG whose header is sound; no pixel is decoded."""
-    too_large = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-    kind = guards.kind_of(content)
-    if kind not in {"PNG", "JPEG"}:
-        raise ImageError(f"{path}: {_why_not_read(content, kind)}")
-    try:
-        (guards.check_chunks if kind == "PNG" else guards.check_markers)(content)
-        with Image.open(BytesIO(content), formats=[kind]) as header:
-            if kind == "PNG" and getattr(header, "is_animated", False):
-                raise ImageError(f"{path}: {ANIMATED}")
-            size = header.height, header.width
-            check_size(path, *size)
-            if kind == "PNG":
-                header.verify()  # OpenCV fills what is cut off or damaged without a word
-    except ImageError:
-        raise
-    except too_large as error:
-        raise ImageError(
-            f"{path}: more than {MOST_PIXELS // 10**6} megapixels. "
-            "Export it at the size of the detector, or scale it down."
-        ) from error
-    except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{path}: damaged, its header makes no sense. Fetch it again.") from error
-    except Exception as error:
-        raise ImageError(f"{path}: truncated or damaged ({error}). Fetch it again.") from error
-    return kind, size
-
-
-def _why_not_read(content: bytes, kind: str) -> str:
-    """Word why a file that is neither PNG nor JPEG is no film, and the remedy."""
-    animated = kind == "WEBP" and guards.is_animated_webp(content)
-    if kind == "GIF":
-        try:  # the beginning tells: a second frame, if there is one, is not far
-            with Image.open(BytesIO(content[: 1 << 22]), formats=["GIF"]) as header:
-                animated = header.is_animated
-        except Exception:  # damaged; but it is not read in any case
-            animated = False
-    if animated:
-        return ANIMATED
-    return f"{kind} is not read here. Save it as PNG." if kind else NO_IMAGE
-
-
-def _decode_pixels(path: Path, content: bytes, kind: str, scale: int) -> np.ndarray:
-    if kind == "PNG":
-        return _to_grey(_decode_png(path, content))
-    # The last scan of a whole JPEG is followed by an end mark; OpenCV paints the rest grey.
-    whole = content.endswith(b"\xff\xd9")
-    if not whole and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
-        raise ImageError(f"{path}: truncated, the end of the image is missing. Fetch it again.")
-    return _to_grey(_decode_with_opencv(path, content, SCALES[scale]))
-
-
-def _decode_with_opencv(path: Path, content: bytes, flag: int) -> np.ndarray:
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
-    except cv2.error as error:
-        raise ImageError(f"{path}: cannot be decoded ({error.err}).") from error
-    if image is None:
-        raise ImageError(f"{path}: damaged, or of a rare kind. Save it as PNG of 8 bits.")
-    return image
-
-
-def _decode_png(path: Path, content: bytes) -> np.ndarray:
-    """Pixels of a PNG: grey, or blue, green, red and opacity, of 8 or 16 bits.
-
-    Pillow is as quick as OpenCV and stops after the last pixel. OpenCV unpacks all that follows,
-    which may be gigabytes; but Pillow keeps only 8 of a colour's 16 bits.
-    """
-    deep, coloured = content[24] == 16, content[25] in {2, 4, 6}
-    try:
-        size = guards.png_size(content)
-        with Image.open(BytesIO(content), formats=["PNG"]) as image:
-            clear = "transparency" in image.info
-            if deep and (coloured or clear):
-                guards.check_surplus(content, size + 8 * image.height)
-                return _decode_with_opencv(path, content, cv2.IMREAD_UNCHANGED)
-            if coloured or clear or image.mode == "P":
-                return cv2.cvtColor(np.asarray(image.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
-            if deep:
-                return np.asarray(image).astype(np.uint16)
-            return np.asarray(image if image.mode == "L" else image.convert("L"))
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow raises many kinds
-        raise ImageError(f"{path}: truncated or damaged ({error}). Fetch it again.") from error
-
-
-def _to_grey(image: np.ndarray) -> np.ndarray:
-    """Blue, green, red (and opacity) of 8 or 16 bits -> grey uint8."""
-    if image.ndim == 3 and image.shape[2] == 4:
-        opacity, top = cv2.extractChannel(image, 3), np.iinfo(image.dtype).max
-        image = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY)
-        if opacity.min() < top:
-            image = cv2.multiply(image, opacity, scale=1 / top)
-    elif image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    if image.dtype == np.uint8:
-        return image
-    bits = next(bits for bits in (8, 10, 12, 14, 16) if image.max() < 2**bits)
-    table = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
-    return look_up(table, image)
-
-
-def look_up(table: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Replace whole numbers by what the table says, some rows at a time: NumPy takes 8 bytes each.
-
-    Parameters
-    ----------
-    table : ndarray, shape (m,), uint8
-    image : ndarray, shape (height, width), uint8 or uint16
-    """
-    found = np.empty(image.shape, np.uint8)
-    for start in range(0, len(image), 256):
-        rows = slice(start, start + 256)
-        np.take(table, image[rows], out=found[rows], mode="clip")
-    return found
 
 
 def _key(path: Path) -> str:
@@ -500,9 +230,12 @@ def _write_rows(path: Path, rows: dict[int, np.ndarray]) -> None:
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
         start = file.tell()
+        after = None
         for row, values in rows.items():
-            file.seek(start + int(row) * values.nbytes)
+            if row != after:
+                file.seek(start + int(row) * values.nbytes)
             file.write(np.ascontiguousarray(values))
+            after = row + 1
         file.flush()
         os.fsync(file.fileno())
 

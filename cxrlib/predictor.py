@@ -131,13 +131,14 @@ class Predictor:
 
         Raises
         ------
-        cxrlib.images.ImageError
+        cxrlib.films.ImageError
             If the file is no usable image.
         """
-        from cxrlib import images as pictures
+        from cxrlib.films import read_grey
+        from cxrlib.images import resize
 
-        grey = image if isinstance(image, np.ndarray) else pictures.read_grey(image)
-        seen = pictures.resize(grey, SIDE)[None]
+        grey = image if isinstance(image, np.ndarray) else read_grey(image)
+        seen = resize(grey, SIDE)[None]
         maps = self._maps(seen)
         if self.backbone_name is None:
             found = training.predict(self.model, seen)[0]

@@ -145,7 +145,7 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
     import cv2
     import keras
 
-    from cxrlib.images import share
+    from cxrlib.threads import share
 
     class ImageBatches(keras.utils.PyDataset):
         def __init__(self):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cxrlib import files, images, results
+from cxrlib.films import read_grey
 from faults import Disk, fault, start_cxr, wait_for  # noqa: F401, a fixture of all tests
 from helpers import tiny_cohort
 from test_download import CONTENT, pin
@@ -93,6 +94,7 @@ def test_full_disk_while_decoding(disk, films):
     """The disk fills up while images are decoded; it is freed, and decoded again"""
     script = f"""{TOLD}
 from cxrlib import images
+from cxrlib.films import read_grey
 films = sorted(Path({str(films)!r}).glob("*.png"))
 keys = [film.name for film in films]
 nowhere = [disk / film.name for film in films]
@@ -102,7 +104,7 @@ told(lambda: images.decode(films, disk, 300, 2, False, keys), str(disk), "CXR_CA
 (disk / "filler").unlink()
 found = images.decode(films, disk, 300, 2, False, keys)
 for film, image in zip(films, found.images):
-    assert (image == images.resize(images.read_grey(film), 300)).all()
+    assert (image == images.resize(read_grey(film), 300)).all()
 assert not found.failures
 print("right")
 """
@@ -313,7 +315,7 @@ def test_two_decodes_of_the_same_images_at_once(tmp_path, films):
     paths = sorted(films.glob("*.png"))
     found = images.decode(paths, tmp_path / "decoded", 300, 2, False)
     for path, image in zip(paths, found.images, strict=True):
-        assert (image == images.resize(images.read_grey(path), 300)).all()
+        assert (image == images.resize(read_grey(path), 300)).all()
     assert len(list((tmp_path / "decoded").iterdir())) == 1  # no draft is left
 
 

@@ -79,7 +79,7 @@ def test_mutated_images(tmp_path, record_property):
 
 def test_the_sound_files_are_read(tmp_path):
     """Else the mutants would be refused for what they were made from."""
-    from cxrlib.images import ImageError, read_grey
+    from cxrlib.films import ImageError, read_grey
 
     for kind in mutants.KINDS:
         for number, content in enumerate(mutants.sound(kind)):

@@ -1,0 +1,50 @@
+"""Work shared by the cores of this machine."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def share(work, count: int, threads: int | None = None) -> None:
+    """Call ``work(0)`` to ``work(count - 1)``, here and in other threads, and wait for all.
+
+    It pays where the work is NumPy's or OpenCV's, which let other threads run meanwhile.
+
+    Parameters
+    ----------
+    work : callable
+        Each call must write to a place of its own.
+    threads : int, optional
+        How many may work, this one included; as many as there are cores by default.
+    """
+    numbers = iter(range(count))  # whoever is free takes the next
+
+    def some():
+        for number in numbers:
+            work(number)
+
+    others = min(threads or cores(), count) - 1
+    helpers = [_helpers().submit(some) for _ in range(others)]
+    try:
+        some()
+    finally:  # those that have not begun have nothing left to do
+        helpers = [helper for helper in helpers if not helper.cancel()]
+        wait(helpers)
+    for helper in helpers:
+        helper.result()  # raises what it has raised
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cores())
+
+
+if hasattr(os, "register_at_fork"):  # threads do not live on in a forked process
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
