@@ -27,11 +27,11 @@ OURS, SHORT = "ours, float32", "ours, bfloat16"
 
 def weights_of(name):
     """Give ImageNet's weights where CXR_WEIGHTS has them, else random ones."""
-    from cxrlib import backbone
+    from cxrlib.weights import find_weights, local_file
 
     folder = os.environ.get("CXR_WEIGHTS")
-    there = folder and backbone._local_file(name, Path(folder).expanduser())
-    return backbone.find_weights(name, "imagenet" if there else "random", SEED)
+    there = folder and local_file(name, Path(folder).expanduser())
+    return find_weights(name, "imagenet" if there else "random", SEED)
 
 
 def build(name):

@@ -8,7 +8,7 @@ Where images come from   sources (the names you load by); guards (what files cla
                          open, external: download, pinned
                          chexpert; folders; images decodes them all, once: films, dicom
 What is done to them     augment, split
-What learns              backbone (frozen features) with engine (what computes them);
+What learns              backbone (frozen features) with weights, engine (what computes them);
                          training (one network) with devices; packs and heads (many at once);
                          bulk, store (features of very many images)
 Where it runs            machine; threads; cluster (dask.distributed, where a scheduler is named)
@@ -23,8 +23,9 @@ What people see          plots: style, imageplots, scoreplots, drawings, claimpl
 What people touch        frontend (is somebody there?), guesses (with guessforms, guessfile),
                          widgets: explorer, thresholdwidget, phantomwidget, predictionwidget
                          (with uploads)
-Running it all           lessons, kernel, execute, runfolder, course; report (with tables),
-                         auditpage; cli, auditcli (with auditload), checkcli, badges (command cxr)
+Running it all           lessons, progress, kernel, execute, runfolder, course; report (with
+                         tables), auditpage; cli, auditcli (with auditload), checkcli, badges
+                         (command cxr)
 
 Nothing heavy is imported before it is used. Teaching material. Not for clinical use.
 """

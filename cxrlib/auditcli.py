@@ -113,8 +113,8 @@ def audit(
     cohort, cut = auditload.load(kind, place, name, labels, limit, allow_missing, seed, notes)
     from cxrlib import audit as auditing
     from cxrlib import auditpage
-    from cxrlib.execute import clock
     from cxrlib.files import write_json
+    from cxrlib.progress import clock
 
     click.echo(printable(_greeting(cohort)), err=True)
     with warnings.catch_warnings():

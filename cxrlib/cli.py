@@ -166,7 +166,7 @@ def _command(profile, only, settings, out, notebooks) -> str:
 def _conclude(summary, seconds: float) -> None:
     """Say what failed and where the report is."""
     from cxrlib import course, report
-    from cxrlib.execute import clock
+    from cxrlib.progress import clock
 
     counts = {}
     for outcome in summary.outcomes:

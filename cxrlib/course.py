@@ -19,6 +19,7 @@ import click
 
 from cxrlib import execute, lessons
 from cxrlib.files import sha256, shipped, whole_file, write_json
+from cxrlib.progress import Progress, clock
 from cxrlib.runfolder import DONE, forget, is_finished, locked, outputs, state_file
 
 SKIPPED, FAILED, NOT_RUN = "already done", "failed", "not run"
@@ -181,7 +182,7 @@ class Turn:
         name = self.lesson.name
         whole = self.out / "notebooks" / f"{name}.ipynb"
         partial = whole.with_name(f".{name}.part.ipynb")
-        with execute.Progress(title) as progress:
+        with Progress(title) as progress:
             try:
                 limits = (self.timeout, self.lock, self.meanwhile)
                 execute.execute(self.lesson, partial, self.values, progress, *limits)
@@ -227,9 +228,9 @@ def _terminated_as_interrupted():
 
 def _tell(outcome: Outcome) -> str:
     if outcome.status == DONE:
-        return f"{click.style('done', fg='green')} in {execute.clock(outcome.seconds)}"
+        return f"{click.style('done', fg='green')} in {clock(outcome.seconds)}"
     if outcome.status == SKIPPED:
         return "already done, skipped"
     if outcome.status == NOT_RUN:
         return click.style(f"not run, {outcome.why}", fg="yellow")
-    return f"{click.style('failed', fg='red')} after {execute.clock(outcome.seconds)}"
+    return f"{click.style('failed', fg='red')} after {clock(outcome.seconds)}"

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cxrlib.lessons import CourseError, Lesson
+from cxrlib.progress import Progress
 
 QUIET_KERNEL = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's notes on CPU features
@@ -49,74 +48,6 @@ class NotebookFailed(Exception):  # noqa: N818 - it is an outcome, told as such
     def __init__(self, failure: Failure):
         super().__init__(str(failure))
         self.failure = failure
-
-
-class Progress:
-    """One notebook's progress: a line that rewrites itself, or a line now and then in a log.
-
-    Parameters
-    ----------
-    title : str
-        What stands first, such as ``[3/7] 03_custom_cnn``.
-    stream : file, optional
-        A terminal gets the live line, anything else the log.
-    """
-
-    def __init__(self, title: str, stream=None):
-        self.title = title
-        self.stream = stream or sys.stdout
-        self.live = self.stream.isatty()
-        self.start = time.monotonic()
-        self.place = ""
-        self.shown = ("", self.start)
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._tick, daemon=True)
-
-    def __enter__(self) -> Progress:
-        if not self.live:
-            self._write(f"{self.title}  started\n")
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.stopped.set()
-        self.thread.join()
-        if self.live:
-            self._write("\r\033[K")
-
-    @property
-    def seconds(self) -> float:
-        """Time since the start."""
-        return time.monotonic() - self.start
-
-    def move(self, number: int, total: int, heading: str) -> None:
-        """Say which cell is running."""
-        self.place = f"cell {number}/{total}  {heading}"
-        if self.live:
-            self._show()
-
-    def _tick(self) -> None:
-        while not self.stopped.wait(1):
-            place, since = self.shown
-            quiet = time.monotonic() - since
-            if self.live or quiet >= 60 or (quiet >= 10 and place != self.place):
-                self._show()
-
-    def _show(self) -> None:
-        self.shown = (self.place, time.monotonic())
-        text = f"{self.title}  {clock(self.seconds)}  {self.place}"
-        width = shutil.get_terminal_size().columns - 1
-        self._write(f"\r\033[K{text[:width]}" if self.live else f"{text}\n")
-
-    def _write(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, such as 0:23 or 81:05."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
 
 
 class Tracker:
@@ -182,18 +113,72 @@ def execute(
     NotebookFailed
         If a cell raises an error or takes too long, or the kernel dies.
     """
+    trackers = []
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile() as noise:
+        try:
+            with started_kernel(lesson.path.parent, noise, lock) as kernel:
+                if meanwhile:
+                    threading.Thread(target=meanwhile).start()
+                papermill = _papermill(kernel, timeout, progress, trackers)
+                papermill.execute_notebook(
+                    lesson.path,
+                    output,
+                    values,
+                    engine_name="cxr",
+                    kernel_name="python3",
+                    language="python",
+                    progress_bar=False,
+                    cwd=lesson.path.parent,
+                )
+        except CourseError:
+            raise
+        except Exception as error:
+            tracker = trackers[0] if trackers else Tracker([], progress)
+            told = _explain(error, timeout, noise)
+            raise NotebookFailed(tracker.failure(told)) from error
+
+
+@contextmanager
+def started_kernel(folder: Path, noise, lock: int):
+    """Start a kernel in a folder; give its manager while it boots, and end it afterwards.
+
+    Papermill would start it too, but only once it has itself been imported, which takes as long.
+    """
+    try:
+        from jupyter_client import AsyncKernelManager
+        from jupyter_core.utils import run_sync
+    except ImportError as error:
+        raise _lacks(error) from error
+    with kernel_of_this_python():
+        manager = AsyncKernelManager(kernel_name="python3")
+        # Below Python, libraries write to the terminal itself; it would tear our line.
+        inherited = {} if sys.platform == "win32" else {"pass_fds": (lock,)}
+        run_sync(manager.start_kernel)(
+            cwd=str(folder),
+            stdout=noise,
+            stderr=noise,
+            extra_arguments=["--HistoryManager.hist_file=:memory:"],
+            **inherited,
+        )
+        try:
+            yield manager
+        finally:
+            if manager.has_kernel:
+                run_sync(manager.shutdown_kernel)(now=True)
+
+
+def _papermill(kernel, timeout: int, progress: Progress, trackers: list):
+    """Import papermill, with an engine that runs notebooks in this kernel and tells where it is."""
     try:
         with absent("rfc3987_syntax"):
             import papermill
         from papermill.clientwrap import PapermillNotebookClient
         from papermill.engines import Engine, papermill_engines
     except ImportError as error:
-        raise CourseError(
-            f"Running notebooks takes {error.name}: pip install 'cxrlib[run]'."
-        ) from error
+        raise _lacks(error) from error
     logger = logging.getLogger("papermill")
     logger.setLevel(logging.CRITICAL)
-    trackers = []
 
     class TrackedEngine(Engine):
         @classmethod
@@ -210,33 +195,16 @@ def execute(
             # It would write the whole notebook twice a cell; papermill writes it at the end.
             manager.save = lambda **_: None
             client = PapermillNotebookClient(
-                manager, kernel_name=kernel_name, timeout=timeout, startup_timeout=300, log=logger
+                manager, km=kernel, timeout=timeout, startup_timeout=300, log=logger
             )
-            if meanwhile:
-                threading.Thread(target=meanwhile).start()
-            # Below Python, libraries write to the terminal itself; it would tear our line.
-            inherited = {} if sys.platform == "win32" else {"pass_fds": (lock,)}
-            client.execute(stdout=noise, stderr=noise, **inherited)
+            client.execute(cleanup_kc=True)
 
     papermill_engines.register("cxr", TrackedEngine)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile() as noise:
-        try:
-            with kernel_of_this_python():
-                papermill.execute_notebook(
-                    lesson.path,
-                    output,
-                    values,
-                    engine_name="cxr",
-                    kernel_name="python3",
-                    language="python",
-                    progress_bar=False,
-                    cwd=lesson.path.parent,
-                )
-        except Exception as error:
-            tracker = trackers[0] if trackers else Tracker([], progress)
-            told = _explain(error, timeout, noise)
-            raise NotebookFailed(tracker.failure(told)) from error
+    return papermill
+
+
+def _lacks(error: ImportError) -> CourseError:
+    return CourseError(f"Running notebooks takes {error.name}: pip install 'cxrlib[run]'.")
 
 
 @contextmanager

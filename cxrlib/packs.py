@@ -188,8 +188,14 @@ def adam(weights, first, second, gradient, scratch, pace) -> None:
 
 
 def paces(rates: np.ndarray, step: int) -> np.ndarray:
-    """Learning rates as :func:`adam` wants them in this step (from 1): biases corrected."""
-    corrected = np.sqrt(1 - BETA_2**step) / (1 - BETA_1**step)
+    """Learning rates as :func:`adam` wants them in this step (from 1): biases corrected.
+
+    Keras rounds both betas to float32, which changes the first steps by 7 millionths; deep
+    heads make much of it in the end.
+    """
+    power, one = np.asarray(step, rates.dtype), np.ones((), rates.dtype)
+    first, second = (np.asarray(np.float32(beta), rates.dtype) for beta in (BETA_1, BETA_2))
+    corrected = np.sqrt(one - second**power) / (one - first**power)
     return rates * float(corrected * (1 - BETA_1) / ROOT)
 
 

@@ -37,6 +37,7 @@ from cxrlib.thorax import (
     unit,
     vessel_path,
 )
+from cxrlib.threads import share
 
 SMALLEST = 32  # pixels: below this no lesion can be told from a rib
 
@@ -256,14 +257,16 @@ def make_cohort(
     PhantomError
         If a parameter is unknown or out of range.
     """
+    from tqdm.auto import tqdm
+
     labels, scanners = list(labels), list(SCANNERS if scanners is None else scanners)
     _check_cohort(patients, images_per_patient, labels, confounding, scanners, size, seed)
     fewest, most = images_per_patient
     rows, plans = [], []
     for index in range(patients):
-        label, scanner, severity, share = _plan(index, labels, confounding, scanners, seed)
+        label, scanner, severity, many = _plan(index, labels, confounding, scanners, seed)
         machine = SCANNERS[scanner]
-        for image in range(fewest + int(share * (most - fewest + 1))):
+        for image in range(fewest + int(many * (most - fewest + 1))):
             plans.append((label, scanner, (seed, index), size, severity, image))
             rows.append(
                 {
@@ -282,13 +285,15 @@ def make_cohort(
             )
     images = np.empty((len(plans), size, size), dtype=np.uint8)
     lungs, lesions = np.empty_like(images, dtype=bool), np.empty_like(images, dtype=bool)
-    if progress:
-        from tqdm.auto import tqdm
+    bar = tqdm(total=len(plans), desc="phantoms", unit="image", disable=not progress)
 
-        plans = tqdm(plans, desc="phantoms", unit="image")
-    for number, plan in enumerate(plans):
-        phantom = render(*plan)
+    def draw(number):
+        phantom = render(*plans[number])
         images[number], lungs[number] = phantom.image, phantom.lungs
         lesions[number] = phantom.lesions
+        bar.update()
+
+    with bar:
+        share(draw, len(plans))
     name = f"phantom (synthetic, confounding {confounding:g})"
     return Cohort(pd.DataFrame(rows), images, name, {"lungs": lungs, "lesions": lesions})

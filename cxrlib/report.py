@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cxrlib import NOT_CLINICAL, results
-from cxrlib.execute import clock
 from cxrlib.files import whole_file
+from cxrlib.progress import clock
 from cxrlib.results import PROTOCOLS, Result, ResultsError
 from cxrlib.runfolder import read_states
 from cxrlib.tables import confusion_of, table1, table2, verdicts

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cxrlib import augment, backbone, engine
+from cxrlib.weights import is_weights_of
 from helpers import tiny_cohort
 
 SIZE = 48
@@ -181,7 +182,7 @@ def test_damaged_weights_are_refused(offline, local_weights):
     ],
 )
 def test_weights_files_are_recognised_by_name(name, file, expected):
-    assert backbone._is_weights_of(name, file) is expected
+    assert is_weights_of(name, file) is expected
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cxrlib import course, execute, lessons, results, runfolder
+from cxrlib.progress import Progress, clock
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 NAMES = ["01_first", "03_model", "05_slow", "07_reads"]
@@ -240,9 +241,9 @@ def test_progress_rewrites_a_line_on_a_terminal_only():
     shown = {}
     for live in (True, False):
         stream = Terminal(live)
-        with execute.Progress("[3/7] 03_custom_cnn", stream) as progress:
+        with Progress("[3/7] 03_custom_cnn", stream) as progress:
             progress.move(12, 40, "Stage 1")
         shown[live] = stream.text
     assert "\r\033[K[3/7] 03_custom_cnn  0:00  cell 12/40  Stage 1" in shown[True]
     assert shown[False] == "[3/7] 03_custom_cnn  started\n"
-    assert [execute.clock(seconds) for seconds in (0.2, 59.6, 3723)] == ["0:00", "1:00", "62:03"]
+    assert [clock(seconds) for seconds in (0.2, 59.6, 3723)] == ["0:00", "1:00", "62:03"]

@@ -1,0 +1,76 @@
+"""Where a long run is: one line that rewrites itself, or a line now and then in a log."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+
+
+class Progress:
+    """One notebook's progress: a line that rewrites itself, or a line now and then in a log.
+
+    Parameters
+    ----------
+    title : str
+        What stands first, such as ``[3/7] 03_custom_cnn``.
+    stream : file, optional
+        A terminal gets the live line, anything else the log.
+    """
+
+    def __init__(self, title: str, stream=None):
+        self.title = title
+        self.stream = stream or sys.stdout
+        self.live = self.stream.isatty()
+        self.start = time.monotonic()
+        self.place = ""
+        self.shown = ("", self.start)
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> Progress:
+        if not self.live:
+            self._write(f"{self.title}  started\n")
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stopped.set()
+        self.thread.join()
+        if self.live:
+            self._write("\r\033[K")
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self.start
+
+    def move(self, number: int, total: int, heading: str) -> None:
+        """Say which cell is running."""
+        self.place = f"cell {number}/{total}  {heading}"
+        if self.live:
+            self._show()
+
+    def _tick(self) -> None:
+        while not self.stopped.wait(1):
+            place, since = self.shown
+            quiet = time.monotonic() - since
+            if self.live or quiet >= 60 or (quiet >= 10 and place != self.place):
+                self._show()
+
+    def _show(self) -> None:
+        self.shown = (self.place, time.monotonic())
+        text = f"{self.title}  {clock(self.seconds)}  {self.place}"
+        width = shutil.get_terminal_size().columns - 1
+        self._write(f"\r\033[K{text[:width]}" if self.live else f"{text}\n")
+
+    def _write(self, text: str) -> None:
+        self.stream.write(text)
+        self.stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, such as 0:23 or 81:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
