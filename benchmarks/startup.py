@@ -112,8 +112,9 @@ nothing.
 {table(head, lines)}
 
 `cxr run` does more than papermill: it checks names and parameters, hashes what shapes the \
-results, and writes the report. What it imports for the report it imports while the kernel \
-starts, and it spares papermill an import that notebooks have no use for. {told}"""
+results, and writes the report. It starts the kernel first, imports papermill and what the \
+report takes while the kernel boots, and spares papermill an import that notebooks have no use \
+for. {told}"""
 
 
 def main() -> None:

@@ -206,10 +206,12 @@ def _facts_of(one: Result) -> dict[str, str]:
     )
     weights = "; ".join(_weights(name, facts) for name, facts in one.weights.items())
     keras = f"Keras {machine['keras']} on {machine['backend']} {machine['backend_version'] or ''}"
+    trained, computed = machine.get("training_precision"), machine.get("engine")
     return {
         "Data": _data(data, counts),
         "Weights": weights or "no backbone",
-        "Backend": keras if machine["keras"] else "none used",
+        "Backend": ", ".join(filter(None, [keras, trained])) if machine["keras"] else "none used",
+        "Frozen features": f"{computed}, {machine['precision']}" if computed else "none computed",
         "Device": f"{machine['device']}, {machine['cores']} cores; {machine['platform']}",
         "Versions": ", ".join(
             f"{name} {version}" for name, version in _all_versions(machine).items()

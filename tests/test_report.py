@@ -107,6 +107,7 @@ def test_synthetic_and_random_results_are_told_apart_from_real_ones(run):
         "seed=3",
         "24 images",
         "Backend",
+        "Frozen features",
         "Device",
     ):
         assert fact in page.text, fact
