@@ -72,7 +72,7 @@ def _volumes(m) -> str:
         ["notes written: n N", *(_bytes(count * m["note"]) for count in each)],
         ["decoded images, where kept: n P", *(_bytes(count * m["pixels"]) for count in each)],
         ["hours of one core: n / L / 3,600",
-         *(f"{count / m['large'] / 3600:,.1f}" for count in each)],
+         *(f"{count / m['large'] / 3600:,.0f}" for count in each)],
         ["names in the client's memory: n B", *(_bytes(count * m["name"]) for count in each)],
     ]  # fmt: skip
     return "### Shards and volumes (ResNet50 at 224 pixels)\n\n" + table(header, rows)
@@ -87,7 +87,7 @@ def _hours(m) -> str:
             turns = math.ceil(math.ceil(count / SHARD) / cores)
             hours = (turns * shard + m["ready"]) / 3600
             busy = count / m["large"] / 3600 / (hours * cores)
-            row += [f"{hours:,.2f}", f"{busy:.0%}"]
+            row += [f"{hours:,.1f}", f"{busy:.0%}"]
         rows.append([*row, f"{_bytes(cores * m['large'] * m['file'])}/s"])
     header = ["cores"]
     for name in COLLECTIONS:
@@ -103,7 +103,7 @@ def _hours(m) -> str:
 
 def _cost(m) -> str:
     rows = [["one processor core", f"{CORE_PRICE:.2f}", f"{m['large']:,.1f} (measured)", "", "",
-             *(f"{count / m['large'] / 3600 * CORE_PRICE:,.2f}"
+             *(f"{count / m['large'] / 3600 * CORE_PRICE:,.0f}"
                for count in COLLECTIONS.values())]]  # fmt: skip
     for name, (price, peak, source) in ACCELERATORS.items():
         even, most = m["large"] * price / CORE_PRICE, peak * 1000 / GIGAFLOP

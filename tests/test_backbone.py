@@ -202,3 +202,19 @@ def test_a_weights_folder_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv("CXR_WEIGHTS", "/nowhere")
     with pytest.raises(NotADirectoryError, match="CXR_WEIGHTS names /nowhere"):
         backbone.find_weights("VGG16", "auto")
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        *(("ResNet50", "resnet"), ("VGG16", "vgg16"), ("MobileNet", "mobilenet")),
+        *(("DenseNet121", "densenet"), ("EfficientNetB0", "efficientnet")),
+    ],
+)
+def test_images_are_prepared_as_keras_wants_them(name, module):
+    images = np.random.default_rng(0).integers(0, 256, (3, 40, 40), dtype=np.uint8)
+    colours = np.repeat(images[..., None], 3, axis=3).astype(np.float32)
+    expected = getattr(keras.applications, module).preprocess_input(colours)
+    found = backbone.prepare(images, name, 40)
+    assert found.dtype == np.float32 and found.flags.c_contiguous
+    np.testing.assert_array_equal(found, expected)
