@@ -212,6 +212,7 @@ def _decode_png(path: Path, content: bytes, scale: int) -> np.ndarray:
     which may be gigabytes; but Pillow keeps only 8 of a colour's 16 bits.
     """
     deep, coloured = content[24] == 16, content[25] in {2, 4, 6}
+    code = cv2.COLOR_BGRA2GRAY
     try:
         size = guards.png_size(content)
         with Image.open(BytesIO(content), formats=["PNG"]) as image:
@@ -220,23 +221,23 @@ def _decode_png(path: Path, content: bytes, scale: int) -> np.ndarray:
                 guards.check_surplus(content, size + 8 * image.height)
                 pixels = _decode_with_opencv(path, content, cv2.IMREAD_UNCHANGED)
             elif coloured or clear or image.mode == "P":
-                pixels = cv2.cvtColor(np.asarray(image.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
+                pixels, code = np.asarray(image.convert("RGBA")), cv2.COLOR_RGBA2GRAY
             elif deep:
                 pixels = np.asarray(image).astype(np.uint16)
             else:
                 return _shrink(image if image.mode == "L" else image.convert("L"), scale)
-            return _shrink(Image.fromarray(_to_grey(pixels)), scale)
+            return _shrink(Image.fromarray(_to_grey(pixels, code)), scale)
     except ImageError:
         raise
     except Exception as error:  # Pillow raises many kinds
         raise ImageError(f"{path}: truncated or damaged ({error}). Fetch it again.") from error
 
 
-def _to_grey(image: np.ndarray) -> np.ndarray:
-    """Blue, green, red (and opacity) of 8 or 16 bits -> grey uint8."""
+def _to_grey(image: np.ndarray, code: int = cv2.COLOR_BGRA2GRAY) -> np.ndarray:
+    """Blue, green, red (and opacity) of 8 or 16 bits -> grey uint8; another order has a code."""
     if image.ndim == 3 and image.shape[2] == 4:
         opacity, top = cv2.extractChannel(image, 3), np.iinfo(image.dtype).max
-        image = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY)
+        image = cv2.cvtColor(image, code)
         if opacity.min() < top:
             image = cv2.multiply(image, opacity, scale=1 / top)
     elif image.ndim == 3:
