@@ -39,7 +39,7 @@ def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int 
     Parameters
     ----------
     name, weights, seed
-        As in :func:`find_weights`; `weights` may be its result.
+        As in :func:`cxrlib.weights.find_weights`; `weights` may be its result.
     size : int
         Side of the square input in pixels.
     pooling : {None, "avg", "max"}
