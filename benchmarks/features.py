@@ -261,12 +261,13 @@ def report(folder: Path, rounds: int) -> str:
     compared = apart(effects, folder) if can_short else []
     header = ["backbone", "way", "images/s", "x best peer", "apart from Keras", "peak MB"]
     there = versions("keras", "tensorflow-cpu", "tensorflow", "openvino", "onnxruntime", "numpy")
+    chunks = ", ".join(f"{count} in {precision}" for precision, count in engine.CHUNKS.items())
     changed = ["", "accuracy", "AUC", "F1", "features apart", "largest move of a probability"]
     return f"""
 `python benchmarks/features.py`, {machine()}; {there}. {SIZE} x {SIZE}, batches of {BATCH},
 {rounds} rounds in turn, medians; synthetic films (seed {SEED}). Every way gets the same prepared
 float32 images. Peers are Keras on TensorFlow, ONNX Runtime and OpenVINO with their defaults, in
-float32; ours runs OpenVINO too, on each core by itself, {engine.CHUNK} images at a time. Matrix
+float32; ours runs OpenVINO too, on each core by itself, a few images at a time ({chunks}). Matrix
 products run here at {ceiling:.0f} GFLOP/s (NumPy's), which would allow the rate in brackets;
 oneDNN, which OpenVINO contains, gets more out of this processor than NumPy's library.
 

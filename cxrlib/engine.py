@@ -29,7 +29,7 @@ from cxrlib.machine import accelerator, has_bfloat16, start_keras
 NAMES = ("keras", "openvino")
 PRECISIONS = ("float32", "bfloat16")
 SMALLEST = 128  # pixels; below, converting takes longer than it saves on a lesson's images
-CHUNK = 2  # images in a request; more of them fall out of the processor's own memory
+CHUNKS = {"float32": 2, "bfloat16": 4}  # images in a request; more do not stay in its caches
 HINTS = {"float32": "f32", "bfloat16": "bf16"}  # as OpenVINO calls them
 _failed: list[str] = []  # why this process has given up converting
 
@@ -176,7 +176,7 @@ def on_openvino(build, label: str, size: int, precision: str):
     if cluster.on_worker():  # others work on this machine too
         settings["INFERENCE_NUM_THREADS"] = cluster.threads()
     try:
-        network.reshape([CHUNK, size, size, 3])
+        network.reshape([CHUNKS[precision], size, size, 3])
         compiled = _core().compile_model(network, "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for all that it cannot do
         raise ConversionError(_because(label, error)) from error
@@ -220,21 +220,21 @@ def _requests(compiled):
     import openvino
 
     queue = openvino.AsyncInferQueue(compiled)
-    channels = compiled.output(0).shape[1]
+    chunk, channels = compiled.input(0).shape[0], compiled.output(0).shape[1]
 
     def compute(ready: np.ndarray) -> np.ndarray:
         many, ready = len(ready), np.ascontiguousarray(ready)
-        if many < CHUNK:
-            ready = np.repeat(ready, CHUNK, axis=0)
+        if many < chunk:
+            ready = np.resize(ready, (chunk, *ready.shape[1:]))  # repeats them
         found = np.empty((len(ready), channels), dtype=np.float32)
 
         def keep(request, start):
-            found[start : start + CHUNK] = request.get_output_tensor(0).data
+            found[start : start + chunk] = request.get_output_tensor(0).data
 
         queue.set_callback(keep)
-        for start in range(0, len(ready), CHUNK):
-            start = min(start, len(ready) - CHUNK)  # the last may overlap the one before
-            batch = openvino.Tensor(ready[start : start + CHUNK], shared_memory=True)
+        for start in range(0, len(ready), chunk):
+            start = min(start, len(ready) - chunk)  # the last may overlap the one before
+            batch = openvino.Tensor(ready[start : start + chunk], shared_memory=True)
             queue.start_async({0: batch}, start)
         queue.wait_all()
         return found[:many]
