@@ -26,7 +26,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from memory import Watch
+from memory import kernels_memory
+from rounds import Peaks
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSIONS = Path(__file__).with_name("colab.txt")
@@ -164,7 +165,8 @@ def run_notebook(path: Path, profile: str) -> dict:
     known = papermill.inspect_notebook(str(path))
     values = {name: value for name, value in values.items() if name in known}
     start, error = time.monotonic(), ""
-    with tempfile.TemporaryDirectory(prefix="cxr-colab-") as folder, Watch() as watch:
+    temporary = tempfile.TemporaryDirectory(prefix="cxr-colab-")
+    with temporary as folder, Peaks(kernels_memory, 0.1) as peaks:
         os.environ["CXR_CACHE"] = f"{folder}/cache"
         os.environ["CXR_RUN"] = f"{folder}/run"
         os.environ["HOME"] = folder
@@ -175,7 +177,11 @@ def run_notebook(path: Path, profile: str) -> dict:
             )  # fmt: skip
         except Exception as failure:  # whatever it is: the other notebooks shall run too
             error = f"{type(failure).__name__}: {str(failure)[-1500:]}"
-    return {"seconds": time.monotonic() - start, "peak": watch.peak, "error": error}
+    return {
+        "seconds": time.monotonic() - start,
+        "peak": peaks.peak.get("kernels", 0.0),
+        "error": error,
+    }
 
 
 def run_widgets(python: Path, folder: Path) -> str:

@@ -53,12 +53,16 @@ def convert(name, folder, pipe):
     pipe.send((flops(model), weights_of(name).kind, problem))
 
 
+def grey_images(name, folder):
+    """Give what ours begins with: uint8 (n, 224, 224)."""
+    return np.load(folder / "films.npy")[np.arange(IMAGES[name]) % 32]
+
+
 def ready_images(name, folder):
-    """Prepare images: what every competitor gets, float32 (n, 224, 224, 3)."""
+    """Prepare the same images for the others: float32 (n, 224, 224, 3)."""
     from cxrlib import backbone
 
-    films = np.load(folder / "films.npy")
-    return backbone.prepare(films[np.arange(IMAGES[name]) % len(films)], name, SIZE)
+    return backbone.prepare(grey_images(name, folder), name, SIZE)
 
 
 def on_keras(name, folder, how):
@@ -96,18 +100,18 @@ def on_openvino(name, folder, precision):
 
 
 def computer(name, folder, precision, weights=None):
-    """Give our own function of prepared images; networks go to the benchmark's own cache."""
+    """Give what `backbone.features` asks; networks go to the benchmark's own cache."""
     from cxrlib import backbone, engine
 
     os.environ["CXR_CACHE"] = str(folder / "cache")
     chosen = engine.Engine("openvino", precision)
-    return backbone._computer(name, SIZE, weights or weights_of(name), chosen, BATCH)
+    return backbone._extractor(name, SIZE, weights or weights_of(name), chosen)
 
 
 def on_ours(name, folder, precision):
     """Compute as `backbone.features` does."""
-    compute, ready = computer(name, folder, precision), ready_images(name, folder)
-    return lambda: compute(ready)
+    compute, grey = computer(name, folder, precision), grey_images(name, folder)
+    return lambda: compute(grey)
 
 
 def augmenting(folder, precision, how):
@@ -118,10 +122,10 @@ def augmenting(folder, precision, how):
     copies = augment.expand(films, COPIES, SEED).images
     compute = computer("ResNet50", folder, precision)
     if how == "alone":
-        ready = backbone.prepare(copies[:], "ResNet50", SIZE)
+        ready = backbone.resize(copies[:], SIZE)
         return lambda: len(compute(ready))
     if how == "in turn":
-        return lambda: len(compute(backbone.prepare(copies[:], "ResNet50", SIZE)))
+        return lambda: len(compute(backbone.resize(copies[:], SIZE)))
     os.environ |= {"CXR_ENGINE": "openvino", "CXR_PRECISION": precision}
     number = iter(range(1000))
 
@@ -143,7 +147,7 @@ def effect(name, weights, folder) -> list[list]:
     found, said = {}, {}
     for precision in ("float32", "bfloat16"):
         compute = computer(name, folder, precision, weights)
-        x = [compute(backbone.prepare(part.images[:], name, SIZE)) for part in parts]
+        x = [compute(backbone.resize(part.images[:], SIZE)) for part in parts]
         y = [part.targets(("healthy", "covid")) for part in parts]
         head = training.dense_head(x[0], seed=SEED)
         training.fit(head, (x[0], y[0]), (x[1], y[1]), epochs=20, seed=SEED)
@@ -265,10 +269,11 @@ def report(folder: Path, rounds: int) -> str:
     changed = ["", "accuracy", "AUC", "F1", "features apart", "largest move of a probability"]
     return f"""
 `python benchmarks/features.py`, {machine()}; {there}. {SIZE} x {SIZE}, batches of {BATCH},
-{rounds} rounds in turn, medians; synthetic films (seed {SEED}). Every way gets the same prepared
-float32 images. Peers are Keras on TensorFlow, ONNX Runtime and OpenVINO with their defaults, in
-float32; ours runs OpenVINO too, on each core by itself, a few images at a time ({chunks}). Matrix
-products run here at {ceiling:.0f} GFLOP/s (NumPy's), which would allow the rate in brackets;
+{rounds} rounds in turn, medians; synthetic films (seed {SEED}). All work on the same images;
+the others get them preprocessed (float32, three channels), ours does that itself, from grey
+pixels. Peers are Keras on TensorFlow, ONNX Runtime and OpenVINO with their defaults, in float32;
+ours runs OpenVINO too, on each core by itself, a few images at a time ({chunks}).
+Matrix products run here at {ceiling:.0f} GFLOP/s (NumPy's), which would allow the rate in brackets;
 oneDNN, which OpenVINO contains, gets more out of this processor than NumPy's library.
 
 {table(header, lines)}

@@ -15,46 +15,23 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from importlib import metadata
 from pathlib import Path
 
 import psutil
+from rounds import Peaks
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 1800  # MB (1,000,000 bytes): Binder's 2 GB less JupyterLab's own server
 VERSIONS = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "opencv-python-headless")
 
 
-class Watch:
-    """Peak resident memory of the Jupyter kernels that this process has started.
+def kernels_memory() -> dict[str, float]:
+    """Resident memory, in MB, of all kernels below this process and of what they started.
 
-    Use it as ``with Watch() as watch: ...`` and read ``watch.peak`` (MB of 1,000,000 bytes).
     Memory that processes share counts once for each, so the true figure is this or less.
     """
-
-    def __init__(self, seconds: float = 0.1):
-        self.peak = 0.0
-        self.seconds = seconds
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> Watch:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.stopped.set()
-        self.thread.join()
-
-    def _sample(self) -> None:
-        while not self.stopped.wait(self.seconds):
-            self.peak = max(self.peak, kernels_memory())
-
-
-def kernels_memory() -> float:
-    """Resident memory, in MB, of all kernels below this process and of what they started."""
     seen: dict[int, int] = {}
     for child in psutil.Process().children(recursive=True):
         try:
@@ -63,7 +40,7 @@ def kernels_memory() -> float:
                     seen[each.pid] = each.memory_info().rss
         except psutil.Error:  # it ended while we looked
             continue
-    return sum(seen.values()) / 1e6
+    return {"kernels": sum(seen.values()) / 1e6}
 
 
 def measure(name: str, profile: str, out: Path) -> dict:
@@ -73,15 +50,23 @@ def measure(name: str, profile: str, out: Path) -> dict:
         command += ["--only", name, "--out", str(out), "--force"]
         environment = {**os.environ, "CXR_CACHE": cache, "PYTHONPATH": str(ROOT)}
         start = time.monotonic()
-        with Watch() as watch:
+        with Peaks(kernels_memory, 0.1) as peaks:
             ended = subprocess.run(
                 command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
             )
         seconds = time.monotonic() - start
     if ended.returncode:
         print(ended.stdout[-2000:] + ended.stderr[-2000:], file=sys.stderr)
-    row = {"notebook": name, "seconds": seconds, "peak": watch.peak, "ok": not ended.returncode}
-    print(f"{name:30} {seconds:6.0f} s {watch.peak:6.0f} MB", "" if row["ok"] else "FAILED")
+    row = {
+        "notebook": name,
+        "seconds": seconds,
+        "peak": peaks.peak.get("kernels", 0.0),
+        "ok": not ended.returncode,
+    }
+    print(
+        f"{name:30} {seconds:6.0f} s {peaks.peak.get('kernels', 0.0):6.0f} MB",
+        "" if row["ok"] else "FAILED",
+    )
     return row
 
 

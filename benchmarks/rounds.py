@@ -13,6 +13,7 @@ import multiprocessing
 import platform
 import re
 import statistics
+import threading
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -48,6 +49,39 @@ class Row:
     def median(self) -> float:
         """Median seconds of a round; NaN where it could not run."""
         return statistics.median(self.seconds) if self.seconds else float("nan")
+
+
+class Peaks:
+    """The greatest values of a measure while the block runs, such as resident memory.
+
+    Use it as ``with Peaks(measure) as peaks: ...`` and read ``peaks.peak``.
+
+    Parameters
+    ----------
+    measure : callable
+        Gives a dict of names and values; called from a thread.
+    seconds : float
+        Between two calls.
+    """
+
+    def __init__(self, measure, seconds: float = 0.05):
+        self.measure, self.seconds = measure, seconds
+        self.peak: dict[str, float] = {}
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> Peaks:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stopped.set()
+        self.thread.join()
+
+    def _sample(self) -> None:
+        while not self.stopped.wait(self.seconds):
+            for name, value in self.measure().items():
+                self.peak[name] = max(self.peak.get(name, 0.0), value)
 
 
 def race(competitors: dict, rounds: int = 5, warm_up: int = 1) -> list[Row]:

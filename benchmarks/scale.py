@@ -19,14 +19,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 import psutil
-from rounds import ROOT, machine, options, table, versions, write
+from rounds import ROOT, Peaks, machine, options, table, versions, write
 from scaleplan import plan
 
 from cxrlib import bulk, cluster, store
@@ -115,30 +114,6 @@ def two_workers(folder: Path):
         for number in (1, 2):
             found[f"worker {number}"] = start("dask_worker", *words, "--local-directory", folder)
         yield json.loads(file.read_text())["address"], found
-
-
-class Peaks:
-    """Peak resident memory (MB) of some processes while the block runs, 20 times a second."""
-
-    def __init__(self, processes: dict[str, int]):
-        self.processes = {name: psutil.Process(number) for name, number in processes.items()}
-        self.peak = dict.fromkeys(processes, 0.0)
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> Peaks:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.stopped.set()
-        self.thread.join()
-
-    def _sample(self) -> None:
-        while not self.stopped.wait(0.05):
-            for name, process in self.processes.items():
-                used = process.memory_info().rss / 1e6
-                self.peak[name] = max(self.peak[name], used)
 
 
 class Client:
@@ -249,7 +224,9 @@ def measure_size(work: Path, folder: Path, count: int) -> dict:
         start = time.perf_counter()
         client.extract(films(folder, 2 * SHARD))  # both workers load the network
         ready = time.perf_counter() - start
-        with Peaks(processes | {"client": client.pid}) as peaks:
+        there = processes | {"client": client.pid}
+        watched = {name: psutil.Process(number) for name, number in there.items()}
+        with Peaks(lambda: {n: p.memory_info().rss / 1e6 for n, p in watched.items()}) as peaks:
             seconds = client.extract(films(folder, count))
         client.end()
     row = {"images": count, "seconds": seconds, "ready": ready, **peaks.peak}

@@ -87,11 +87,11 @@ def _hours(m) -> str:
             turns = math.ceil(math.ceil(count / SHARD) / cores)
             hours = (turns * shard + m["ready"]) / 3600
             busy = count / m["large"] / 3600 / (hours * cores)
-            row += [f"{hours:,.1f}", f"{busy:.0%}"]
+            row += [_time(hours), f"{busy:.0%}"]
         rows.append([*row, f"{_bytes(cores * m['large'] * m['file'])}/s"])
     header = ["cores"]
     for name in COLLECTIONS:
-        header += [f"{name}, hours", "of it at work"]
+        header += [name, "of it at work"]
     return (
         f"### How long on processors\n\nA shard takes {SHARD:,} / L = {shard:,.0f} s of one core, "
         "and cores take turns: hours = (shards / cores, rounded up) x that + T. Where there are "
@@ -103,7 +103,7 @@ def _hours(m) -> str:
 
 def _cost(m) -> str:
     rows = [["one processor core", f"{CORE_PRICE:.2f}", f"{m['large']:,.1f} (measured)", "", "",
-             *(f"{count / m['large'] / 3600 * CORE_PRICE:,.0f}"
+             *(f"{count / m['large'] / 3600 * CORE_PRICE:,.2f}"
                for count in COLLECTIONS.values())]]  # fmt: skip
     for name, (price, peak, source) in ACCELERATORS.items():
         even, most = m["large"] * price / CORE_PRICE, peak * 1000 / GIGAFLOP
@@ -148,6 +148,10 @@ def _limits(m) -> str:
         f"5. Decoding beside an accelerator: one that does r images/s needs r / D cores, such as "
         f"{1000 / m['decoded']:,.1f} for 1,000 images/s.",
     ])  # fmt: skip
+
+
+def _time(hours: float) -> str:
+    return f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:,.0f} min"
 
 
 def _bytes(count: float) -> str:

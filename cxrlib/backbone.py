@@ -78,6 +78,16 @@ def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int 
     return model
 
 
+def resize(images: np.ndarray, size: int) -> np.ndarray:
+    """Resize grey images: uint8 (n, height, width) to uint8 (n, size, size)."""
+    import cv2
+
+    small = np.empty((len(images), size, size), np.uint8)
+    for image, place in zip(images, small, strict=True):
+        cv2.resize(image, (size, size), dst=place, interpolation=cv2.INTER_AREA)
+    return small
+
+
 def prepare(images: np.ndarray, name: str, size: int) -> np.ndarray:
     """Resize grey images, repeat the grey channel three times, and preprocess as `name` wants.
 
@@ -89,13 +99,7 @@ def prepare(images: np.ndarray, name: str, size: int) -> np.ndarray:
     -------
     ndarray, shape (n, size, size, 3), float32
     """
-    import cv2
-
-    table, ready = _preprocessed(name), np.empty((len(images), size, size, 3), np.float32)
-    for image, place in zip(images, ready, strict=True):
-        small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-        np.take(table, small, axis=0, out=place, mode="clip")
-    return ready
+    return np.take(_preprocessed(name), resize(images, size), axis=0, mode="clip")
 
 
 @cache
@@ -164,7 +168,11 @@ def _features(images, which, chosen: engine.Engine, batch_size: int, progress: b
     label = f"v{VERSION}-{start_keras().backend.backend()}-{name}-{size}-{weights.key}"
     folder = cache_folder("features", label + chosen.suffix)
     known, claimed, order, taken = _read_shards(folder), set(), [], []
-    make = _shrink if cluster.client() else prepare  # a worker prepares what it was sent
+    # Grey pixels are a twelfth of the bytes: to send to a worker, and for OpenVINO to read
+    small = cluster.client() or chosen.name == "openvino"
+
+    def make(new):
+        return resize(new, size) if small else prepare(new, name, size)
 
     def read(rows):
         """Read a block; prepare those images that neither the cache nor an earlier block has."""
@@ -172,7 +180,7 @@ def _features(images, which, chosen: engine.Engine, batch_size: int, progress: b
         keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in block]
         new = {k: p for p, k in enumerate(keys) if k not in claimed and k not in known}
         claimed.update(new)
-        return keys, list(new), make(block[list(new.values())], name, size) if new else None
+        return keys, list(new), make(block[list(new.values())]) if new else None
 
     def tasks():
         for keys, new, ready in _ahead(read, _blocks(len(images))):
@@ -187,7 +195,9 @@ def _features(images, which, chosen: engine.Engine, batch_size: int, progress: b
     bar = tqdm(total=len(images), desc=what, unit="image", disable=None if progress else True)
     with bar, ThreadPoolExecutor(1) as writer:
         written = None
-        for number, found in cluster.spread(_compute, tasks(), what):
+        # Keras's network serves one caller; OpenVINO's cores go on to the next block meanwhile
+        ahead = 2 if chosen.name == "openvino" else 1
+        for number, found in cluster.spread(_compute, tasks(), what, ahead):
             new, count = taken[number]
             if written:
                 written.result()  # a full disk is told before more is computed
@@ -205,22 +215,19 @@ def _blocks(count: int):
     return [slice(*pair) for pair in pairwise(ends)]
 
 
-_one_at_a_time = threading.Lock()  # a worker's threads share one network
+_one_at_a_time = threading.Lock()  # threads share one network, and Keras's serves one of them
 
 
 def _compute(images, name, size, weights, chosen, batch_size) -> np.ndarray:
-    """Compute the features of a block, here or on a worker; grey pixels are prepared first."""
+    """Compute the features of a block, here or on a worker: of grey pixels, or prepared ones."""
+    if chosen.name == "openvino":
+        with _one_at_a_time:
+            network = _extractor(name, size, weights, chosen)
+        return network(resize(images, size))
     ready = prepare(images, name, size) if images.ndim == 3 else images
     with _one_at_a_time:
-        return _computer(name, size, weights, chosen, batch_size)(ready)
-
-
-def _shrink(images: np.ndarray, name: str, size: int) -> np.ndarray:
-    """Do the first step of :func:`prepare` only: a twelfth of the bytes to send."""
-    import cv2
-
-    area = cv2.INTER_AREA
-    return np.stack([cv2.resize(image, (size, size), interpolation=area) for image in images])
+        network = _extractor(name, size, weights, chosen)
+        return engine.on_keras(network, batch_size)(ready)
 
 
 def _ahead(make, arguments):
@@ -242,7 +249,7 @@ _last = {}
 def _extractor(name: str, size: int, weights: Weights, chosen=engine.PLAIN):
     """Keep the last network: building it takes longer than a few dozen small images.
 
-    A Keras model, or OpenVINO's function of prepared images.
+    A Keras model of prepared images, or OpenVINO's function of grey ones.
     """
     which = (name, size, weights, chosen)
     if which not in _last:
@@ -254,17 +261,13 @@ def _extractor(name: str, size: int, weights: Weights, chosen=engine.PLAIN):
 
         if chosen.name == "openvino":
             label = f"v{VERSION}-{name}-{size}-{weights.key}"
-            _last[which] = engine.on_openvino(build, label, size, chosen.precision)
+            _last[which] = engine.on_openvino(
+                build, label, size, chosen.precision, _preprocessed(name)
+            )
         else:
             with engine.policy(chosen.precision):
                 _last[which] = build()
     return _last[which]
-
-
-def _computer(name, size, weights, chosen: engine.Engine, batch_size: int):
-    """Give a function from prepared images to features, both float32."""
-    network = _extractor(name, size, weights, chosen)
-    return network if chosen.name == "openvino" else engine.on_keras(network, batch_size)
 
 
 def dataset(parts, classes, name: str, size: int, weights, batch_size: int = 16):

@@ -15,6 +15,8 @@ import sys
 import threading
 import time
 import uuid
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import islice
@@ -63,7 +65,7 @@ def client():
     return _clients[which]
 
 
-def spread(function, tasks, what: str = "tasks"):
+def spread(function, tasks, what: str = "tasks", ahead: int = 1):
     """Call a function for each task, here or on the cluster; yield results as they come.
 
     Only a few tasks for each worker are under way at any time, so neither the scheduler's
@@ -79,6 +81,8 @@ def spread(function, tasks, what: str = "tasks"):
         The arguments of each call. It is read as needed, so it may be long.
     what : str
         Names the tasks on the dashboard and in errors.
+    ahead : int
+        Calls under way at the same time where there is no cluster; above 1, in threads.
 
     Yields
     ------
@@ -96,13 +100,15 @@ def spread(function, tasks, what: str = "tasks"):
     """
     there = client()
     numbered = enumerate(tasks)
-    if there is None:
+    if there:
+        yield from _spread_over(there, function, numbered, what)
+    elif ahead > 1:
+        yield from _overlap(function, numbered, what, ahead)
+    else:
         for number, task in numbered:
             with _named(what, number, task):
                 found = function(*task)
             yield number, found
-    else:
-        yield from _spread_over(there, function, numbered, what)
 
 
 def collect(function, tasks, what: str = "tasks", progress: bool = True) -> list:
@@ -160,6 +166,28 @@ def _connect(address: str):
     told = f"{workers} worker{'' if workers == 1 else 's'}"
     print(f"Cluster at {address}: {told}; dashboard: {link or 'none'}", file=sys.stderr)
     return there
+
+
+def _overlap(function, numbered, what, ahead: int):
+    """Call a function in threads, so that the end of one task and the start of the next overlap."""
+    with ThreadPoolExecutor(ahead) as pool:
+        running, more, error = deque(), True, None
+        while more or running:
+            try:
+                number, task = next(numbered)
+            except StopIteration:
+                more = False
+            except Exception as raised:  # what was begun before is not lost
+                more, error = False, raised
+            else:
+                running.append((number, task, pool.submit(function, *task)))
+            if running and (len(running) == ahead or not more):
+                number, task, future = running.popleft()
+                with _named(what, number, task):
+                    found = future.result()
+                yield number, found
+    if error:
+        raise error
 
 
 def _spread_over(there, function, numbered, what):

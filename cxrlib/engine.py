@@ -15,10 +15,12 @@ import os
 import tempfile
 import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -144,8 +146,8 @@ def policy(precision: str):
     return global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
 
 
-def on_openvino(build, label: str, size: int, precision: str):
-    """Let OpenVINO compute; as :func:`on_keras`.
+def on_openvino(build, label: str, size: int, precision: str, preprocessed: np.ndarray):
+    """Let OpenVINO compute: a function from uint8 (n, size, size) to float32 (n, channels).
 
     Parameters
     ----------
@@ -156,6 +158,8 @@ def on_openvino(build, label: str, size: int, precision: str):
     size : int
         Side of its images in pixels.
     precision : {"float32", "bfloat16"}
+    preprocessed : ndarray, shape (256, 3), float32
+        What the network's preprocessing makes of each grey level; a straight line.
 
     Raises
     ------
@@ -176,7 +180,8 @@ def on_openvino(build, label: str, size: int, precision: str):
     if cluster.on_worker():  # others work on this machine too
         settings["INFERENCE_NUM_THREADS"] = cluster.threads()
     try:
-        network.reshape([CHUNKS[precision], size, size, 3])
+        network = _from_grey(network, preprocessed)
+        network.reshape([CHUNKS[precision], size, size])
         compiled = _core().compile_model(network, "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for all that it cannot do
         raise ConversionError(_because(label, error)) from error
@@ -215,28 +220,52 @@ def _read(path: Path):
         return None
 
 
+def _from_grey(network, preprocessed: np.ndarray):
+    """Let a network begin with grey pixels: it repeats and preprocesses them by itself."""
+    import openvino
+    from openvino import opset13 as ops
+
+    old, films = network.get_parameters()[0], ops.parameter([-1, -1, -1], np.uint8)
+    slope = (preprocessed[255] - preprocessed[0]) / 255
+    if not np.allclose(np.arange(256)[:, None] * slope + preprocessed[0], preprocessed, atol=1e-4):
+        raise ValueError("its preprocessing is not a straight line")
+    grey = ops.unsqueeze(ops.convert(films, "f32"), np.int64(-1))
+    ready = ops.add(ops.multiply(grey, slope), preprocessed[0])
+    for reader in old.output(0).get_target_inputs():
+        reader.replace_source_output(ready.output(0))
+    return openvino.Model(network.get_results(), [films])
+
+
 def _requests(compiled):
-    """Ask a compiled network from all cores: each computes a few images by itself."""
+    """Ask a compiled network from all cores: each computes a few images by itself.
+
+    Threads may ask at the same time: a core that is done with one's images takes the other's.
+    """
     import openvino
 
-    queue = openvino.AsyncInferQueue(compiled)
-    chunk, channels = compiled.input(0).shape[0], compiled.output(0).shape[1]
+    count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    chunk, pool, idle = compiled.input(0).shape[0], ThreadPoolExecutor(count), SimpleQueue()
+    for _ in range(count):
+        idle.put(compiled.create_infer_request())
+
+    def infer(batch: np.ndarray) -> np.ndarray:
+        request = idle.get()
+        try:
+            request.infer({0: openvino.Tensor(batch, shared_memory=True)})
+            return request.get_output_tensor(0).data.copy()
+        finally:
+            idle.put(request)
 
     def compute(ready: np.ndarray) -> np.ndarray:
         many, ready = len(ready), np.ascontiguousarray(ready)
         if many < chunk:
             ready = np.resize(ready, (chunk, *ready.shape[1:]))  # repeats them
-        found = np.empty((len(ready), channels), dtype=np.float32)
-
-        def keep(request, start):
-            found[start : start + chunk] = request.get_output_tensor(0).data
-
-        queue.set_callback(keep)
-        for start in range(0, len(ready), chunk):
-            start = min(start, len(ready) - chunk)  # the last may overlap the one before
-            batch = openvino.Tensor(ready[start : start + chunk], shared_memory=True)
-            queue.start_async({0: batch}, start)
-        queue.wait_all()
-        return found[:many]
+        whole = len(ready) // chunk * chunk
+        waiting = [pool.submit(infer, ready[at : at + chunk]) for at in range(0, whole, chunk)]
+        rest = pool.submit(infer, ready[-chunk:]) if whole < len(ready) else None
+        found = [future.result() for future in waiting]
+        if rest:
+            found.append(rest.result()[whole - len(ready) :])
+        return np.concatenate(found)[:many]
 
     return compute

@@ -87,6 +87,33 @@ def test_an_error_names_its_task_here_too():
     assert caught.value.__notes__ == ["This was task 3 of 'reading': (3,)"]
 
 
+def test_calls_overlap_here_if_asked_in_order_and_nothing_begun_is_lost():
+    both = threading.Barrier(2)  # opens when two calls are under way at once
+
+    def meet(number):
+        both.wait(10)
+        return number
+
+    assert list(cluster.spread(meet, [(n,) for n in range(4)], "t", 2)) == [
+        (n, n) for n in range(4)
+    ]
+    assert list(cluster.spread(meet, [], "t", 2)) == []
+
+    def tasks():
+        yield 4, 2
+        yield 9, 3
+        raise OSError("unreadable")
+
+    found = []
+    with pytest.raises(OSError, match="unreadable"):
+        for pair in cluster.spread(divmod, tasks(), "t", 3):
+            found.append(pair)
+    assert found == [(0, (2, 0)), (1, (3, 0))]
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(cluster.spread(divmod, [(4, 2), (1, 0), (9, 3)], "division", 2))
+    assert "task 1 of 'division': (1, 0)" in caught.value.__notes__[0]
+
+
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "no-such-host:8786"])
 def test_no_scheduler_is_told_within_seconds(address, monkeypatch):
     monkeypatch.setenv(cluster.ADDRESS, address)

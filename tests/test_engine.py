@@ -69,6 +69,25 @@ def test_openvino_gives_keras_features(monkeypatch, name, size):
     np.testing.assert_array_equal(alone[0], ours[3])
 
 
+@pytest.mark.parametrize("name", ["ResNet50", "ResNet50V2", "DenseNet121", "EfficientNetB0"])
+def test_preprocessing_of_each_kind_is_a_straight_line_of_the_grey_level(name):
+    table = backbone._preprocessed(name)
+    line = np.arange(256)[:, None] / 255 * (table[255] - table[0]) + table[0]
+    np.testing.assert_allclose(line, table, atol=1e-5)
+
+
+@needs_openvino
+def test_other_preprocessing_is_left_to_keras(monkeypatch, converted):
+    bent = np.sqrt(backbone._preprocessed("MobileNet") + 1)
+    monkeypatch.setattr(backbone, "_preprocessed", lambda name: bent)
+    images = films()
+    truth = found_by("keras", monkeypatch, images, "MobileNet", 32)
+    monkeypatch.setenv("CXR_CACHE", str(backbone.cache_folder("another")))
+    with pytest.warns(UserWarning, match="Keras computes .* not a straight line"):
+        ours = found_by("openvino", monkeypatch, images, "MobileNet", 32)
+    np.testing.assert_array_equal(ours, truth)
+
+
 @needs_openvino
 def test_engines_share_no_cache_and_the_network_is_converted_once(monkeypatch, converted):
     images = films()
