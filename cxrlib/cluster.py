@@ -17,11 +17,12 @@ import time
 import uuid
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from itertools import islice
 
 from cxrlib import __version__
+from cxrlib.machine import collection_paused
 from cxrlib.threads import cores
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
@@ -302,9 +303,12 @@ def _expected() -> tuple[str, str | None]:
 def _call(expected, function, task):
     """Run one task; this happens on a worker."""
     _here.busy = True
+    # With several threads the collector might never come to work: one of them is always busy
+    alone = threads() == 1
     try:
         _settle(*expected)
-        return function(*task)
+        with collection_paused() if alone else nullcontext():
+            return function(*task)
     finally:
         _here.busy = False
 

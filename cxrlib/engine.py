@@ -26,7 +26,7 @@ import numpy as np
 
 from cxrlib import cluster
 from cxrlib.files import cache_folder, whole_file
-from cxrlib.machine import accelerator, has_bfloat16, start_keras
+from cxrlib.machine import accelerator, collection_paused, has_bfloat16, start_keras
 
 NAMES = ("keras", "openvino")
 PRECISIONS = ("float32", "bfloat16")
@@ -131,10 +131,21 @@ def _core():
 
 def on_keras(model, batch_size: int):
     """Let Keras compute: a function from float32 (n, size, size, 3) to float32 (n, channels)."""
+    import keras
+
+    def by_batch(ready):
+        parts = (ready[at : at + batch_size] for at in range(0, len(ready), batch_size))
+        return np.concatenate([model.predict_on_batch(part) for part in parts])
+
+    def at_once(ready):
+        return model.predict(ready, batch_size=batch_size, verbose=0)
+
+    # On TensorFlow each call of `predict` builds a graph: that takes time, and see the pause below
+    predict = by_batch if keras.backend.backend() == "tensorflow" else at_once
 
     def compute(ready: np.ndarray) -> np.ndarray:
-        found = model.predict(ready, batch_size=batch_size, verbose=0)
-        return np.asarray(found).astype(np.float32)
+        with collection_paused():
+            return np.asarray(predict(ready)).astype(np.float32)
 
     return compute
 

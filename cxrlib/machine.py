@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -55,6 +57,23 @@ def environment() -> dict:
         "cores": os.cpu_count(),
         "versions": versions(),
     }
+
+
+@contextmanager
+def collection_paused():
+    """Let Python's garbage collector rest while this thread adds to TensorFlow's graphs.
+
+    TensorFlow locks a graph meanwhile, and its objects wait for that lock when they are
+    collected: a collection that another thread begins at that moment never ends, and nothing
+    else goes on (seen with TensorFlow 2.21 on a Dask worker, whose main thread is always busy).
+    """
+    working = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if working:
+            gc.enable()
 
 
 def note_engine(name: str, precision: str) -> None:

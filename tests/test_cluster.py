@@ -1,5 +1,6 @@
 """cxrlib.cluster with a real scheduler and real workers, some of which are killed at work."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -139,6 +140,13 @@ def test_tasks_run_on_both_workers_and_the_dashboard_is_told_once(two_workers, c
     assert {number for _, number in found} == {worker.pid for worker in two_workers.workers}
     told = capfd.readouterr().err
     assert told.count(f"Cluster at {two_workers.address}: 2 workers; dashboard: http://") == 1
+
+
+@pytest.mark.slow
+def test_garbage_is_not_collected_while_a_worker_of_one_thread_is_at_work(two_workers):
+    found = [on for _, on in cluster.spread(gc.isenabled, [()] * 4)]
+    assert found == [False] * 4 and gc.isenabled()
+    assert set(cluster.client().run(gc.isenabled).values()) == {True}  # between tasks it works
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """OpenVINO gives Keras's features; what cannot be used is named; caches are never mixed."""
 
+import gc
 import importlib.util
 import sys
 
@@ -86,6 +87,27 @@ def test_other_preprocessing_is_left_to_keras(monkeypatch, converted):
     with pytest.warns(UserWarning, match="Keras computes .* not a straight line"):
         ours = found_by("openvino", monkeypatch, images, "MobileNet", 32)
     np.testing.assert_array_equal(ours, truth)
+
+
+def test_garbage_is_not_collected_while_keras_computes():
+    seen = []
+
+    class Network:
+        def predict(self, ready, batch_size=None, verbose=0):
+            seen.append((len(ready), gc.isenabled()))
+            if ready[0, 0]:
+                raise KeyboardInterrupt
+            return ready + 1
+
+        predict_on_batch = predict
+
+    compute = engine.on_keras(Network(), 4)
+    np.testing.assert_array_equal(compute(np.zeros((10, 2), np.float32)), np.ones((10, 2)))
+    assert sum(count for count, _ in seen) == 10
+    assert not any(on for _, on in seen) and gc.isenabled()
+    with pytest.raises(KeyboardInterrupt):
+        compute(np.ones((1, 2), np.float32))
+    assert gc.isenabled()
 
 
 @needs_openvino
