@@ -2,7 +2,7 @@
 
 python benchmarks/features.py [--rounds 5] [--write]
 
-Random weights, unless CXR_WEIGHTS names a folder with ImageNet's. About 5 minutes on two cores.
+Random weights, unless CXR_WEIGHTS names a folder with ImageNet's. About 12 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gpu import flops
 from rounds import machine, options, race, sgemm_ceiling, table, versions, write
 
 SIZE, BATCH, SEED = 224, 32, 0
-IMAGES = {"ResNet50": 64, "DenseNet121": 64, "VGG16": 32}
+IMAGES = {"ResNet50": 64, "DenseNet121": 64, "VGG16": 64}
 ORIGINALS, COPIES = 48, 3  # of the race while augmenting
 PEERS = {"Keras, predict", "Keras, predict_on_batch", "ONNX Runtime", "OpenVINO, as it comes"}
 OURS, SHORT = "ours, float32", "ours, bfloat16"
