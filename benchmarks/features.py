@@ -19,7 +19,7 @@ from gpu import flops
 from rounds import machine, options, race, sgemm_ceiling, table, versions, write
 
 SIZE, BATCH, SEED = 224, 32, 0
-IMAGES = {"ResNet50": 64, "DenseNet121": 64, "VGG16": 64}
+BACKBONES, IMAGES = ("ResNet50", "DenseNet121", "VGG16"), 64
 ORIGINALS, COPIES = 48, 3  # of the race while augmenting
 PEERS = {"Keras, predict", "Keras, predict_on_batch", "ONNX Runtime", "OpenVINO, as it comes"}
 OURS, SHORT = "ours, float32", "ours, bfloat16"
@@ -53,16 +53,16 @@ def convert(name, folder, pipe):
     pipe.send((flops(model), weights_of(name).kind, problem))
 
 
-def grey_images(name, folder):
+def grey_images(folder):
     """Give what ours begins with: uint8 (n, 224, 224)."""
-    return np.load(folder / "films.npy")[np.arange(IMAGES[name]) % 32]
+    return np.load(folder / "films.npy")
 
 
 def ready_images(name, folder):
     """Prepare the same images for the others: float32 (n, 224, 224, 3)."""
     from cxrlib import backbone
 
-    return backbone.prepare(grey_images(name, folder), name, SIZE)
+    return backbone.prepare(grey_images(folder), name, SIZE)
 
 
 def on_keras(name, folder, how):
@@ -110,7 +110,7 @@ def computer(name, folder, precision, weights=None):
 
 def on_ours(name, folder, precision):
     """Compute as `backbone.features` does."""
-    compute, grey = computer(name, folder, precision), grey_images(name, folder)
+    compute, grey = computer(name, folder, precision), grey_images(folder)
     return lambda: compute(grey)
 
 
@@ -208,7 +208,7 @@ def rates(name, folder, rounds, ceiling, can_short):
         competitors[SHORT] = partial(on_ours, name, folder, "bfloat16")
     rows = race(competitors, rounds)
     truth = rows[0].said
-    speed = {row.name: IMAGES[name] / row.median for row in rows if row.seconds}
+    speed = {row.name: IMAGES / row.median for row in rows if row.seconds}
     best = max(value for key, value in speed.items() if key in PEERS)
     lines = []
     for row in rows:
@@ -238,11 +238,14 @@ def report(folder: Path, rounds: int) -> str:
     """Measure all and put it into words."""
     from cxrlib import engine, phantom
 
-    np.save(folder / "films.npy", phantom.make_cohort(32, (1, 1), size=SIZE, seed=SEED).images[:32])
+    np.save(
+        folder / "films.npy",
+        phantom.make_cohort(IMAGES, (1, 1), size=SIZE, seed=SEED).images[:IMAGES],
+    )
     can_short = "BF16" in engine._core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     ceiling = sgemm_ceiling()
     lines, said = [], []
-    for name in IMAGES:
+    for name in BACKBONES:
         more, sentence = rates(name, folder, rounds, ceiling, can_short)
         lines, said = lines + more, [*said, sentence]
     precisions = ["float32", "bfloat16"][: 1 + can_short]
