@@ -215,7 +215,7 @@ def _blocks(count: int):
     return [slice(*pair) for pair in pairwise(ends)]
 
 
-_one_at_a_time = threading.Lock()  # threads share one network, and Keras's serves one of them
+_one_at_a_time = threading.Lock()  # threads share one network, and Keras's serves one at a time
 
 
 def _compute(images, name, size, weights, chosen, batch_size) -> np.ndarray:

@@ -83,7 +83,8 @@ def spread(function, tasks, what: str = "tasks", ahead: int = 1):
     what : str
         Names the tasks on the dashboard and in errors.
     ahead : int
-        Calls under way at the same time where there is no cluster; above 1, in threads.
+        Calls under way at the same time where there is no cluster; above 1, in threads, except
+        within a task of a cluster.
 
     Yields
     ------
@@ -103,7 +104,7 @@ def spread(function, tasks, what: str = "tasks", ahead: int = 1):
     numbered = enumerate(tasks)
     if there:
         yield from _spread_over(there, function, numbered, what)
-    elif ahead > 1:
+    elif ahead > 1 and not on_worker():  # a task keeps to its own thread, which knows its worker
         yield from _overlap(function, numbered, what, ahead)
     else:
         for number, task in numbered:

@@ -54,6 +54,15 @@ def square_only(number):
     return number**2
 
 
+def whether_on_worker(_):
+    return cluster.on_worker()
+
+
+def nested_ahead(_):
+    """A task that spreads work and asks for overlapping calls."""
+    return [on for _, on in cluster.spread(whether_on_worker, [(1,), (2,)], ahead=2)]
+
+
 def once_after_failing(folder):
     """Fail the first time, as storage on a network may."""
     mark = Path(folder) / "tried"
@@ -189,6 +198,11 @@ def test_a_task_that_spreads_work_does_it_itself(two_workers):
     """Workers inherit the address too; a task that waited for other tasks would block them."""
     found = cluster.collect(nested, [(n,) for n in range(6)], progress=False)
     assert found == [2 * n**2 for n in range(6)]
+
+
+@pytest.mark.slow
+def test_calls_of_a_task_know_that_they_run_on_a_worker(two_workers):
+    assert cluster.collect(nested_ahead, [(1,), (2,)], progress=False) == [[True, True]] * 2
 
 
 @pytest.mark.slow
