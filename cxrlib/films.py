@@ -21,6 +21,7 @@ SMALLEST_SIDE = 32  # pixels; less than this shows no lung
 MOST_PIXELS = 64_000_000  # three times the largest X-ray detector
 MOST_BYTES = guards.MOST_DECODED  # of a PNG or JPEG file: no more than its pixels may take
 LARGE = MOST_PIXELS // 4  # so large images are decoded one at a time, however many the cores
+STRIP = 4_000_000  # pixels of a coloured image that are turned grey at once
 _one_at_a_time = threading.Lock()
 ANIMATED = "it is animated or has several pages. Save one frame as PNG."
 NO_IMAGE = "not an image. PNG, JPEG and DICOM are read."
@@ -212,7 +213,6 @@ def _decode_png(path: Path, content: bytes, scale: int) -> np.ndarray:
     which may be gigabytes; but Pillow keeps only 8 of a colour's 16 bits.
     """
     deep, coloured = content[24] == 16, content[25] in {2, 4, 6}
-    code = cv2.COLOR_BGRA2GRAY
     try:
         size = guards.png_size(content)
         with Image.open(BytesIO(content), formats=["PNG"]) as image:
@@ -221,16 +221,25 @@ def _decode_png(path: Path, content: bytes, scale: int) -> np.ndarray:
                 guards.check_surplus(content, size + 8 * image.height)
                 pixels = _decode_with_opencv(path, content, cv2.IMREAD_UNCHANGED)
             elif coloured or clear or image.mode == "P":
-                pixels, code = np.asarray(image.convert("RGBA")), cv2.COLOR_RGBA2GRAY
+                return _shrink(Image.fromarray(_grey_in_strips(image)), scale)
             elif deep:
                 pixels = np.asarray(image).astype(np.uint16)
             else:
                 return _shrink(image if image.mode == "L" else image.convert("L"), scale)
-            return _shrink(Image.fromarray(_to_grey(pixels, code)), scale)
+            return _shrink(Image.fromarray(_to_grey(pixels)), scale)
     except ImageError:
         raise
     except Exception as error:  # Pillow raises many kinds
         raise ImageError(f"{path}: truncated or damaged ({error}). Fetch it again.") from error
+
+
+def _grey_in_strips(image: Image.Image) -> np.ndarray:
+    """Grey pixels of a coloured image, some rows at a time: copies of all take gigabytes."""
+    grey, rows = np.empty(image.size[::-1], np.uint8), max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        grey[top : top + rows] = _to_grey(np.asarray(strip.convert("RGBA")), cv2.COLOR_RGBA2GRAY)
+    return grey
 
 
 def _to_grey(image: np.ndarray, code: int = cv2.COLOR_BGRA2GRAY) -> np.ndarray:

@@ -578,3 +578,18 @@ def test_memory_does_not_grow_with_the_images_that_were_read(tmp_path):
     through_the_map = resident() - before
     assert by_number < 5e6
     assert through_the_map > 30e6  # so the measure would have shown it
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
+def test_colours_turn_grey_in_strips_as_at_once(tmp_path, monkeypatch, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (97, 113, 4), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image = image.convert("RGB").quantize(50) if mode == "P" else image.convert(mode)
+    image.save(tmp_path / "film.png")
+    at_once = films.read(tmp_path / "film.png")[0]
+    rgba = np.asarray(image.convert("RGBA")).astype(float)
+    luma = rgba[..., :3] @ [0.299, 0.587, 0.114] * rgba[..., 3] / 255
+    assert np.abs(at_once - luma).max() <= 1.01
+    for strip in (1, 1000):
+        monkeypatch.setattr(films, "STRIP", strip)
+        np.testing.assert_array_equal(films.read(tmp_path / "film.png")[0], at_once)
