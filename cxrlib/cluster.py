@@ -267,6 +267,7 @@ def _result(future, what, number):
     from concurrent.futures import CancelledError
 
     from distributed import KilledWorker
+    from distributed.comm import CommClosedError
 
     try:
         return future.result()
@@ -275,7 +276,7 @@ def _result(future, what, number):
             f"{what}: task {number} brought down every worker that tried it. Most often memory "
             "is short: give each worker more (--memory-limit), or start fewer on a machine."
         ) from error
-    except CancelledError as error:
+    except (CancelledError, CommClosedError) as error:  # whichever is noticed first
         raise _lost(what) from error
 
 
