@@ -23,6 +23,7 @@ import psutil
 from rounds import Peaks
 
 ROOT = Path(__file__).resolve().parents[1]
+KERNELS = ("ipykernel", "cxrlib.kernel")  # what Jupyter and `cxr run` start
 LIMIT = 1800  # MB (1,000,000 bytes): Binder's 2 GB less JupyterLab's own server
 VERSIONS = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "opencv-python-headless")
 
@@ -35,7 +36,7 @@ def kernels_memory() -> dict[str, float]:
     seen: dict[int, int] = {}
     for child in psutil.Process().children(recursive=True):
         try:
-            if "ipykernel" in " ".join(child.cmdline()):
+            if any(name in " ".join(child.cmdline()) for name in KERNELS):
                 for each in (child, *child.children(recursive=True)):
                     seen[each.pid] = each.memory_info().rss
         except psutil.Error:  # it ended while we looked
@@ -57,16 +58,9 @@ def measure(name: str, profile: str, out: Path) -> dict:
         seconds = time.monotonic() - start
     if ended.returncode:
         print(ended.stdout[-2000:] + ended.stderr[-2000:], file=sys.stderr)
-    row = {
-        "notebook": name,
-        "seconds": seconds,
-        "peak": peaks.peak.get("kernels", 0.0),
-        "ok": not ended.returncode,
-    }
-    print(
-        f"{name:30} {seconds:6.0f} s {peaks.peak.get('kernels', 0.0):6.0f} MB",
-        "" if row["ok"] else "FAILED",
-    )
+    peak = peaks.peak.get("kernels", 0.0)
+    row = {"notebook": name, "seconds": seconds, "peak": peak, "ok": not ended.returncode}
+    print(f"{name:30} {seconds:6.0f} s {peak:6.0f} MB", "" if row["ok"] else "FAILED")
     return row
 
 
