@@ -275,7 +275,8 @@ def report(folder: Path, rounds: int) -> str:
 {rounds} rounds in turn, medians; synthetic films (seed {SEED}). All work on the same images;
 the others get them preprocessed (float32, three channels), ours does that itself, from grey
 pixels. Peers are Keras on TensorFlow, ONNX Runtime and OpenVINO with their defaults, in float32;
-ours runs OpenVINO too, on each core by itself, a few images at a time ({chunks}).
+ours runs OpenVINO too, on each core by itself, a few images at a time ({chunks}),
+and VGG16 with Winograd's convolution (`cxrlib.winograd`).
 Matrix products run here at {ceiling:.0f} GFLOP/s (NumPy's), which would allow the rate in brackets;
 oneDNN, which OpenVINO contains, gets more out of this processor than NumPy's library.
 

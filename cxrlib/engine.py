@@ -24,7 +24,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from cxrlib import cluster
+from cxrlib import cluster, winograd
 from cxrlib.files import cache_folder, whole_file
 from cxrlib.machine import accelerator, collection_paused, has_bfloat16, start_keras
 
@@ -193,7 +193,7 @@ def on_openvino(build, label: str, size: int, precision: str, preprocessed: np.n
     try:
         network = _from_grey(network, preprocessed)
         network.reshape([CHUNKS[precision], size, size])
-        compiled = _core().compile_model(network, "CPU", settings)
+        compiled = _core().compile_model(winograd.rewrite(network), "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for all that it cannot do
         raise ConversionError(_because(label, error)) from error
     return _requests(compiled)

@@ -56,7 +56,7 @@ def found_by(name, monkeypatch, images, *which):
 
 
 @needs_openvino
-@pytest.mark.parametrize(("name", "size"), [("MobileNetV2", 96), ("ResNet50", 64)])
+@pytest.mark.parametrize(("name", "size"), [("MobileNetV2", 96), ("ResNet50", 64), ("VGG16", 32)])
 def test_openvino_gives_keras_features(monkeypatch, name, size):
     images = films()
     ours = found_by("openvino", monkeypatch, images, name, size)
