@@ -97,14 +97,13 @@ def _convolve(even, odd, weights):
     inputs += [ops.subtract(odd, even), ops.subtract(even, after)]
     top, middle, bottom = np.split(weights, 3, axis=2)
     filters = [top, (top + middle + bottom) / 2, (top - middle + bottom) / 2, bottom]
+    # Strides, zeros before and after (along the width only), dilations
+    along_width = ([1, 1], [0, 1], [0, 1], [1, 1])
     first, plus, minus, last = (
-        ops.convolution(rows, ops.constant(np.ascontiguousarray(kernel)), *_ALONG_WIDTH)
+        ops.convolution(rows, ops.constant(np.ascontiguousarray(kernel)), *along_width)
         for rows, kernel in zip(inputs, filters, strict=True)
     )
     return [
         ops.add(first, ops.add(plus, minus)),
         ops.subtract(ops.subtract(plus, minus), last),
     ]
-
-
-_ALONG_WIDTH = ([1, 1], [0, 1], [0, 1], [1, 1])  # strides, zeros before and after, dilations

@@ -129,10 +129,10 @@ def protocol_figures(scored) -> None:
     """Draw accuracy and AUC of each model under the two protocols."""
     note = "Real films of the source 'open', as far as the mirror had them; small test sets."
     table = table_of(scored)
-    for metric in ("accuracy", "auc"):
+    for metric, shown in {"accuracy": "accuracy", "auc": "AUC"}.items():
         some = table[table["metric"].isin([metric, f"macro {metric}"])]
         figure = plots.protocol_comparison(
-            some.assign(metric=metric), metric, f"Real films, {metric}: two protocols", note
+            some.assign(metric=shown), shown, f"Real films, {shown}: two protocols", note
         )
         figure.savefig(HERE / f"protocols_{metric}.png", bbox_inches="tight", dpi=110)
 
