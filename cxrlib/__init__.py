@@ -25,8 +25,8 @@ What people touch        frontend (is somebody there?), guesses (with guessforms
                          widgets: explorer, thresholdwidget, phantomwidget, predictionwidget
                          (with uploads)
 Running it all           lessons, progress, kernel, execute, runfolder, course; report (with
-                         tables), auditpage; cli, auditcli (with auditload), checkcli, badges
-                         (command cxr)
+                         tables), auditpage; cli, auditcli (with auditload), checkcli, bulkcli,
+                         badges (command cxr)
 
 Nothing heavy is imported before it is used. Teaching material. Not for clinical use.
 """

@@ -12,6 +12,7 @@ import click
 from cxrlib import NOT_CLINICAL, __version__
 from cxrlib.auditcli import audit
 from cxrlib.badges import badges
+from cxrlib.bulkcli import features
 from cxrlib.checkcli import check
 from cxrlib.guards import printable
 
@@ -204,6 +205,7 @@ def report(folder):
 main.add_command(check)
 main.add_command(audit)
 main.add_command(badges)
+main.add_command(features)
 
 
 @main.group()

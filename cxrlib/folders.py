@@ -94,6 +94,22 @@ def known(value):
     return np.nan if text.lower() in UNKNOWN else text
 
 
+def list_images(folder) -> list[Path]:
+    """Find the image files of a folder, searched in depth; hidden ones are left out.
+
+    Raises
+    ------
+    FolderError
+        If there is none.
+    """
+    root = Path(folder).expanduser()
+    files = sorted(root.rglob("*"))
+    found = [file for file in files if _is_image(root, file.relative_to(root))]
+    if not found:
+        raise FolderError(f"{root} holds no image ({', '.join(sorted(READ))}).")
+    return found
+
+
 def _warn_of_case(labels: pd.Series) -> None:
     alike = pd.Series(labels.dropna().unique(), dtype=object)
     for _, names in alike.groupby(alike.map(str.casefold)):

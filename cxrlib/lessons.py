@@ -19,7 +19,7 @@ from cxrlib.guards import parse_yaml
 BACKENDS = ("tensorflow", "jax", "torch")
 NOT_USED_BY_NOTEBOOKS = (
     *("cli.py", "course.py", "execute.py", "kernel.py", "lessons.py", "runfolder.py"),
-    *("progress.py", "report.py", "tables.py", "bulk.py", "store.py"),
+    *("progress.py", "report.py", "tables.py", "bulk.py", "bulkcli.py", "store.py"),
     *("badges.py", "auditcli.py", "auditload.py", "auditpage.py"),
     *("check.py", "checkcli.py", "measured.py", "verdicts.json"),
 )

@@ -1,6 +1,7 @@
 """cxrlib.bulk and cxrlib.store: features of many files in a sharded store, whatever is killed."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -8,9 +9,11 @@ import time
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from clusters import ROOT, dask, forget, kill_at_work
 from cxrlib import backbone, bulk, cluster, images, store
+from cxrlib.cli import main
 
 NETWORK = {"name": "MobileNet", "size": 32, "weights": "random", "side": 64}
 BAD = (3, 300)  # rows whose files cannot be read
@@ -162,3 +165,46 @@ def test_workers_and_client_killed_at_work_lose_nothing(
     record_property("tried", 2)
     record_property("survived", 1 + len(killed))
     record_property("what", "client, then a worker, killed with SIGKILL while extracting features")
+
+
+def test_command_writes_a_store_and_names_what_it_could_not_read(paths, tmp_path):
+    few, place = tmp_path / "few", tmp_path / "a.zarr"
+    few.mkdir()
+    for path in paths[:5]:
+        shutil.copy(path, few)
+    options = ["--backbone", "MobileNet", "--size", "32", "--weights", "random"]
+    done = CliRunner().invoke(main, ["features", str(few), str(place), *options])
+    assert done.exit_code == 1, done.output
+    assert "5 images, 1,024 features each" in done.output
+    assert "random weights" in done.output
+    assert "1 of the images could not be read" in done.output
+    assert "003.png" in done.output
+    found = store.open_store(place)
+    np.testing.assert_allclose(found.features[:3], wanted(paths[:3]), atol=1e-5)
+    # The same images by a list, relative to it
+    listed = few / "list.txt"
+    listed.write_text("000.png\n002.png\n\n", encoding="utf-8")
+    done = CliRunner().invoke(main, ["features", str(listed), str(tmp_path / "b.zarr"), *options])
+    assert done.exit_code == 0, done.output
+    again = store.open_store(tmp_path / "b.zarr").features[:]
+    np.testing.assert_array_equal(again, found.features[[0, 2]])
+
+
+def wanted(paths):
+    """Features of films at the size that the course brings all films to."""
+    films = images.decode(paths, progress=False).images
+    return backbone.features(films, "MobileNet", 32, "random", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "holds no image"), (b"", "is empty"), (b"\x89PNG\xff\xfe", "is no text")],
+)
+def test_command_names_files_that_hold_no_image(tmp_path, content, message):
+    place = tmp_path / "films"
+    place.mkdir() if content is None else place.write_bytes(content)
+    done = CliRunner().invoke(main, ["features", str(place), str(tmp_path / "a.zarr")])
+    assert done.exit_code == 1
+    assert "Error:" in done.output
+    assert message in done.output
+    assert not (tmp_path / "a.zarr").exists()
