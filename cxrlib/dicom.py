@@ -6,7 +6,6 @@ Their headers name people. Only what describes the pixels is read, and no messag
 from __future__ import annotations
 
 import hashlib
-import threading
 import warnings
 import zlib
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrlib import guards
-from cxrlib.films import ImageError, check_size, look_up
+from cxrlib.films import ImageError, check_size, look_up, one_at_a_time
 from cxrlib.guards import MOST_DECODED
 
 SHAPE = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated")
@@ -26,7 +25,6 @@ LOOK = (
     *("ModalityLUTSequence", "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
     *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable"),
 )
-_one_at_a_time = threading.Lock()  # Python's warnings are the same for all threads
 
 
 class _OddError(ValueError):
@@ -82,7 +80,8 @@ def _discreet():
     import pydicom
 
     logger = pydicom.config.logger
-    with _one_at_a_time, warnings.catch_warnings():
+    # Python's warnings are the same for all threads
+    with one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before, logger.disabled = logger.disabled, True
         try:

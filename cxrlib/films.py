@@ -20,9 +20,9 @@ from cxrlib import guards
 SMALLEST_SIDE = 32  # pixels; less than this shows no lung
 MOST_PIXELS = 64_000_000  # three times the largest X-ray detector
 MOST_BYTES = guards.MOST_DECODED  # of a PNG or JPEG file: no more than its pixels may take
-LARGE = MOST_PIXELS // 4  # so large images are decoded one at a time, however many the cores
+LARGE = MOST_PIXELS // 4  # so large images wait for each other, however many the cores
 STRIP = 4_000_000  # pixels of a coloured image that are turned grey at once
-_one_at_a_time = threading.Lock()
+one_at_a_time = threading.Lock()  # for large images, and for DICOM of any size
 ANIMATED = "it is animated or has several pages. Save one frame as PNG."
 NO_IMAGE = "not an image. PNG, JPEG and DICOM are read."
 FORMATS = ["", "PNG", "JPEG", "DICOM"]
@@ -76,7 +76,7 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
     kind, size = _check_header(path, content)
     scale = _scale(*size, side) if side else 1
     large = size[0] * size[1] > LARGE
-    with _one_at_a_time if large else nullcontext():
+    with one_at_a_time if large else nullcontext():
         image = _decode_pixels(path, content, kind, scale)
     if image.shape != (-(-size[0] // scale), -(-size[1] // scale)):
         size = size[::-1]  # its EXIF data turns it
