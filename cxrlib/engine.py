@@ -188,8 +188,8 @@ def on_openvino(build, label: str, size: int, precision: str, preprocessed: np.n
         _convert(build(), path)
         network = _read(path)
     settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": HINTS[precision]}
-    if cluster.on_worker():  # others work on this machine too
-        settings["INFERENCE_NUM_THREADS"] = cluster.threads()
+    if cluster.on_worker():  # others work on this machine too, and all would take its first core
+        settings |= {"INFERENCE_NUM_THREADS": cluster.threads(), "ENABLE_CPU_PINNING": False}
     try:
         network = _from_grey(network, preprocessed)
         network.reshape([CHUNKS[precision], size, size])

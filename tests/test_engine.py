@@ -217,6 +217,22 @@ def test_bfloat16_is_near_and_said_in_the_results(monkeypatch, tmp_path, convert
 
 
 @needs_openvino
+def test_a_worker_keeps_to_its_threads_and_to_no_core(monkeypatch, converted):
+    """OpenVINO binds one thread to the first core: two workers would share it."""
+    compiled = []
+    requests = engine._requests
+    monkeypatch.setattr(engine, "_requests", lambda one: compiled.append(one) or requests(one))
+    monkeypatch.setattr(engine.cluster, "on_worker", lambda: True)
+    monkeypatch.setattr(engine.cluster, "threads", lambda: 1)
+    found_by("openvino", monkeypatch, films(), "MobileNet", 32)
+    settings = [compiled[0].get_property(name) for name in WORKERS]
+    assert settings == [1, False]
+
+
+WORKERS = ("INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING")
+
+
+@needs_openvino
 def test_a_processor_without_bfloat16_is_named(monkeypatch):
     class Core:
         def get_property(self, device, name):
