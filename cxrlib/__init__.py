@@ -10,8 +10,7 @@ Where images come from   sources (the names you load by); guards (what files cla
 What is done to them     augment, split
 What learns              backbone (frozen features) with weights; engine (what computes them)
                          with winograd; training (one network) with devices; packs and heads
-                         (many at once);
-                         bulk, store (features of very many images)
+                         (many at once); bulk, store (features of very many images)
 Where it runs            machine; threads; cluster (dask.distributed, where a scheduler is named)
 What came out            metrics (with bootstrap, checks), claims (the paper's figures),
                          explain (Grad-CAM), predictor (a saved model), results (with jsontable)
