@@ -100,15 +100,15 @@ def execute(
     NotebookFailed
         If a cell raises an error or takes too long, or the kernel dies.
     """
-    import papermill
-
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)
     tracker = Tracker(lesson, bool(values), progress)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile() as noise:
         try:
             with started_kernel(lesson.path.parent, environment, noise) as kernel:
                 begun(kernel.provisioner.pid)
+                import papermill  # which takes as long as the kernel takes to boot
+
+                logging.getLogger("papermill").setLevel(logging.CRITICAL)
                 papermill.execute_notebook(
                     lesson.path,
                     output,
