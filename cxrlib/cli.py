@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shlex
+import signal
 import time
 from pathlib import Path
 
@@ -123,6 +124,8 @@ def run(ctx, profile, only, settings, out, force, notebooks, cell_timeout):
     """  # noqa: D301
     from cxrlib import course
 
+    # To be told to end is like Ctrl-C, so that no kernel is left behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     start = time.monotonic()
     command = _command(profile, only, settings, out, notebooks)
     try:

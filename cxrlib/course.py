@@ -6,9 +6,6 @@ What lies in a run folder, and who may write to it: :mod:`cxrlib.runfolder`.
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -97,7 +94,7 @@ def run(
     CourseError
         If a notebook, profile, parameter or backend is unknown, or the folder is in use.
     KeyboardInterrupt
-        On Ctrl-C or SIGTERM, after the kernel is stopped.
+        On Ctrl-C, after the kernel is stopped.
     """
     folder = Path(notebooks) if notebooks else shipped("notebooks")
     values = lessons.read_profile(folder, profile)
@@ -113,7 +110,7 @@ def run(
     timeout = cell_timeout or CELL_TIMEOUT.get(profile, 3600)
     environment = _environment(out, command)
     summary = Summary(out)
-    with locked(out), _terminated_as_interrupted():
+    with locked(out):
         for number, lesson in enumerate(chosen, start=1):
             title = f"[{number}/{len(chosen)}] {lesson.name}"
             turn = Turn(lesson, lessons.parameters(lesson, values, given), out, note)
@@ -197,19 +194,6 @@ class Turn:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         content |= self.note | {"parameters": self.values, "ended": now}
         write_json(state_file(self.out, self.lesson.name), {"notebook": self.lesson.name} | content)
-
-
-@contextmanager
-def _terminated_as_interrupted():
-    """Treat SIGTERM like Ctrl-C, so that no kernel is left behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(outcome: Outcome) -> str:

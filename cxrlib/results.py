@@ -287,15 +287,8 @@ def load_all(folder: Path | str) -> dict[str, Result]:
 def provenance(notebook: str, profile: str, cohort, seed: int) -> dict:
     """Facts that a saved model carries along: where it comes from, and on what it was trained."""
     data = describe_data(cohort)
-    return {
-        "notebook": notebook,
-        "profile": profile,
-        "seed": seed,
-        "data": data["name"],
-        "synthetic": data["synthetic"],
-        "images": data["images"],
-        "patients": data["patients"],
-    }
+    facts = {name: data[name] for name in ("synthetic", "images", "patients")}
+    return {"notebook": notebook, "profile": profile, "seed": seed, "data": data["name"]} | facts
 
 
 def describe_data(cohort) -> dict:
