@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "reliability.md"
 HEADINGS = {
     "test_kills": "Killed",
     "test_disks": "Disks, and two at once",
-    "test_download": "Servers",
+    "test_pinned": "Servers",
     "test_cluster": "Workers",
     "test_fuzz": "Damaged files",
     "test_hostile": "Hostile input",

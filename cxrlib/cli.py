@@ -246,7 +246,7 @@ def list_sources():
 def fetch(name, allow_missing, workers):
     """Download collection NAME (open or external) and verify every file.
 
-    What is there already is not fetched again; a broken download goes on where it stopped.
+    What is there already is not fetched again: after a break, only the rest is.
 
     \b
     Examples:

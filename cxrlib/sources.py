@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cxrlib import pinned
 from cxrlib.cohort import SIDE, Cohort
 from cxrlib.files import cache_folder, shipped, whole_file
 from cxrlib.guards import printable
-from cxrlib.pinned import Pinned, place, states
 
 SHOWN = 10  # names in a message; the rest is counted
 
@@ -139,7 +139,7 @@ def manifest(name: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=texts, index_col=False)
         for file in _pinned(table):
-            place(_folder(), file.path)
+            pinned.place(_folder(), file.path)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise SourceError(f"{path.name} is no list of pinned files: {error}") from error
     return table
@@ -167,17 +167,17 @@ def fetch(name, allow_missing=False, workers=8, progress=True, limit=None, seed=
     SourceError
         If the server lacks files (counted by cohort and label) and `allow_missing` is False.
         All others have been fetched by then.
-    cxrlib.download.DownloadError
-        If nothing answers, the content is wrong, or the disk is full.
+    cxrlib.pinned.DownloadError
+        If nothing answers, or the content is wrong.
+    OSError
+        If the disk is full or read-only.
     """
-    from cxrlib import download
-
     table = _at_most(manifest(name), limit, seed)
-    table["state"] = download.fetch(_pinned(table), _folder(), workers, progress)
+    table["state"] = pinned.fetch(_pinned(table), _folder(), workers, progress)
     missing = table[table["state"] == "missing"]
     if len(missing) and not allow_missing:
         raise SourceError(
-            f"{download.mirror()} lacks {len(missing)} of {len(table)} files of {name}:\n"
+            f"{pinned.mirror()} lacks {len(missing)} of {len(table)} files of {name}:\n"
             f"{_counts(missing)}\nThe others are fetched. Name another server in CXR_MIRROR, or "
             "go on without them: --allow-missing (in Python allow_missing=True)."
         )
@@ -194,7 +194,7 @@ def verify(name: str) -> pd.DataFrame:
         :func:`fetch` replaces damaged files.
     """
     table = manifest(name)
-    table["state"] = states(_folder(), _pinned(table))
+    table["state"] = pinned.states(_folder(), _pinned(table))
     return table
 
 
@@ -213,8 +213,8 @@ def _load_pinned(
     table = manifest(name)
     if not allow_missing:
         table = _at_most(table, limit, seed)
-    pinned = _pinned(table)
-    table["state"] = states(_folder(), pinned)
+    files = _pinned(table)
+    table["state"] = pinned.states(_folder(), files)
     lacking = table[table["state"] != "present"]
     if len(lacking) and (not allow_missing or len(lacking) == len(table)):
         raise SourceError(
@@ -225,7 +225,7 @@ def _load_pinned(
     gone = sorted(set(lacking["label"]) - set(table.loc[table["state"] == "present", "label"]))
     if gone:
         warnings.warn(f"{name}: no image at all of {', '.join(gone)}.", stacklevel=3)
-    table = table.assign(path=[one.path for one in pinned]).drop(columns=["repo", "commit"])
+    table = table.assign(path=[file.path for file in files]).drop(columns=["repo", "commit"])
     table = _at_most(table[table["state"] == "present"], limit, seed).drop(columns="state")
     return _decode(name, table, _folder(), allow_missing, side, progress, keys=table["git_sha1"])
 
@@ -298,10 +298,10 @@ def _pinned_names() -> list[str]:
     return [name for name, source in SOURCES.items() if source.download]
 
 
-def _pinned(table: pd.DataFrame) -> list[Pinned]:
+def _pinned(table: pd.DataFrame) -> list[pinned.Pinned]:
     rows = table.astype(object).where(table.notna(), None).itertuples()
     return [
-        Pinned(
+        pinned.Pinned(
             f"{row.repo}/{row.commit}/{row.path}",
             None if row.bytes is None else int(row.bytes),
             row.sha256 or "",
