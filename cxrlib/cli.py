@@ -14,7 +14,7 @@ from cxrlib.auditcli import audit
 from cxrlib.badges import badges
 from cxrlib.bulkcli import features
 from cxrlib.checkcli import check
-from cxrlib.guards import printable
+from cxrlib.files import printable
 
 EXIT_CODES = """
 \b

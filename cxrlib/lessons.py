@@ -13,8 +13,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from cxrlib.files import cache_folder, sha256, shipped
-from cxrlib.guards import parse_yaml
+from cxrlib.files import cache_folder, parse_yaml, sha256, shipped
 
 BACKENDS = ("tensorflow", "jax", "torch")
 NOT_USED_BY_NOTEBOOKS = (

@@ -17,8 +17,7 @@ import pandas as pd
 
 from cxrlib import pinned
 from cxrlib.cohort import SIDE, Cohort
-from cxrlib.files import cache_folder, shipped, whole_file
-from cxrlib.guards import printable
+from cxrlib.files import cache_folder, printable, shipped, whole_file
 
 SHOWN = 10  # names in a message; the rest is counted
 
