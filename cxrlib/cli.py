@@ -12,7 +12,7 @@ import click
 from cxrlib import NOT_CLINICAL, __version__
 from cxrlib.auditcli import audit
 from cxrlib.badges import badges
-from cxrlib.bulkcli import features
+from cxrlib.bulk import features
 from cxrlib.checkcli import check
 from cxrlib.files import printable
 

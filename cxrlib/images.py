@@ -364,21 +364,28 @@ def _decoded(paths, blocks, side, workers):
     """Decode blocks of rows, in threads or on a cluster; yields each block and what is in it."""
     tasks = (([paths[row] for row in block], side) for block in blocks)
     if cluster.client():
-        for number, found in cluster.spread(_decode_block, tasks, "decoding"):
+        for number, found in cluster.spread(decode_block, tasks, "decoding"):
             yield blocks[number], found
         return
     workers = workers or cluster.threads()
-    found = ahead(lambda task: _decode_block(*task, workers), tasks)  # while a block is saved
+    found = ahead(lambda task: decode_block(*task, workers), tasks)  # while a block is saved
     yield from zip(blocks, found, strict=True)
 
 
-def _decode_block(paths: list[Path], side: int, workers: int = 1) -> list:
-    """Of each file its format's number, height and width, and the image; or what is wrong."""
+def decode_block(paths, side: int, workers: int = 1) -> list:
+    """Decode files, here and now: a task for this machine or a worker.
+
+    Returns
+    -------
+    list
+        Of each file the numbers of its format, height and width, and the image, uint8
+        (side, side); or a str that says what is wrong with it.
+    """
     found = [None] * len(paths)
 
     def decode_one(number):
         try:
-            image, kind, size = read(paths[number], side)
+            image, kind, size = read(Path(paths[number]), side)
             found[number] = (FORMATS.index(kind), *size), resize(image, side)
         except ImageError as error:
             found[number] = str(error)

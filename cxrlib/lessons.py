@@ -18,7 +18,7 @@ from cxrlib.files import cache_folder, parse_yaml, sha256, shipped
 BACKENDS = ("tensorflow", "jax", "torch")
 NOT_USED_BY_NOTEBOOKS = (
     *("cli.py", "course.py", "execute.py", "kernel.py", "lessons.py", "runfolder.py"),
-    *("progress.py", "report.py", "tables.py", "bulk.py", "bulkcli.py", "store.py"),
+    *("progress.py", "report.py", "tables.py", "bulk.py"),
     *("badges.py", "auditcli.py", "auditload.py", "auditpage.py"),
     *("check.py", "checkcli.py", "measured.py", "verdicts.json"),
 )
