@@ -160,7 +160,7 @@ def _facts(name, size, weights) -> dict:
     while features is None:
         chosen = engine.choose(size)
         try:
-            features = backbone._compute(film, name, size, found, chosen, 1)
+            features = backbone.compute_features(film, name, size, found, chosen, 1)
         except engine.ConversionError as error:
             engine.give_up(str(error))
     return {
@@ -188,7 +188,7 @@ def _network(settings, weights, batch_size):
             f"({settings['weights']}). Set CXR_WEIGHTS to the same files on all machines."
         )
 
-    return lambda images: backbone._compute(images, name, size, found, chosen, batch_size)
+    return lambda images: backbone.compute_features(images, name, size, found, chosen, batch_size)
 
 
 def _key(path: str) -> str:
