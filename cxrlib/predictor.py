@@ -174,7 +174,7 @@ def load(folder: Path | str) -> Predictor:
     ------
     PredictorError
         If the folder holds no whole model, or it was written by an incompatible Keras.
-    cxrlib.weights.WeightsError
+    cxrlib.backbone.WeightsError
         If the backbone's weights cannot be had.
     """
     keras = start_keras()
