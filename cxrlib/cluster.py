@@ -159,7 +159,7 @@ def _connect(address: str):
 def _spread_over(there, function, numbered, what):
     from distributed import as_completed
 
-    run, running, finished = uuid.uuid4().hex[:8], {}, as_completed()
+    run, running, finished = uuid.uuid4().hex[:8], {}, as_completed(loop=there.loop)
 
     def submit_some():
         for number, task in islice(numbered, max(0, _room(there, what) - len(running))):

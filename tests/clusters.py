@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from cxrlib import cluster
@@ -44,17 +44,20 @@ class Dask:
         words = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory"]
         self.workers.append(self.start("dask_worker", *words, str(self.folder)))
 
-    def kill_worker(self):
+    def kill_worker(self, replace=True):
         """SIGKILL a worker, and start another in its place."""
         worker = self.workers.pop(0)
         worker.kill()
         worker.wait(120)
-        self.start_worker()
+        if replace:
+            self.start_worker()
 
 
 @contextmanager
 def dask(folder, workers=2, **environment):
-    """Run a scheduler, at ``address``, and workers.
+    """Run a scheduler, at ``address``, and workers."""
+    from distributed import Client
+
     made = Dask(folder, **environment)
     with made.stack:
         made.scheduler = made.start("dask_scheduler", "--port", "0", "--dashboard-address", ":0")
@@ -62,6 +65,8 @@ def dask(folder, workers=2, **environment):
         made.address = json.loads(made.file.read_text())["address"]
         for _ in range(workers):
             made.start_worker()
+        with Client(made.address, set_as_default=False) as there:
+            there.wait_for_workers(workers, timeout=120)
         yield made
 
 
@@ -69,13 +74,12 @@ def dask(folder, workers=2, **environment):
 def used(made, monkeypatch):
     """Let this process use a cluster, and leave it afterwards."""
     monkeypatch.setenv(cluster.ADDRESS, made.address)
-    there = cluster.client()
-    there.wait_for_workers(len(made.workers), timeout=120)
     yield made
-    there.close(timeout=5)
+    with suppress(cluster.ClusterError):
+        cluster.client().close(timeout=5)
 
 
-def kill_at_work(made, monkeypatch, after=1):
+def kill_at_work(made, monkeypatch, after=1, replace=True):
     """Kill a worker once so many tasks of some work are done; gives the list of those killed."""
     spread, killed, done = cluster.spread, [], itertools.count(1)
 
@@ -84,7 +88,7 @@ def kill_at_work(made, monkeypatch, after=1):
             yield found
             if next(done) == after:
                 killed.append(made.workers[0].pid)
-                made.kill_worker()
+                made.kill_worker(replace)
 
     monkeypatch.setattr(cluster, "spread", spread_and_kill)
     return killed
