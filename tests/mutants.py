@@ -416,14 +416,14 @@ def write_all(folder, count, seed=0):
 
 def read_all(folder):
     """Read the files one by one, then all at once, and print what became of each."""
-    from cxrlib import films, images
+    from cxrlib import images
 
     paths, bad = sorted(folder.iterdir()), {}
-    _read(films, paths[-1])  # what is imported late, is imported now
+    _read(images, paths[-1])  # what is imported late, is imported now
     print(json.dumps({"start": megabytes()}), flush=True)
     for path in paths:
         print(json.dumps({"reads": path.name}), flush=True)  # the last such line names a crash
-        outcome, seconds = _read(films, path)
+        outcome, seconds = _read(images, path)
         told = {"file": path.name, "outcome": outcome, "seconds": round(seconds, 3)}
         print(json.dumps(told | {"memory": megabytes()}), flush=True)
         if outcome != "read":
@@ -435,12 +435,12 @@ def read_all(folder):
     print(json.dumps(told | {"memory": megabytes()}), flush=True)
 
 
-def _read(films, path):
+def _read(images, path):
     start = time.process_time()
     try:
-        image = films.read_grey(path)
+        image = images.read_grey(path)
         outcome = "read" if image.dtype == np.uint8 and image.ndim == 2 else "ODD ARRAY"
-    except films.ImageError as error:
+    except images.ImageError as error:
         outcome = str(error) if path.name in str(error) else f"NAMELESS {error}"
     except BaseException as error:
         outcome = f"ESCAPED {type(error).__name__}: {error}"
