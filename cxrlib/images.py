@@ -15,6 +15,7 @@ import secrets
 import shutil
 import stat
 import zlib
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +44,7 @@ __all__ = ["MOST_PIXELS", "SMALLEST_SIDE", "Decoded", "ImageError", "decode", "r
 
 MOST_BYTES = MOST_DECODED  # of a PNG or JPEG file: no more than its pixels may take
 LARGE = MOST_PIXELS // 4  # so large images wait for each other, however many the cores
+MOST_CHUNKS = 100  # of a PNG, besides those of pixels
 STRIP = 4_000_000  # pixels of a coloured image that are turned grey at once
 FORMATS = ["", "PNG", "JPEG", "DICOM"]  # as the array on disk counts them
 VERSION = 3  # of the decoded arrays in the cache: raise it when reading or resizing changes
@@ -81,14 +83,15 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
         image = read_dicom(path)
         scale = shrinks_by(*image.shape, side) if side else 1
         return _shrink(Image.fromarray(image), scale), "DICOM", image.shape
-    kind, decode_pixels = _recognise(path, content)
+    name, kind = _recognise(path, content)
     try:
-        with Image.open(Sparing(content), formats=[kind]) as header:
+        kind.check(content)
+        with Image.open(Sparing(content), formats=[name]) as header:
             size = header.height, header.width
             check_size(path, *size)
             scale = shrinks_by(*size, side) if side else 1
             with one_at_a_time if size[0] * size[1] > LARGE else nullcontext():
-                image = decode_pixels(path, content, header, scale)
+                image = kind.decode(path, content, header, scale)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -99,7 +102,7 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
         raise ImageError(f"{path}: truncated or damaged ({error}). Fetch it again.") from error
     if image.shape != (-(-size[0] // scale), -(-size[1] // scale)):
         size = size[::-1]  # its EXIF data turns it
-    return image, kind, size
+    return image, name, size
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -155,7 +158,6 @@ def _shrink(image: Image.Image, scale: int) -> np.ndarray:
 
 def _decode_jpeg(path: Path, content: bytes, image: Image.Image, scale: int) -> np.ndarray:
     """Grey pixels of a JPEG, which shrinks while it is decoded."""
-    check_scans(content)
     # The last scan of a whole JPEG is followed by an end mark; what follows could be filling.
     if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
         raise ImageError(f"{path}: truncated, the end of the image is missing. Fetch it again.")
@@ -172,6 +174,36 @@ def _turned(image: Image.Image) -> Image.Image:
         return image
 
 
+def _check_png(content: bytes) -> None:
+    """Complain about a PNG of very many chunks. Those of pixels may be many, but not tiny."""
+    others = 0
+    for number, (kind, _) in enumerate(_chunks(content)):
+        others += kind != b"IDAT"
+        if others > MOST_CHUNKS or number > 1000 + len(content) // 1024:
+            raise ValueError("its parts are too many")
+
+
+def _chunks(content: bytes):
+    """Give the kind and the data of each chunk of a PNG."""
+    place, kind = 8, b""
+    while place < len(content) and kind != b"IEND":
+        length = int.from_bytes(content[place : place + 4], "big")
+        kind = content[place + 4 : place + 8]
+        yield kind, content[place + 8 : place + 8 + length]
+        place += length + 12
+
+
+def _check_surplus(content: bytes, size: int) -> None:
+    """Complain about a PNG that holds more than `size` bytes of pixels: OpenCV unpacks them all."""
+    inflate = zlib.decompressobj()
+    for kind, rest in _chunks(content):
+        while kind == b"IDAT" and rest:
+            size -= len(inflate.decompress(rest, 1 << 20))
+            rest = inflate.unconsumed_tail
+            if size < 0:
+                raise ValueError("it holds more than its pixels")
+
+
 def _decode_png(path: Path, content: bytes, image: Image.Image, scale: int) -> np.ndarray:
     """Grey pixels of a PNG, shrunk.
 
@@ -184,9 +216,9 @@ def _decode_png(path: Path, content: bytes, image: Image.Image, scale: int) -> n
     coloured = image.mode in {"P", "LA", "RGB", "RGBA"} or "transparency" in image.info
     deep = content[24] == 16
     if coloured and deep:
-        size = image.height * image.width * len(image.getbands()) * 2
-        check_size(path, image.height, image.width, len(image.getbands()) * 2)
-        _check_surplus(content, size + 8 * image.height)
+        bytes_each = 2 * len(image.getbands())
+        check_size(path, image.height, image.width, bytes_each)
+        _check_surplus(content, (image.width * bytes_each + 8) * image.height)
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is None:
             raise ImageError(f"{path}: damaged, or of a rare kind. Save it as PNG of 8 bits.")
@@ -196,20 +228,6 @@ def _decode_png(path: Path, content: bytes, image: Image.Image, scale: int) -> n
     elif deep:
         image = Image.fromarray(_to_grey(np.asarray(image).astype(np.uint16)))
     return _shrink(image if image.mode == "L" else image.convert("L"), scale)
-
-
-def _check_surplus(content: bytes, size: int) -> None:
-    """Complain about a PNG that holds more than `size` bytes of pixels: OpenCV unpacks them all."""
-    inflate, place = zlib.decompressobj(), 8
-    while place < len(content):
-        length = int.from_bytes(content[place : place + 4], "big")
-        kind, rest = content[place + 4 : place + 8], content[place + 8 : place + 8 + length]
-        while kind == b"IDAT" and rest:
-            size -= len(inflate.decompress(rest, 1 << 20))
-            rest = inflate.unconsumed_tail
-            if size < 0:
-                raise ValueError("it holds more than its pixels")
-        place += length + 12
 
 
 def _grey_in_strips(image: Image.Image) -> np.ndarray:
@@ -237,25 +255,41 @@ def _to_grey(image: np.ndarray, code: int = cv2.COLOR_BGRA2GRAY) -> np.ndarray:
     return look_up(table, image)
 
 
-KINDS = {  # a format -> how its files begin, and what decodes it; None is refused by its name
-    "PNG": (rb"\x89PNG\r\n\x1a\n", _decode_png),
-    "JPEG": (rb"\xff\xd8\xff", _decode_jpeg),
-    "GIF": (rb"GIF8", None),
-    "BMP": (rb"BM", None),
-    "TIFF": (rb"II[*+]\0|MM\0[*+]", None),
-    "WEBP": (rb"RIFF....WEBP", None),
+class Kind(NamedTuple):
+    """A format that is told by how its files begin, whatever a file's name says.
+
+    Attributes
+    ----------
+    begins : bytes, a regular expression
+    check : callable or None, looks for what Pillow lets through before the header is parsed;
+        a ValueError says what is wrong
+    decode : callable or None, as those above; without one the format is refused by its name
+    """
+
+    begins: bytes
+    check: Callable[[bytes], None] | None = None
+    decode: Callable | None = None
+
+
+KINDS = {
+    "PNG": Kind(rb"\x89PNG\r\n\x1a\n", _check_png, _decode_png),
+    "JPEG": Kind(rb"\xff\xd8\xff", check_scans, _decode_jpeg),
+    "GIF": Kind(rb"GIF8"),
+    "BMP": Kind(rb"BM"),
+    "TIFF": Kind(rb"II[*+]\0|MM\0[*+]"),
+    "WEBP": Kind(rb"RIFF....WEBP"),
 }
 
 
-def _recognise(path: Path, content: bytes):
-    """Name of the format by a file's first bytes, whatever its ending, and its decoder."""
-    for kind, (begins, decoder) in KINDS.items():
-        if re.match(begins, content, re.DOTALL):
-            if decoder:
-                return kind, decoder
+def _recognise(path: Path, content: bytes) -> tuple[str, Kind]:
+    """Name and properties of the format that a file has, if it can be read."""
+    for name, kind in KINDS.items():
+        if re.match(kind.begins, content, re.DOTALL):
+            if kind.decode:
+                return name, kind
             raise ImageError(
-                f"{path}: {kind} is not read here. Save it as PNG; if it is animated or has "
-                "several pages, one of them."
+                f"{path}: {name} is not read here. Save it as PNG; one frame or page of it, if "
+                "there are several."
             )
     raise ImageError(f"{path}: not an image. PNG, JPEG and DICOM are read.")
 
