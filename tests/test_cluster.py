@@ -271,7 +271,7 @@ def test_features_survive_a_killed_worker(two_workers, monkeypatch, record_prope
     found = backbone.features(*given, progress=False)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     with monkeypatch.context() as unreachable:  # all is in the cache: nothing is asked for
-        unreachable.setattr(backbone, "_compute", None)
+        unreachable.setattr(backbone, "compute_features", None)
         np.testing.assert_array_equal(backbone.features(*given, progress=False), found)
     survived(killed, "while it extracted features", record_property)
 
