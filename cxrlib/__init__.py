@@ -8,9 +8,8 @@ Where images come from   sources (the names you load by); guards (what files cla
                          open, external: pinned
                          chexpert; folders; images decodes them all, once: films, dicom
 What is done to them     augment, split
-What learns              backbone (frozen features) with weights; engine (what computes them)
-                         with winograd; training (one network) with devices; packs and heads
-                         (many at once); bulk (features of very many images)
+What learns              backbone (frozen features); engine (what computes them); training (one
+                         network); heads (many at once); bulk (features of very many images)
 Where it runs            machine; threads; cluster (dask.distributed, where a scheduler is named)
 What came out            metrics (with bootstrap, checks), claims (the paper's figures),
                          explain (Grad-CAM), predictor (a saved model), results (with jsontable)

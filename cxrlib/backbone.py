@@ -13,7 +13,7 @@ import os
 import re
 import threading
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -336,8 +336,12 @@ def _features(images, which, chosen: engine.Engine, batch_size: int, progress: b
     known, what = _read_shards(folder), f"{name} features"
     order, waiting = [], []  # keys of all images so far; of each task its keys and images
     # To workers go grey pixels, a twelfth of the bytes; here the next block is prepared meanwhile
-    make = resize if cluster.client() else partial(prepare, name=name)
-    read = _Reader(images, set(known), partial(make, size=size))
+    grey = cluster.client() is not None
+
+    def make(new):
+        return resize(new, size) if grey else prepare(new, name, size)
+
+    read = _Reader(images, set(known), make)
     bar = tqdm(total=len(images), desc=what, unit="image", disable=None if progress else True)
 
     def tasks():
@@ -389,7 +393,13 @@ def _blocks(count: int):
 
 
 _one_at_a_time = threading.Lock()  # threads share one network, which serves one at a time
-_last = {}
+_last = {}  # the network that is kept: building it takes longer than a few dozen small images
+
+
+def forget_network() -> None:
+    """Give back the memory of the network that computed last."""
+    _last.clear()
+    gc.collect()
 
 
 def compute_features(images, name, size, weights: Weights, chosen, batch_size: int) -> np.ndarray:
@@ -419,11 +429,10 @@ def compute_features(images, name, size, weights: Weights, chosen, batch_size: i
 
 
 def _network(name: str, size: int, weights: Weights, chosen: engine.Engine, batch_size: int):
-    """Keep the last network: building it takes longer than a few dozen small images."""
+    """Give the last network again, or build another."""
     which = (name, size, weights, chosen, batch_size)
     if which not in _last:
-        _last.clear()  # two networks at once take more memory than Binder has
-        gc.collect()
+        forget_network()  # two at once take more memory than Binder has
 
         def build():
             return load(name, size, weights, pooling="avg")
