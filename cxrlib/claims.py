@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlib.files import shipped
-from cxrlib.guards import parse_yaml
+from cxrlib.files import parse_yaml, shipped
 from cxrlib.verdicts import Verdict, verdict
 
 __all__ = [

@@ -12,10 +12,9 @@ import click
 
 from cxrlib import NOT_CLINICAL, __version__
 from cxrlib.auditcli import audit
-from cxrlib.bulkcli import features
+from cxrlib.bulk import features
 from cxrlib.checkcli import check
-from cxrlib.files import no_such, short_path, whole_file
-from cxrlib.guards import printable
+from cxrlib.files import no_such, printable, short_path, whole_file
 
 EXIT_CODES = """
 \b
@@ -225,7 +224,7 @@ def list_sources():
 def fetch(name, allow_missing, workers):
     """Download collection NAME (open or external) and verify every file.
 
-    What is there already is not fetched again; a broken download goes on where it stopped.
+    What is there already is not fetched again: after a break, only the rest is.
 
     \b
     Examples:
