@@ -2,11 +2,12 @@
 
 The modules follow the way of the data; none imports a later one.
 
-What an image set is     cohort; files (where things live, written whole)
-Where images come from   sources (the names you load by); guards (what files claim, checked)
+What an image set is     cohort; files (where things live, written whole,
+                         and what strangers' text and files may not do)
+Where images come from   sources (the names you load by)
                          phantom: thorax, skeleton, findings, scanner
                          open, external: download, pinned
-                         chexpert; folders; images decodes them all, once: films, dicom
+                         chexpert; folders; images, dicom (read and decode them)
 What is done to them     augment, split
 What learns              backbone (frozen features) with weights; engine (what computes them)
                          with winograd; training (one network) with devices; packs and heads
