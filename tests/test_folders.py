@@ -109,7 +109,7 @@ def test_bad_images_are_all_named(folder):
         sources.load("folder", folder=path, progress=False)
     with pytest.raises(sources.SourceError) as error:
         sources.load("folder", folder=folder, progress=False)
-    for part in ("2 of 7", "c0.png: the file is empty", "moving.gif: it is animated"):
+    for part in ("2 of 7", "c0.png: the file is empty", "moving.gif: GIF is not read here"):
         assert part in str(error.value)
     with pytest.warns(UserWarning, match="2 of 7"):
         cohort = sources.load("folder", folder=folder, progress=False, allow_missing=True)
