@@ -2,8 +2,9 @@
 
 The modules follow the way of the data; none imports a later one.
 
-What an image set is     cohort; files (where things live, written whole)
-Where images come from   sources (the names you load by); guards (what files claim, checked)
+What an image set is     cohort; files (where things live, written whole,
+                         and what strangers' text and files may not do)
+Where images come from   sources (the names you load by)
                          phantom: thorax, skeleton, findings, scanner
                          open, external: pinned
                          chexpert; folders; images decodes them all, once: films, dicom

@@ -288,8 +288,8 @@ def _recognise(path: Path, content: bytes) -> tuple[str, Kind]:
             if kind.decode:
                 return name, kind
             raise ImageError(
-                f"{path}: {name} is not read here. Save it as PNG; one frame or page of it, if "
-                "there are several."
+                f"{path}: {name} is not read here. Save it as PNG; if it is animated or has "
+                "several pages, one of them."
             )
     raise ImageError(f"{path}: not an image. PNG, JPEG and DICOM are read.")
 
