@@ -140,7 +140,7 @@ def _patients(known: pd.DataFrame) -> pd.Series:
 
 def _bootstrap(seeds) -> dict[float, Interval]:
     """Bootstrap intervals of the mean F1 by level; a patient is drawn for all seeds at once."""
-    from cxrlib.bootstrap import bootstrap_rows, patient_numbers, weighted_f1
+    from cxrlib.metrics import bootstrap_rows, patient_numbers, weighted_f1
 
     known = pd.concat(seeds, keys=range(len(seeds))).query("label.notna()")
     groups, drawn = patient_numbers(_patients(known), len(known))
