@@ -82,7 +82,7 @@ def claim(name: str) -> pd.Series:
     ClaimsError
         If there is none of that name.
     """
-    claims = _shipped_claims().set_index("id")
+    claims = _shipped_claims()
     if name not in claims.index:
         raise ClaimsError(f"No claim is called {name!r}. There are: {', '.join(claims.index)}.")
     return claims.loc[name]
@@ -162,11 +162,11 @@ def figure2() -> pd.DataFrame:
 
 @cache
 def _shipped_claims() -> pd.DataFrame:
-    return load()
+    return load().set_index("id")
 
 
 def _of_place(place: str) -> pd.DataFrame:
-    claims = _shipped_claims()
+    claims = _shipped_claims().reset_index()
     return claims[claims["place"] == place].copy()
 
 
