@@ -47,6 +47,7 @@ RANKS = {
     verdicts.REPRODUCED: 0,
     verdicts.UNDECIDABLE: 1,
     verdicts.FAILED: 2,
+    verdicts.INCOMPARABLE: 3,  # last, so that nothing is worse than it, and it worse than others
 }
 SAME = {  # in all runs of a notebook, which are repeats of each other with other seeds
     "profile": lambda one: one.profile,
@@ -80,25 +81,23 @@ class Check:
 
     def short(self) -> dict:
         """Give the verdicts at 95 % alone, as they are recorded for reference."""
-        words = {
-            protocol: {name: one.verdict for name, one in found.items()}
-            for protocol, found in self.verdicts.items()
-        }
-        return {"schema": SCHEMA, "verdicts": words, HELD: self.held}
+        return {"schema": SCHEMA, "verdicts": self._each(lambda one: one.verdict), HELD: self.held}
 
     def full(self) -> dict:
         """Give all that is known, with intervals, as JSON holds it."""
-        everything = {
-            protocol: {name: _plain(one) for name, one in found.items()}
+        runs = [str(run) for run in self.runs]
+        content = {"schema": SCHEMA, "runs": runs, "verdicts": self._each(_plain), HELD: self.held}
+        return results.to_native(content)
+
+    def _each(self, told) -> dict:
+        return {
+            protocol: {name: told(one) for name, one in found.items()}
             for protocol, found in self.verdicts.items()
         }
-        runs = [str(run) for run in self.runs]
-        content = {"schema": SCHEMA, "runs": runs, "verdicts": everything, HELD: self.held}
-        return results.to_native(content)
 
 
 def _plain(one: Verdict) -> dict:
-    """Turn a verdict into what JSON holds: levels become '90', '95', '99'."""
+    """Turn a verdict into a dict; levels become '90', '95', '99'."""
 
     def plain(value):
         if isinstance(value, dict):
@@ -208,7 +207,7 @@ def read_reference(folder: Path | str | None = None) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         words = {word for recorded in content["verdicts"].values() for word in recorded.values()}
-        sound = content["schema"] == SCHEMA and words <= {*verdicts.VERDICTS}
+        sound = content["schema"] == SCHEMA and words <= {*VERDICTS}
         sound = sound and isinstance(content[HELD], dict)
     except FileNotFoundError as error:
         raise CheckError(f"{path.parent} has no {RECORDED}. {record}") from error
@@ -240,19 +239,13 @@ def worse(reference: dict, now: Check, only_present: bool = False) -> list[str]:
             after = found[name].verdict if found and name in found else None
             if after is None and not only_present:
                 told.append(f"{name} ({protocol} protocol): missing, was {before}")
-            elif after is not None and _is_worse(before, after):
+            elif after is not None and RANKS[after] > RANKS[before]:
                 told.append(f"{name} ({protocol} protocol): {after}, was {before}")
     for lesson, before in reference[HELD].items():
         after = now.held.get(lesson)
         if before and not after and not (after is None and only_present):
             told.append(f"{lesson}: {'missing' if after is None else 'not held'}, was held")
     return told
-
-
-def _is_worse(before: str, after: str) -> bool:
-    if before == verdicts.INCOMPARABLE:
-        return False
-    return after == verdicts.INCOMPARABLE or RANKS[after] > RANKS[before]
 
 
 def headlines(now: Check) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib import claims, verdicts
+from cxrlib.metrics import bootstrap_rows, patient_numbers, weighted_f1
 from cxrlib.results import Result
 from cxrlib.verdicts import LEVELS, Interval, Measurement, Verdict, effective_n, f1_of
 
@@ -68,9 +69,8 @@ def _claims_on(number: int):
 def _judge_histories(seeds: list[Result], protocol: str, why: str) -> dict[str, Verdict]:
     """Judge Model 1's training and validation accuracy by the last epochs."""
     found = {}
-    columns = {"train": "accuracy", "validation": "val_accuracy"}
-    for part, column in columns.items():
-        histories = [one.histories.get(protocol, pd.DataFrame()) for one in seeds]
+    histories = [one.histories.get(protocol, pd.DataFrame()) for one in seeds]
+    for part, column in {"train": "accuracy", "validation": "val_accuracy"}.items():
         if all(column in history and len(history) for history in histories):
             ends = tuple(float(history[column].iloc[-1]) for history in histories)
             name = f"model1.{part}_accuracy"
@@ -140,8 +140,6 @@ def _patients(known: pd.DataFrame) -> pd.Series:
 
 def _bootstrap(seeds) -> dict[float, Interval]:
     """Bootstrap intervals of the mean F1 by level; a patient is drawn for all seeds at once."""
-    from cxrlib.metrics import bootstrap_rows, patient_numbers, weighted_f1
-
     known = pd.concat(seeds, keys=range(len(seeds))).query("label.notna()")
     groups, drawn = patient_numbers(_patients(known), len(known))
     truth, called = (known[column].eq("covid").to_numpy() for column in ("label", "predicted"))
