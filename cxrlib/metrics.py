@@ -126,36 +126,63 @@ def draw_patients(groups: np.ndarray, resamples: int, rng: np.random.Generator) 
     return times[:, groups].astype(float)
 
 
-def bootstrap_rows(
-    measures, groups, drawn: str, confidence: float, resamples: int, seed: int
-) -> dict:
-    """Score all images and the resamples: rows of value, low, high, count, n, method.
+def bootstrap(measures: dict, groups: np.ndarray, resamples: int, seed: int) -> dict:
+    """Score resamples of patients.
 
-    `measures` are functions from weights, shape (resamples, n), to scores, shape (resamples,).
+    Parameters
+    ----------
+    measures : dict of str to function
+        From weights, shape (resamples, n), to scores, shape (resamples,), such as
+        :func:`weighted_auc` with its other arguments filled in.
+    groups : ndarray, shape (n,), int
+        Each image's patient, as :func:`patient_numbers` gives it.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (resamples,)
+        NaN where a score is undefined.
     """
     if resamples < 1:
         raise MetricsError(f"resamples={resamples}: give at least one.")
-    n, rng = len(groups), np.random.default_rng(seed)
+    if groups.max() == 0:  # one patient again and again: an interval would have no width at all
+        return {name: np.full(resamples, np.nan) for name in measures}
+    rng = np.random.default_rng(seed)
     found = {name: [] for name in measures}
-    at_once = max(1, 2_000_000 // n)  # bounds the memory, however many images there are
+    at_once = max(1, 2_000_000 // len(groups))  # bounds the memory, however many images there are
     for start in range(0, resamples, at_once):
         weights = draw_patients(groups, min(at_once, resamples - start), rng)
         for name, measure in measures.items():
             found[name].append(measure(weights))
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    rows = {}
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def percentiles(scores: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Give the ends of the middle share of resampled scores; those that are NaN are left out."""
+    defined = scores[~np.isnan(scores)]
+    if len(defined) == 0:
+        return np.nan, np.nan
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_rows(
+    measures, groups, drawn: str, confidence: float, resamples: int, seed: int
+) -> dict:
+    """Score all images, and resamples as :func:`bootstrap` does.
+
+    Returns
+    -------
+    dict of str to tuple
+        Value, low, high, count, n and method of each measure; `drawn` words the method.
+    """
+    found, n, rows = bootstrap(measures, groups, resamples, seed), len(groups), {}
     for name, measure in measures.items():
         value = float(measure(np.ones((1, n)))[0])
+        ends, method = percentiles(found[name], confidence), f"bootstrap by {drawn}"
         if np.isnan(value):
             why = "a class is missing from y_true" if "auc" in name else "no positive image or call"
-            rows[name] = (value, np.nan, np.nan, pd.NA, n, f"undefined: {why}")
-            continue
-        defined = np.concatenate(found[name])
-        defined = defined[~np.isnan(defined)]
-        # One patient drawn again and again would give an interval of no width at all.
-        enough = groups.max() > 0 and len(defined) > 0
-        low, high = np.quantile(defined, tails) if enough else (np.nan, np.nan)
-        rows[name] = (value, float(low), float(high), pd.NA, n, f"bootstrap by {drawn}")
+            ends, method = (np.nan, np.nan), f"undefined: {why}"
+        rows[name] = (value, *ends, pd.NA, n, method)
     return rows
 
 
