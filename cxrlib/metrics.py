@@ -69,7 +69,7 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
 
 
 def t_interval(values, confidence: float = 0.95, shared: float = 0.0) -> tuple:
-    """Give the mean of repeats, and its t interval.
+    """Give the mean of repeats, and the ends of its t interval (NaN with fewer than two repeats).
 
     Parameters
     ----------
@@ -79,11 +79,6 @@ def t_interval(values, confidence: float = 0.95, shared: float = 0.0) -> tuple:
         Images for testing by images for training, where the repeats divide the same images: they
         overlap, so that their results vary less than those of new images would (Nadeau and
         Bengio 2003, doi:10.1023/A:1024068626366). 0 where they have no image in common.
-
-    Returns
-    -------
-    mean, low, high : float
-        With fewer than two repeats there is no interval: NaN.
     """
     from scipy.stats import t
 
@@ -109,17 +104,9 @@ def patient_numbers(patients, n: int) -> tuple[np.ndarray, str]:
 
 
 def draw_patients(groups: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw as many patients as there are, with replacement, again and again.
+    """Draw as many patients as there are, with replacement: how often each image was drawn.
 
-    Parameters
-    ----------
-    groups : ndarray, shape (n,), int
-        Each image's patient, as :func:`patient_numbers` gives it.
-
-    Returns
-    -------
-    ndarray, shape (resamples, n), float
-        How often each image was drawn, which is how often its patient was.
+    `groups`, shape (n,), are the images' patients by number; weights, shape (resamples, n), float.
     """
     patients = groups.max() + 1
     times = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
@@ -127,20 +114,10 @@ def draw_patients(groups: np.ndarray, resamples: int, rng: np.random.Generator) 
 
 
 def bootstrap(measures: dict, groups: np.ndarray, resamples: int, seed: int) -> dict:
-    """Score resamples of patients.
+    """Score resamples of patients: arrays of shape (resamples,), NaN where undefined.
 
-    Parameters
-    ----------
-    measures : dict of str to function
-        From weights, shape (resamples, n), to scores, shape (resamples,), such as
-        :func:`weighted_auc` with its other arguments filled in.
-    groups : ndarray, shape (n,), int
-        Each image's patient, as :func:`patient_numbers` gives it.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (resamples,)
-        NaN where a score is undefined.
+    `measures` are functions from weights, shape (resamples, n), to scores, such as
+    :func:`weighted_auc` with its other arguments filled in; `groups` as :func:`draw_patients`.
     """
     if resamples < 1:
         raise MetricsError(f"resamples={resamples}: give at least one.")
@@ -168,12 +145,9 @@ def percentiles(scores: np.ndarray, confidence: float) -> tuple[float, float]:
 def bootstrap_rows(
     measures, groups, drawn: str, confidence: float, resamples: int, seed: int
 ) -> dict:
-    """Score all images, and resamples as :func:`bootstrap` does.
+    """Score all images, and resamples for an interval: rows of value, low, high, count, n, method.
 
-    Returns
-    -------
-    dict of str to tuple
-        Value, low, high, count, n and method of each measure; `drawn` words the method.
+    `measures` and `groups` as for :func:`bootstrap`; `drawn`, what is drawn, words the method.
     """
     found, n, rows = bootstrap(measures, groups, resamples, seed), len(groups), {}
     for name, measure in measures.items():
@@ -289,17 +263,14 @@ def class_scores(
     groups, drawn = patient_numbers(patients, len(truth))
     answer = probabilities.argmax(axis=1)
     rows = {"accuracy": _proportion(answer == truth, "image", confidence)}
-    measures = {}
+    measures, areas = {}, []
     for number, name in enumerate(classes):
         called, member = answer == number, truth == number
         rows[f"precision {name}"] = _proportion(member[called], f"image called {name}", confidence)
         rows[f"recall {name}"] = _proportion(called[member], f"{name} image", confidence)
         rows[f"f1 {name}"] = None  # keeps the place; the bootstrap fills it
         measures[f"f1 {name}"] = partial(weighted_f1, truth=member, called=called)
-    areas = [
-        partial(weighted_auc, truth=truth == number, score=probabilities[:, number])
-        for number in range(len(classes))
-    ]
+        areas.append(partial(weighted_auc, truth=member, score=probabilities[:, number]))
     f1s = list(measures.values())
     measures["macro f1"] = lambda w: np.mean([f1(w) for f1 in f1s], axis=0)
     measures["macro auc"] = lambda w: np.mean([area(w) for area in areas], axis=0)
@@ -341,11 +312,8 @@ def confusion(y_true, y_pred, classes) -> pd.DataFrame:
     check_same_length(y_true=actual, y_pred=predicted)
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(counts, (actual, predicted), 1)
-    return pd.DataFrame(
-        counts,
-        index=pd.Index(classes, name="actual"),
-        columns=pd.Index(classes, name="predicted"),
-    )
+    actual, predicted = (pd.Index(classes, name=name) for name in ("actual", "predicted"))
+    return pd.DataFrame(counts, index=actual, columns=predicted)
 
 
 def row_percent(matrix: pd.DataFrame) -> pd.DataFrame:
@@ -380,18 +348,16 @@ def weighted_auc(weights, truth: np.ndarray, score: np.ndarray, fold=None) -> np
     ----------
     weights : ndarray, shape (resamples, n)
         How often each image was drawn.
-    truth : ndarray, shape (n,), bool
-    score : ndarray, shape (n,), float
-        A probability, or anything that is larger for positive images.
+    truth, score : ndarray, shape (n,)
+        Whether positive (bool), and a probability or anything larger for positive images.
     fold : ndarray, shape (n,), int, optional
-        Which model scored an image; only pairs that the same model scored are then compared.
-        Models of different folds have different scales, and comparing across them would bias
-        the area (Forman and Scholz 2010, doi:10.1145/1882471.1882479).
+        Which model scored an image. Only images that the same one scored are then compared: the
+        scales of models differ (Forman and Scholz 2010, doi:10.1145/1882471.1882479).
 
     Returns
     -------
     ndarray, shape (resamples,)
-        0 to 1; NaN where there is no pair, as a class is missing.
+        0 to 1; NaN without a pair.
     """
     fold = np.zeros(len(truth), int) if fold is None else fold
     right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
