@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from cxrlib import NOT_CLINICAL, auditload
-from cxrlib.guards import printable
+from cxrlib.files import printable
 
 COLOURS = {"red": "red", "amber": "yellow", "green": "green", "grey": "bright_black"}
 EXIT_CODES = """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from cxrlib.guards import printable
+from cxrlib.files import printable
 
 COLLECTIONS = ("phantom", "open", "external")
 SECRET = 0.8  # of the phantoms' scanners follow the label: without it, few lights would light up

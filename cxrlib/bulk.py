@@ -134,12 +134,12 @@ def write_shard(place: str, number: int, paths: list[str], settings: dict, weigh
 
 def _read_blocks(paths, side):
     """Give images block by block, and read the next one while this one is worked on."""
-    from cxrlib import films, images
+    from cxrlib import images
 
     def read(path):
         try:
-            return images.resize(films.read(Path(path), side)[0], side)
-        except films.ImageError as error:
+            return images.resize(images.read(Path(path), side)[0], side)
+        except images.ImageError as error:
             return str(error)
 
     with ThreadPoolExecutor(cluster.threads()) as pool:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlib.files import shipped
-from cxrlib.guards import parse_yaml
+from cxrlib.files import parse_yaml, shipped
 
 NUMBERS = ("count", "n", "patients")
 COLUMNS = ("id", "place", "model", "metric", "value", "printed", *NUMBERS, "how", "note")

@@ -13,8 +13,7 @@ from cxrlib import NOT_CLINICAL, __version__
 from cxrlib.auditcli import audit
 from cxrlib.bulkcli import features
 from cxrlib.checkcli import check
-from cxrlib.files import no_such, short_path, whole_file
-from cxrlib.guards import printable
+from cxrlib.files import no_such, printable, short_path, whole_file
 
 EXIT_CODES = """
 \b

@@ -13,8 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import cxrlib
-from cxrlib.files import cache_folder, no_such, sha256, shipped
-from cxrlib.guards import parse_yaml
+from cxrlib.files import cache_folder, no_such, parse_yaml, sha256, shipped
 
 BACKENDS = ("tensorflow", "jax", "torch")
 SHAPES_NOTHING = ("audit", "course")  # rooms of the package that no notebook's results hang on

@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrlib.files import shipped, whole_file, write_json
-from cxrlib.guards import harmless, original
+from cxrlib.files import harmless, original, shipped, whole_file, write_json
 from cxrlib.machine import environment
 
 SCHEMA = 1

@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import SIDE, Cohort
-from cxrlib.files import cache_folder, shipped, whole_file
-from cxrlib.guards import printable
+from cxrlib.files import cache_folder, printable, shipped, whole_file
 from cxrlib.pinned import Pinned, place, states
 
 SHOWN = 10  # names in a message; the rest is counted

@@ -29,7 +29,7 @@ def read_upload(value) -> tuple[str, np.ndarray]:
     UploadError
         If the file is too large, or no usable image.
     """
-    from cxrlib import films
+    from cxrlib import images
 
     if isinstance(value, dict):
         name, entry = list(value.items())[-1]
@@ -47,8 +47,8 @@ def read_upload(value) -> tuple[str, np.ndarray]:
         path = Path(folder) / f"film{suffix}"  # never the browser's name
         path.write_bytes(content)
         try:
-            return name, films.read_grey(path)
-        except films.ImageError as error:
+            return name, images.read_grey(path)
+        except images.ImageError as error:
             raise UploadError(str(error).replace(str(path), name)) from error
         except Exception as error:  # a decoder's own bug is no reason to show a traceback
             raise UploadError(f"{name}: it cannot be read. Save it as PNG.") from error

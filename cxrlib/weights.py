@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrlib.files import sha256
-from cxrlib.guards import check_weights
+from cxrlib.files import check_weights, sha256
 from cxrlib.machine import start_keras
 
 

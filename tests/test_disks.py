@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cxrlib import files, images, results
-from cxrlib.films import read_grey
+from cxrlib.images import read_grey
 from faults import Disk, fault, start_cxr, wait_for  # noqa: F401, a fixture of all tests
 from helpers import tiny_cohort
 from test_download import CONTENT, pin
@@ -94,7 +94,7 @@ def test_full_disk_while_decoding(disk, films):
     """The disk fills up while images are decoded; it is freed, and decoded again"""
     script = f"""{TOLD}
 from cxrlib import images
-from cxrlib.films import read_grey
+from cxrlib.images import read_grey
 films = sorted(Path({str(films)!r}).glob("*.png"))
 keys = [film.name for film in films]
 nowhere = [disk / film.name for film in films]

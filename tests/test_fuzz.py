@@ -13,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cxrlib import auditload, chexpert, claims, folders, guards, lessons, pinned, sources
+from cxrlib import auditload, chexpert, claims, files, folders, lessons, pinned, sources
 from cxrlib.chexpert import FINDINGS, ChexpertError
 from cxrlib.claims import ClaimsError
 from cxrlib.folders import FolderError
@@ -239,8 +239,8 @@ def test_lessons(tmp_path, tally, record_property, content):
 
 def test_nested_aliases_take_no_memory():
     with pytest.raises(ValueError, match="alias"):
-        guards.parse_yaml(BOMB)
-    assert guards.parse_yaml("a: &a {b: 1}\nc: {<<: *a}\nd: *a") == {
+        files.parse_yaml(BOMB)
+    assert files.parse_yaml("a: &a {b: 1}\nc: {<<: *a}\nd: *a") == {
         "a": {"b": 1}, "c": {"b": 1}, "d": {"b": 1},
     }  # fmt: skip
 
@@ -248,10 +248,10 @@ def test_nested_aliases_take_no_memory():
 def test_yaml_that_would_take_long_is_refused_before_it_does():
     for deep in ("[" * 101 + "]" * 101, "[" * 100_000, "{[" * 50_000, "[x, " * 30_000):
         with pytest.raises(ValueError, match="its brackets stand too deep"):
-            guards.parse_yaml(deep)
-    assert guards.parse_yaml("[" * 100 + "]" * 100)
+            files.parse_yaml(deep)
+    assert files.parse_yaml("[" * 100 + "]" * 100)
     with pytest.raises(ValueError, match="its text is 250001 characters long; give 250000"):
-        guards.parse_yaml("a" * 250_001)
+        files.parse_yaml("a" * 250_001)
 
 
 def test_a_tables_columns_stay_where_they_are(tmp_path):
