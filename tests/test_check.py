@@ -194,6 +194,8 @@ def test_what_is_missing_is_worse_unless_only_what_is_present_counts():
     assert check.worse(reference, now, only_present=True) == []
     del now.verdicts["clean"]  # not asked for
     assert len(check.worse(reference, now)) == 2
+    counts = {"verdicts": {"data": {"fig2.x": R}}, "lessons held": {}}
+    assert check.worse(counts, now) == ["fig2.x (data protocol): missing, was reproduced"]
     broken = checked({}, {"09: leaks pay": False})
     assert check.worse(reference, broken, True) == ["09: leaks pay: not held, was held"]
 
