@@ -12,7 +12,7 @@ What is done to them     augment, split
 What learns              backbone (frozen features); engine (what computes them); training (one
                          network); heads (many at once); bulk (features of very many images)
 Where it runs            machine; threads; cluster (dask.distributed, where a scheduler is named)
-What came out            metrics (with bootstrap, checks), claims (the paper's figures),
+What came out            metrics, claims (the paper's figures),
                          explain (Grad-CAM), predictor (a saved model), results
 Does it work at all      verdicts, measured, check (the paper's claims); reconstruct with rounding
                          (the integers behind them); headline (one model, four scores);

@@ -25,6 +25,8 @@ import platformdirs
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 ABANDONED = 86400  # seconds; a temporary file that nobody has written to for so long is removed
+MOST_YAML = 250_000  # characters; ten times the course's longest file, and seconds to read
+MOST_BRACKETS = 100  # of YAML, open at once; the time to read them grows with their square
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # what a spreadsheet reckons out
 _UNSEEN = re.compile(  # what moves a cursor, turns the direction of writing, or is no text
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -157,12 +159,20 @@ def parse_yaml(text: str):
     """Read YAML as plain values; whatever is wrong is a ValueError.
 
     An alias (``*name``) may not stand in what another one names: nine such steps make a file of
-    a few lines as large as a disk.
+    a few lines as large as a disk. Length and open brackets have a limit too.
     """
     import yaml
 
+    if len(text) > MOST_YAML:
+        raise ValueError(f"its text is {len(text)} characters long; give {MOST_YAML} at most")
+
     class Loader(yaml.SafeLoader):
         named = 0  # how many of the values that are being read have a name
+
+        def fetch_flow_collection_start(self, token):
+            if self.flow_level >= MOST_BRACKETS:
+                raise RecursionError
+            super().fetch_flow_collection_start(token)
 
         def compose_node(self, parent, index):
             if self.named and self.check_event(yaml.AliasEvent):

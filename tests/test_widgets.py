@@ -25,7 +25,7 @@ from cxrlib import (
     uploads,
     widgets,
 )
-from cxrlib.checks import MetricsError
+from cxrlib.metrics import MetricsError
 from helpers import tiny_cohort
 
 ipywidgets = pytest.importorskip("ipywidgets")
