@@ -153,36 +153,6 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
     return Audit(cohort.name, counts, findings, _facts(evidence), synthetic)
 
 
-def together(cohort, pairs: pd.DataFrame):
-    """Give images that are copies of each other one patient, so that no fold divides them.
-
-    Parameters
-    ----------
-    cohort : Cohort
-    pairs : DataFrame
-        As :func:`cxrlib.duplicates.near_duplicates` gives them.
-
-    Returns
-    -------
-    Cohort
-        The same images; only the patients' names differ.
-    """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    from cxrlib.cohort import Cohort
-
-    patients, names = pd.factorize(cohort.table["patient"])
-    of_image = dict(zip(cohort.table["image"], patients, strict=True))
-    first = pairs["image"].map(of_image).to_numpy(dtype=int)
-    second = pairs["other"].map(of_image).to_numpy(dtype=int)
-    links = coo_matrix((np.ones(len(pairs)), (first, second)), shape=(len(names), len(names)))
-    _, group = connected_components(links, directed=False)
-    leader = names[pd.Series(group).drop_duplicates().index]
-    table = cohort.table.assign(patient=leader[group[patients]])
-    return Cohort(table, cohort.images, cohort.name, cohort.masks)
-
-
 def _ready(cohort, classes, by):
     """Keep the labelled images of the classes; complain about what cannot be audited."""
     if by not in cohort.table:

@@ -15,6 +15,7 @@ from cxrlib import cluster, split, views
 from cxrlib.augment import expand
 from cxrlib.cohort import Cohort
 from cxrlib.machine import one_thread
+from cxrlib.metrics import t_interval
 
 CLEAN = "split patients, then augment"
 PROTOCOLS = {  # name: (how to divide, whether the copies are made before)
@@ -129,11 +130,11 @@ def leakage_summary(
     for labels, protocol in itertools.product(table["labels"].unique(), PROTOCOLS):
         found, clean = wide[labels, protocol], wide[labels, CLEAN]
         shared = 0.0 if labels == "permuted" else TEST / (1 - TEST)
-        mean, low, high = _t_interval(found, confidence, shared)
+        mean, low, high = t_interval(found, confidence, shared)
         row = {"protocol": protocol, "labels": labels, "mean": mean, "sd": found.std()}
         excess = (np.nan,) * 3
         if protocol != CLEAN:
-            excess = _t_interval(found - clean, confidence, shared)
+            excess = t_interval(found - clean, confidence, shared)
         low, high = np.clip((low, high), 0, 1)  # a share, though t knows nothing of that
         names = ("low", "high", "excess", "excess low", "excess high")
         rows.append(row | dict(zip(names, (low, high, *excess), strict=True)))
@@ -205,15 +206,3 @@ def _remember(described, table, train, test) -> dict:
         "test images": len(test),
         "test patients": len(set(patient[test])),
     }
-
-
-def _t_interval(values, confidence: float, shared: float) -> tuple[float, float, float]:
-    """Mean and t interval of repeats; `shared` is what their having data in common adds."""
-    from scipy.stats import t
-
-    mean, repeats = float(np.mean(values)), len(values)
-    if repeats < 2:
-        return mean, np.nan, np.nan
-    error = np.sqrt(np.var(values, ddof=1) * (1 / repeats + shared))
-    wide = float(t.ppf((1 + confidence) / 2, repeats - 1) * error)
-    return mean, mean - wide, mean + wide

@@ -1,6 +1,6 @@
-"""What helps at another hospital, how much, and where nothing does.
+"""What helps at another hospital: remedies tried one by one, each with what it gains there.
 
-Several remedies are tried on one pair of cohorts, so by luck one of them may seem to help: ask for
+What is lost there in the first place is measured in :mod:`cxrlib.transfer`. Several remedies are tried on one pair of cohorts, so by luck one of them may seem to help: ask for
 more confidence than 95 %. The share cut off (`CENTRE`) and CLAHE's settings are customary values;
 the penalty of the model (`transfer.PENALTY`) was chosen among four with phantoms' scores in view.
 """
@@ -14,6 +14,7 @@ import pandas as pd
 
 from cxrlib import transfer, views
 from cxrlib.cohort import Cohort
+from cxrlib.metrics import weighted_auc
 
 CENTRE = 0.12  # of each side is cut off where no lung mask is known
 AS_IT_IS = "as it is: images divided"
@@ -160,16 +161,19 @@ CHANGES = {
 
 
 def _remedy_rows(tried, confidence, resamples, seed) -> pd.DataFrame:
+    def areas(table, seed):
+        return transfer.resampled(table, weighted_auc, resamples, seed)
+
     # Another seed outside: the two sets of patients are independent
-    areas = partial(transfer.areas, resamples=resamples, seed=[seed, 1])
-    base = areas(tried[AS_IT_IS][0][1])
+    elsewhere = [seed, 1]
+    base = areas(tried[AS_IT_IS][0][1], elsewhere)
     names = [f"{part} {what}" for part in ("inside", "outside") for what in ("auc", "low", "high")]
     rows = []
     for remedy, (tables, note) in tried.items():
         if tables is None:
             rows.append({"remedy": remedy} | dict.fromkeys((*names, *GAINS), np.nan))
         else:
-            here, there = transfer.areas(tables[0], resamples, seed), areas(tables[1])
+            here, there = areas(tables[0], seed), areas(tables[1], elsewhere)
             changes = (here, there, here - there, there - base)
             values = [each for change in changes for each in transfer.interval(change, confidence)]
             rows.append({"remedy": remedy} | dict(zip((*names, *GAINS), values, strict=True)))
