@@ -1,8 +1,9 @@
-"""What helps at another hospital: remedies tried one by one, each with what it gains there.
+"""What helps at another hospital: remedies tried one by one, and what each gains there.
 
-What is lost there in the first place is measured in :mod:`cxrlib.transfer`. Several remedies are tried on one pair of cohorts, so by luck one of them may seem to help: ask for
-more confidence than 95 %. The share cut off (`CENTRE`) and CLAHE's settings are customary values;
-the penalty of the model (`transfer.PENALTY`) was chosen among four with phantoms' scores in view.
+What is lost there in the first place is measured in :mod:`cxrlib.transfer`. Several remedies are
+tried on one pair of cohorts, so by luck one of them may seem to help: ask for more confidence than
+95 %. The share cut off (`CENTRE`) and CLAHE's settings are customary values; the penalty of the
+model (`transfer.PENALTY`) was chosen among four with phantoms' scores in view.
 """
 
 from __future__ import annotations
