@@ -29,7 +29,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlib import claims, jsontable, measured, results, verdicts
+from cxrlib import claims, measured, results, verdicts
 from cxrlib.files import shipped
 from cxrlib.lessons import CourseError
 from cxrlib.results import PROTOCOLS, Result
@@ -88,7 +88,7 @@ class Check:
         }
         runs = [str(run) for run in self.runs]
         content = {"schema": SCHEMA, "runs": runs, "verdicts": everything, HELD: self.held}
-        return jsontable.to_native(content)
+        return results.to_native(content)
 
 
 def check(folders, protocols=PROTOCOLS) -> Check:

@@ -17,7 +17,7 @@ import pandas as pd
 from cxrlib import frontend, guessforms, results
 from cxrlib.guessfile import GuessError, keep, read
 from cxrlib.guessforms import Kind, said
-from cxrlib.jsontable import to_native
+from cxrlib.results import to_native
 
 NONE, OPEN = "none", "don't know"  # no guess was made; the learner said so
 WAITS = (

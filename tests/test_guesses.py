@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import frontend, guesses, guessforms, jsontable, style
+from cxrlib import frontend, guesses, guessforms, results, style
 from cxrlib.guessfile import GuessError, read
 from cxrlib.guessforms import Kind
 
@@ -254,7 +254,7 @@ def test_the_table_survives_json(screen):
     mine.ask("three", "?", choices="ab", items=["A", "B"]).check(["a", "b"])
     mine.ask("four", "?").check(None)
     table = mine.table()
-    again = jsontable.unpack(json.loads(json.dumps(jsontable.pack(table), allow_nan=False)))
+    again = results.unpack(json.loads(json.dumps(results.pack(table), allow_nan=False)))
     assert again["found"].tolist() == table["found"].tolist() == [0.333, 7, "a, b", None]
     assert again["your guess"].tolist() == ["none"] * 4
 
