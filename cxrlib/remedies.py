@@ -69,7 +69,7 @@ def remedies(
     predict = partial(transfer.predict, *cohorts, classes, seed=seed)
     plain = seen()
     images, patients = predict(*plain, by_image=True), predict(*plain)
-    weights, said = _balanced(inside, classes, by)
+    weights, said = balanced_weights(inside, classes, by)
     balanced = None if weights is None else predict(*plain, weights=weights)
     tried = {
         "always the most frequent class": (_constant(patients), "knows nothing of an image"),
@@ -81,7 +81,7 @@ def remedies(
     for name, change in CHANGES.items():
         tried[name] = (predict(*seen(change)), "")
     if all("lungs" in cohort.masks for cohort in cohorts):
-        tried[TO_LUNGS] = (predict(*seen(_to_lungs)), "true masks, which real films lack")
+        tried[TO_LUNGS] = (predict(*seen(to_lungs)), "true masks, which real films lack")
     return _remedy_rows(tried, confidence, resamples, seed)
 
 
@@ -95,8 +95,8 @@ def _constant(tables):
     )
 
 
-def _balanced(cohort, classes, by):
-    """Weights by which every label draws equally from each source, and what to say of them.
+def balanced_weights(cohort, classes, by):
+    """Weigh images so that every label draws equally from each source, and say what it cost.
 
     A source without one of the labels cannot be balanced and gets no weight.
     """
@@ -133,7 +133,8 @@ def _equalised_locally(cohort, number):
     return cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(cohort.images[number])
 
 
-def _to_lungs(cohort, number):
+def to_lungs(cohort, number):
+    """Cut an image to the box around its lung mask; one without lungs stays as it is."""
     mask = cohort.masks["lungs"][number]
     down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(down) == 0:
