@@ -35,8 +35,7 @@ def test_an_image_does_not_vote_on_its_own_fold():
     np.testing.assert_allclose(weights.sum(axis=1), 1)
 
 
-def test_the_area_is_that_of_the_scores_within_each_fold():
-    """Two folds: patients of a fold are those whose scores other labels of theirs don't change."""
+def test_only_images_that_one_model_scored_are_compared():
     features, targets, patients = people(20, 1)
     features[:, 0] += targets
     found = probes.probe(features, targets, patients, folds=20)  # a fold a patient: no pair at all
