@@ -125,6 +125,11 @@ def test_an_audits_table(tmp_path, tally, record_property, content):
     record_property("what", "random CSV files for an audit")
 
 
+columns = ["image", "label", "patient", "source", "view", "licence", "cohort", "repo", "commit",
+           "path", "bytes", "git_sha1", "sha256", "height", "width", "origin_url"]  # fmt: skip
+GOOD = "a,covid,p,s,PA,CC0,c,o/r,abc,x.png,10,{0},{0},1,1,u".format("0" * 40)
+
+
 @fuzz
 @given(tables(columns))
 @example((",".join(columns) + "\n" + GOOD).encode())
