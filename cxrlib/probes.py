@@ -100,8 +100,8 @@ def probe(
     scores = smoother @ np.eye(classes)[targets]
     wanted = [1] if classes == 2 else range(classes)
     shuffled = _shuffle(targets, groups, permutations, rng)
-    areas = {k: _areas(smoother @ (shuffled == k), shuffled == k, fold) for k in wanted}
-    measured = {k: _areas(scores[:, [k]], (targets == k)[:, None], fold)[0] for k in wanted}
+    areas = {k: fold_areas(smoother @ (shuffled == k), shuffled == k, fold) for k in wanted}
+    measured = {k: fold_areas(scores[:, [k]], (targets == k)[:, None], fold)[0] for k in wanted}
     best = max(measured, key=lambda k: np.nan_to_num(measured[k]))
     p = _share_as_good(measured[best], np.stack(list(areas.values())))
 
@@ -195,11 +195,22 @@ def _share_as_good(measured: float, by_chance: np.ndarray) -> float:
     return float((1 + np.sum(best >= measured - 1e-12)) / (1 + len(best)))
 
 
-def _areas(scores: np.ndarray, truth: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def fold_areas(scores: np.ndarray, truth: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Area under the ROC curve of each column, over pairs within a fold.
 
     As :func:`cxrlib.metrics.weighted_auc` of one column after another, but a thousand shuffles
     at once: without weights, ranks are enough.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n, columns), float
+    truth : ndarray, shape (n, columns), bool
+    fold : ndarray, shape (n,), int
+
+    Returns
+    -------
+    ndarray, shape (columns,)
+        0 to 1; NaN where no fold has both classes.
     """
     from scipy.stats import rankdata
 

@@ -115,7 +115,14 @@ def test_a_copy_under_another_name_is_red():
     planted = Cohort(cohort.table, images, "planted")
     found = judge.copies(planted, duplicates.near_duplicates(planted))
     assert found.light == "red" and "1 pair under two labels" in found.headline
-    assert judge.copies(cohort, duplicates.near_duplicates(cohort)[:0]).light == "green"
+    pair = pd.DataFrame({"image": ["a"], "other": ["b"], "similarity": [1.0]})
+    for patient, label, light in (
+        (True, False, "red"),
+        (False, True, "red"),
+        (True, True, "green"),
+    ):
+        one = pair.assign(**{"same patient": patient, "same label": label})
+        assert judge.copies(cohort, one).light == light
 
 
 def test_a_split_that_divides_patients_is_red_and_one_that_does_not_is_green():

@@ -4,6 +4,7 @@ from scipy.stats import binom
 from sklearn.kernel_ridge import KernelRidge
 
 from cxrlib import probes
+from cxrlib.metrics import weighted_auc
 
 
 def people(n=60, images=2, seed=0):
@@ -33,6 +34,16 @@ def test_an_image_does_not_vote_on_its_own_fold():
     weights = probes.smoother_matrix(np.eye(12) * 0.5 + 0.5, fold)
     assert (weights[fold[:, None] == fold[None, :]] == 0).all()
     np.testing.assert_allclose(weights.sum(axis=1), 1)
+
+
+def test_areas_of_columns_are_those_of_one_column_after_another():
+    rng = np.random.default_rng(1)
+    truth, scores = rng.random((50, 4)) < 0.4, rng.integers(0, 9, (50, 4)).astype(float)  # ties
+    for fold in (np.zeros(50, int), np.arange(50) % 3):
+        found = probes.fold_areas(scores, truth, fold)
+        for column in range(4):
+            once = np.ones((1, 50)), truth[:, column], scores[:, column], fold
+            assert found[column] == weighted_auc(*once)[0]
 
 
 def test_only_images_that_one_model_scored_are_compared():
