@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+from types import SimpleNamespace
 
 import cv2
 import nbclient
@@ -21,8 +22,8 @@ from cxrlib import (
     frontend,
     phantom,
     phantomwidget,
+    predictionwidget,
     predictor,
-    uploads,
     widgets,
 )
 from cxrlib.checks import MetricsError
@@ -35,7 +36,7 @@ HOSTILE = '<img src=x onerror="alert(1)">.png'
 @pytest.fixture
 def live(monkeypatch):
     """Somebody sits in front of the kernel."""
-    monkeypatch.setattr(explorer, "is_live", lambda: True)
+    monkeypatch.setattr(frontend, "is_live", lambda: True)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_who_asks_decides(monkeypatch, server, allowed, expected):
             content = {} if allowed is None else {"allow_stdin": allowed}
             return {"header": {"msg_type": "execute_request"}, "content": content}
 
-    monkeypatch.setattr(frontend, "_kernel", Kernel)
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=Kernel()))
     monkeypatch.setenv("SERVER_SOFTWARE", server)
     assert frontend.is_live() is expected
 
@@ -381,7 +382,7 @@ def test_an_uploaded_film_is_asked_about(asked, model, film, kind):
     [
         (b"", "the file is empty"),
         (b"GIF89a nothing", "GIF is not read"),
-        (b"x" * (uploads.MOST_BYTES + 1), "8.0 MB is more than 8 MB"),
+        (b"x" * (predictionwidget.MOST_BYTES + 1), "8.0 MB is more than 8 MB"),
         (cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes(), "too small"),
         (cv2.imencode(".png", np.eye(64, dtype=np.uint8))[1].tobytes()[:60], "damaged"),
     ],
@@ -403,8 +404,9 @@ def test_a_hostile_name_is_only_text(asked, film):
 
 def test_dicom_is_taken_by_its_name_or_its_mark(tmp_path):
     pytest.importorskip("pydicom")
-    with pytest.raises(uploads.UploadError, match=r"^x\.dcm: this DICOM file cannot be read"):
-        uploads.read_upload(({"name": "x.dcm", "content": b"no DICOM"},))
+    told = r"^x\.dcm: this DICOM file cannot be read"
+    with pytest.raises(predictionwidget.UploadError, match=told):
+        predictionwidget.read_upload(({"name": "x.dcm", "content": b"no DICOM"},))
 
 
 def test_a_model_that_fails_gives_a_sentence(asked, model, monkeypatch):
