@@ -8,6 +8,7 @@ from cxrlib.style import (
     FIXED,
     MARKERS,
     SMALL,
+    coloured,
     colours,
     finish,
     heat_table,
@@ -26,11 +27,11 @@ def images_per_patient(cohort, note=""):
     counts = counts[cohort.labels]
     figure, axis = subplots()
     width = 0.8 / counts.shape[1]
-    for place, (label, colour) in enumerate(zip(counts, colours(list(counts)), strict=True)):
+    for place, (label, found, colour) in enumerate(coloured(dict(counts))):
         shift = (place - (counts.shape[1] - 1) / 2) * width
-        bars = axis.bar(np.arange(len(counts)) + shift, counts[label], width, color=colour)
-        bars.set_label(label)
-        axis.bar_label(bars, [str(n) if n else "" for n in counts[label]], fontsize=SMALL)
+        x = np.arange(len(counts)) + shift
+        bars = axis.bar(x, found, width, color=colour, label=label)
+        axis.bar_label(bars, [str(n) if n else "" for n in found], fontsize=SMALL)
     axis.set_xticks(range(len(counts)), counts.index)
     axis.set(xlabel="images of one patient", ylabel="patients")
     axis.margins(y=0.1)
@@ -58,13 +59,8 @@ def grey_histograms(cohort, by="label", at_most=200, note=""):
         chosen = places[np.linspace(0, len(places) - 1, min(at_most, len(places))).astype(int)]
         counts = sum(np.bincount(cohort.images[int(p)].ravel(), minlength=256) for p in chosen)
         share = 100 * counts.reshape(64, 4).sum(axis=1) / counts.sum()
-        axis.stairs(
-            share,
-            np.arange(0, 257, 4),
-            color=colour,
-            linewidth=1.8,
-            label=f"{group} ({len(chosen)})",
-        )
+        label = f"{group} ({len(chosen)})"
+        axis.stairs(share, np.arange(0, 257, 4), color=colour, linewidth=1.8, label=label)
     axis.set(xlabel="grey value (0 black, 255 white)", ylabel="pixels (%)", xlim=(0, 256))
     axis.legend(title=f"{by} (images read)", fontsize=SMALL)
     return finish(figure, f"{cohort.name}: grey values by {by}", note)
@@ -89,8 +85,8 @@ def figure2(counts, note=""):
     ]
     figure, axis = subplots(height=0.36 * len(counts) + 1.2)
     heat_table(axis, percent, said, "studies (%)", 0, 100)
-    axis.set(xlabel="", ylabel="finding")
-    axis.set_xlabel("label as counted (negative: no, or not mentioned): studies (%)")
+    across = "label as counted (negative: no, or not mentioned): studies (%)"
+    axis.set(xlabel=across, ylabel="finding")
     return finish(figure, "CheXpert's labels (as Fig. 2)", note)
 
 
@@ -105,10 +101,9 @@ def splits(parts, note=""):
     names = ("train", "validation", "test")
     tables = [getattr(parts, name).table for name in names]
     labels = list(dict.fromkeys(label for name in names for label in getattr(parts, name).labels))
+    units = {"images": "image", "originals": "origin", "patients": "patient"}
     figure, axes = subplots(1, 3, 3.4)
-    for axis, (unit, column) in zip(
-        axes, {"images": "image", "originals": "origin", "patients": "patient"}.items(), strict=True
-    ):
+    for axis, (unit, column) in zip(axes, units.items(), strict=True):
         bottom = np.zeros(3)
         for label, colour in zip(labels, colours(labels), strict=True):
             counts = [table.loc[table["label"] == label, column].nunique() for table in tables]
@@ -146,15 +141,8 @@ def feature_map(features, labels, title="", names=("component 1", "component 2")
     present += sorted(set(labels) - set(present))
     for place, (label, colour) in enumerate(zip(present, colours(present), strict=True)):
         chosen = features[labels == label]
-        axis.scatter(
-            *chosen.T,
-            s=22,
-            alpha=0.75,
-            color=colour,
-            marker=MARKERS[place % 8],
-            linewidth=0.8,
-            label=f"{label} ({len(chosen)})",
-        )
+        look = {"color": colour, "marker": MARKERS[place % 8], "s": 22, "alpha": 0.75}
+        axis.scatter(*chosen.T, linewidth=0.8, label=f"{label} ({len(chosen)})", **look)
     axis.set(xlabel=names[0], ylabel=names[1])
     figure.legend(loc="outside right upper", fontsize=SMALL)
     return finish(figure, title, note)

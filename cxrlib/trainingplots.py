@@ -9,7 +9,7 @@ from cxrlib.style import (
     FIXED,
     MARKERS,
     SMALL,
-    colours,
+    coloured,
     finish,
     heat_table,
     need_columns,
@@ -33,10 +33,8 @@ def learning_curves(history, title="", metric="accuracy", note=""):
     epochs = table["epoch"] if "epoch" in table else np.arange(1, len(table) + 1)
     figure, axes = subplots(1, 2, 3.3)
     for axis, column in zip(axes, ("loss", metric), strict=True):
-        for name, part, style in (
-            ("training", column, "--o"),
-            ("validation", f"val_{column}", "-s"),
-        ):
+        parts = {"training": (column, "--o"), "validation": (f"val_{column}", "-s")}
+        for name, (part, style) in parts.items():
             axis.plot(epochs, table[part], style, color=FIXED[name], label=name, markersize=3.5)
         trained, held = table[[column, f"val_{column}"]].iloc[-1]
         last = np.max(epochs)
@@ -68,11 +66,11 @@ def grid_accuracy(table, title="", note=""):
     heat_table(left, wide, said, unit="")
     left.set(xlabel="neurons per layer", ylabel="hidden layers", title="validation accuracy")
     left.title.set_fontsize(10)
-    chosen = colours([str(depth) for depth in wide.index])
-    for (depth, row), colour, marker in zip(wide.iterrows(), chosen, MARKERS, strict=False):
-        right.plot(range(len(row)), row, marker=marker, color=colour, label=str(depth))
+    rows = {str(depth): row for depth, row in wide.iterrows()}
+    for (depth, row, colour), marker in zip(coloured(rows), MARKERS, strict=False):
+        right.plot(range(len(row)), row, marker=marker, color=colour, label=depth)
     right.set_xticks(range(wide.shape[1]), wide.columns)
     right.set(xlabel="neurons per layer", ylabel="validation accuracy")
-    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
-    right.legend(title="hidden\nlayers", fontsize=SMALL, **beside)
+    beside = (1, 1)
+    right.legend(title="hidden\nlayers", fontsize=SMALL, loc="upper left", bbox_to_anchor=beside)
     return finish(figure, title, note)
