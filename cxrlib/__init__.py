@@ -18,11 +18,10 @@ Does it work at all      verdicts, measured, check (the paper's claims); reconst
                          (the integers behind them); headline (one model, four scores);
                          views, probes, shortcuts; leaks, duplicates; knob; transfer, remedies;
                          audit (all of these, on any cohort) with judge and judgeviews (its lights)
-What people see          plots: style, imageplots, scoreplots, drawings, claimplots, auditplots,
-                         knobplots
-What people touch        frontend (is somebody there?), guesses (with guessforms, guessfile),
-                         widgets: explorer, thresholdwidget, phantomwidget, predictionwidget
-                         (with uploads)
+What people see          plots: style, imageplots, cohortplots, trainingplots, scoreplots,
+                         drawings, claimplots, auditplots, knobplots
+What people touch        frontend (is somebody there?), guesses (with guessforms), widgets:
+                         explorer, phantomwidget, predictionwidget
 Running it all           lessons, progress, kernel, execute, runfolder, course; report (with
                          tables), auditpage; cli, auditcli (with auditload), checkcli, bulkcli,
                          badges (command cxr)

@@ -2,7 +2,6 @@
 
 Every function takes a ``note``, written at the figure's foot, for what its reader must know
 ("synthetic data"), and raises ValueError where there is nothing to draw or a table lacks a column.
-Those of the paper's printed scores are called as ``claimplots.NAME``.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from cxrlib.auditplots import (
     shortcut_plot,
     views_plot,
 )
+from cxrlib.claimplots import copies_and_evidence, fits_by_size, interval_widths, power_curves
 from cxrlib.cohortplots import (
     feature_map,
     figure2,
@@ -52,11 +52,13 @@ __all__ = [
     "calibration_plot",
     "confusion_matrix",
     "contact_sheet",
+    "copies_and_evidence",
     "dense_block",
     "drop_plot",
     "feature_map",
     "figure2",
     "finish",
+    "fits_by_size",
     "grey_histograms",
     "grid_accuracy",
     "headline_plot",
@@ -64,10 +66,12 @@ __all__ = [
     "heat_map_grid",
     "image_grid",
     "images_per_patient",
+    "interval_widths",
     "knob_curves",
     "leakage_plot",
     "learning_curves",
     "pairs_plot",
+    "power_curves",
     "precision_recall_curves",
     "protocol_comparison",
     "provenance",
