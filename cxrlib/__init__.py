@@ -12,8 +12,8 @@ What learns              backbone (frozen features) with weights; engine (what c
                          with winograd; training (one network) with devices; packs and heads
                          (many at once); bulk, store (features of very many images)
 Where it runs            machine; threads; cluster (dask.distributed, where a scheduler is named)
-What came out            metrics (with bootstrap, checks), claims (the paper's figures),
-                         explain (Grad-CAM), predictor (a saved model), results (with jsontable)
+What came out            metrics, claims (the paper's figures),
+                         explain (Grad-CAM), predictor (a saved model), results
 Does it work at all      verdicts, measured, check (the paper's claims); reconstruct with rounding
                          (the integers behind them); headline (one model, four scores);
                          views, probes, shortcuts; leaks, duplicates; knob; transfer, remedies;
@@ -22,9 +22,8 @@ What people see          plots: style, imageplots, cohortplots, trainingplots, s
                          drawings, claimplots, auditplots, knobplots
 What people touch        frontend (is somebody there?), guesses (with guessforms), widgets:
                          explorer, phantomwidget, predictionwidget
-Running it all           lessons, progress, kernel, execute, runfolder, course; report (with
-                         tables), auditpage; cli, auditcli (with auditload), checkcli, bulkcli,
-                         badges (command cxr)
+Running it all           lessons, progress, execute, runfolder, course; report (with tables),
+                         auditpage; cli, auditcli (with auditload), checkcli, bulkcli (command cxr)
 
 Nothing heavy is imported before it is used. Teaching material. Not for clinical use.
 """

@@ -195,7 +195,7 @@ def _tell(number: int, total: int, name: str) -> None:
 def _conclude(found, notes, out: Path, json_file: Path | None) -> None:
     """Print the lights, those to act on with their numbers, and where the page is."""
     from cxrlib import auditpage
-    from cxrlib.cli import _short
+    from cxrlib.files import short_path
 
     click.echo(err=True)
     for one in found.findings:
@@ -206,9 +206,9 @@ def _conclude(found, notes, out: Path, json_file: Path | None) -> None:
     click.echo(f"\n{click.wrap_text(auditpage.conclusion(found), 88)}")
     for note in notes:
         click.echo(auditload.worded(note))
-    click.echo(f"\nPage: {_short(out)}")
+    click.echo(f"\nPage: {short_path(out)}")
     if json_file:
-        click.echo(f"Data: {_short(json_file)}")
+        click.echo(f"Data: {short_path(json_file)}")
     click.echo(NOT_CLINICAL)
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from cxrlib import NOT_CLINICAL
 from cxrlib.files import whole_file
-from cxrlib.jsontable import pack, pack_all, to_native
+from cxrlib.results import pack, pack_all, to_native
 
 SCHEMA = 1  # of the JSON file: raise it when a field changes its name or meaning
 OPEN_ROWS = 12  # longer tables are folded

@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 import platformdirs
@@ -107,3 +108,16 @@ def sha256(path: Path | str) -> str:
     """SHA-256 of a file as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def no_such(kind: str, name: str, there: list[str]) -> str:
+    """Word the message on an unknown name, with the nearest known one."""
+    near = get_close_matches(str(name), there, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"There is no {kind} {name!r}.{hint} There are: {', '.join(there) or 'none'}."
+
+
+def short_path(path: Path | str) -> str:
+    """Word a path from the current folder on, where it lies below it."""
+    path, here = Path(path).resolve(), Path.cwd().resolve()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -16,6 +16,8 @@ MOST_SCANS = 50  # of a progressive JPEG, which usually has 10; each passes over
 MOST_CHUNKS = 100  # of a PNG, besides those of pixels
 MOST_SEGMENTS = 1000  # of a JPEG's header
 MOST_JUNK = 100_000  # bytes between the parts of a header
+MOST_YAML = 250_000  # characters; ten times the course's longest file, and seconds to read
+MOST_BRACKETS = 100  # of YAML, open at once; the time to read them grows with their square
 
 _STARTS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -131,12 +133,20 @@ def parse_yaml(text: str):
     """Read YAML as plain values; whatever is wrong is a ValueError.
 
     An alias (``*name``) may not stand in what another one names: nine such steps make a file of
-    a few lines as large as a disk.
+    a few lines as large as a disk. Length and open brackets have a limit too.
     """
     import yaml
 
+    if len(text) > MOST_YAML:
+        raise ValueError(f"its text is {len(text)} characters long; give {MOST_YAML} at most")
+
     class Loader(yaml.SafeLoader):
         named = 0  # how many of the values that are being read have a name
+
+        def fetch_flow_collection_start(self, token):
+            if self.flow_level >= MOST_BRACKETS:
+                raise RecursionError
+            super().fetch_flow_collection_start(token)
 
         def compose_node(self, parent, index):
             if self.named and self.check_event(yaml.AliasEvent):

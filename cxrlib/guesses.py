@@ -19,7 +19,6 @@ import pandas as pd
 from cxrlib import frontend, guessforms, results
 from cxrlib.files import write_json
 from cxrlib.guessforms import GuessError, Kind, Line, said
-from cxrlib.jsontable import to_native
 
 SCHEMA = 1  # of the files of guesses
 WAITS = (
@@ -260,7 +259,7 @@ class Guess:
         *shown
             What shows it: figures, tables. Until a person commits, they are not displayed.
         """
-        self.found = to_native(found)
+        self.found = results.to_native(found)
         self._gate(shown, lambda: [Line(self.comparison())])
 
     def reveal(self, *shown) -> None:

@@ -118,7 +118,7 @@ def scores(found: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> pd.Data
         ``patients``, and ``baseline``, what a model scores that never looks (an accuracy: always
         the larger class; NaN for sensitivity and specificity).
     """
-    from cxrlib.bootstrap import bootstrap_rows, patient_numbers, weighted_auc
+    from cxrlib.metrics import bootstrap_rows, patient_numbers, weighted_auc
 
     rows = []
     for condition, part in found.groupby("condition", sort=False):

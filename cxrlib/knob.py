@@ -32,9 +32,9 @@ import numpy as np
 import pandas as pd
 
 from cxrlib import explain, metrics, training
-from cxrlib.bootstrap import bootstrap_rows, weighted_auc
 from cxrlib.cohort import Cohort
 from cxrlib.machine import start_keras
+from cxrlib.metrics import bootstrap_rows, weighted_auc
 from cxrlib.phantom import make_cohort, render
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)

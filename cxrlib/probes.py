@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cxrlib.bootstrap import bootstrap_rows
-from cxrlib.checks import check_confidence
 from cxrlib.machine import one_thread
+from cxrlib.metrics import bootstrap_rows, check_confidence
 
 RIDGE = 1.0  # penalty, where each image's similarity to itself is 1
 

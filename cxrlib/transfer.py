@@ -13,10 +13,15 @@ import numpy as np
 import pandas as pd
 
 from cxrlib import metrics, views
-from cxrlib.bootstrap import bootstrap_rows, patient_numbers, weighted_auc
-from cxrlib.checks import check_binary, check_confidence
 from cxrlib.cohort import Cohort
 from cxrlib.machine import one_thread
+from cxrlib.metrics import (
+    bootstrap_rows,
+    check_binary,
+    check_confidence,
+    patient_numbers,
+    weighted_auc,
+)
 
 PENALTY = 0.01  # scikit-learn's C: strong, as there are more features than images
 TELLING = 12  # characters from which a file name is taken for one of its kind

@@ -100,7 +100,7 @@ def threshold(y_true, probability, patients=None, note: str = ""):
 
     Raises
     ------
-    cxrlib.checks.MetricsError
+    cxrlib.metrics.MetricsError
         If lengths differ, an array is empty, or a value is missing or out of range.
     ValueError
         If one of the classes is missing, so that there is no curve.

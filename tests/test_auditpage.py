@@ -10,7 +10,7 @@ import pytest
 
 from cxrlib import auditpage, style
 from cxrlib.audit import LIGHTS, Audit, Finding
-from cxrlib.jsontable import unpack
+from cxrlib.results import unpack
 
 EVIL = """<script>alert("x")</script> 'a' & b.png"""
 VOID = {"meta", "img", "br", "link", "input", "hr"}

@@ -23,7 +23,7 @@ EXAMPLES = 250
 fuzz = settings(
     max_examples=EXAMPLES,
     derandomize=True,
-    deadline=2000,
+    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -243,6 +243,15 @@ def test_nested_aliases_take_no_memory():
     assert guards.parse_yaml("a: &a {b: 1}\nc: {<<: *a}\nd: *a") == {
         "a": {"b": 1}, "c": {"b": 1}, "d": {"b": 1},
     }  # fmt: skip
+
+
+def test_yaml_that_would_take_long_is_refused_before_it_does():
+    for deep in ("[" * 101 + "]" * 101, "[" * 100_000, "{[" * 50_000, "[x, " * 30_000):
+        with pytest.raises(ValueError, match="its brackets stand too deep"):
+            guards.parse_yaml(deep)
+    assert guards.parse_yaml("[" * 100 + "]" * 100)
+    with pytest.raises(ValueError, match="its text is 250001 characters long; give 250000"):
+        guards.parse_yaml("a" * 250_001)
 
 
 def test_a_tables_columns_stay_where_they_are(tmp_path):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from IPython.display import Image
 
-from cxrlib import frontend, guesses, guessforms, jsontable, style
+from cxrlib import frontend, guesses, guessforms, results, style
 from cxrlib.guesses import read
 from cxrlib.guessforms import GuessError, Kind
 
@@ -249,7 +249,7 @@ def test_the_table_survives_json(screen):
         "four: this run did not measure it.",
     ]
     table = mine.table()
-    again = jsontable.unpack(json.loads(json.dumps(jsontable.pack(table), allow_nan=False)))
+    again = results.unpack(json.loads(json.dumps(results.pack(table), allow_nan=False)))
     assert again["found"].tolist() == table["found"].tolist() == [0.333, 7, "a, b", None]
     assert again["your guess"].tolist() == ["none"] * 4
 

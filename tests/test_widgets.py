@@ -28,7 +28,7 @@ from cxrlib import (
     results,
     widgets,
 )
-from cxrlib.checks import MetricsError
+from cxrlib.metrics import MetricsError
 from helpers import tiny_cohort
 
 ipywidgets = pytest.importorskip("ipywidgets")
