@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrlib import NOT_CLINICAL, films, plots, predictor, results
+from cxrlib import NOT_CLINICAL, plots, predictor, results
 from cxrlib.explorer import MOVE_IT, beside, explorer, message, options, picture, words
+from cxrlib.films import ImageError, read_grey
 from cxrlib.frontend import is_movable
 from cxrlib.phantom import make_cohort
 
@@ -195,8 +196,8 @@ def read_upload(value) -> tuple[str, np.ndarray]:
         path = Path(folder) / f"film{suffix}"  # never the browser's name
         path.write_bytes(content)
         try:
-            return name, films.read_grey(path)
-        except films.ImageError as error:
+            return name, read_grey(path)
+        except ImageError as error:
             raise UploadError(str(error).replace(str(path), name)) from error
         except Exception as error:  # a decoder's own bug is no reason to show a traceback
             raise UploadError(f"{name}: it cannot be read. Save it as PNG.") from error
