@@ -17,12 +17,11 @@ What came out            metrics, claims (the paper's figures),
 Does it work at all      verdicts, measured, check (the paper's claims); reconstruct with rounding
                          (the integers behind them); headline (one model, four scores);
                          views, probes, shortcuts; leaks, duplicates; knob; transfer, remedies;
-                         audit (all of these, on any cohort) with judge (its lights)
-What people see          plots: style, imageplots, scoreplots, drawings, claimplots, auditplots,
-                         knobplots
-What people touch        frontend (is somebody there?), guesses (with guessforms, guessfile),
-                         widgets: explorer, thresholdwidget, phantomwidget, predictionwidget
-                         (with uploads)
+                         audit (all of these, on any cohort) with judge and judgeviews (its lights)
+What people see          plots: style, imageplots, cohortplots, trainingplots, scoreplots,
+                         drawings, claimplots, auditplots, knobplots
+What people touch        frontend (is somebody there?), guesses (with guessforms), widgets:
+                         explorer, phantomwidget, predictionwidget
 Running it all           lessons, progress, execute, runfolder, course; report (with tables),
                          auditpage; cli, auditcli (with auditload), checkcli (command cxr)
 
