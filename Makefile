@@ -28,7 +28,7 @@ ifneq ($(wildcard $(STAMP)),)
 IGNORED := $(shell $(BIN)/python -P -c '$(CHECK)' 2>/dev/null || rm -f $(STAMP) $(EVERY_STAMP))
 endif
 
-.PHONY: help course app site student test bench lint clean
+.PHONY: help course app site student badges test test-all bench lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -36,7 +36,8 @@ help:
 	@echo "make app      open the predictor and the phantom explorer in the browser"
 	@echo "make site     build the site from executed notebooks into site/"
 	@echo "make student  write the students' exercises from their masters"
-	@echo "make test     run the tests"
+	@echo "make badges   write REPOSITORY=OWNER/NAME [BRANCH=NAME] into badges and set-up cells"
+	@echo "make test     run the tests; make test-all also the long sweeps"
 	@echo "make bench    measure the speed, ours and others', and write docs/performance.md"
 	@echo "make lint     check the style of modules and notebooks"
 	@echo "make clean    remove the environment and caches; runs/ stays"
@@ -53,7 +54,14 @@ site: $(EVERY_STAMP)
 student: $(EVERY_STAMP)
 	@$(BIN)/python notebooks/exercises/make_release.py $(ARGS)
 
+# Once, after a copy of the course is put on GitHub; needs Python, nothing else.
+badges:
+	@`sh .ci/find-python` .ci/badges.py "$(REPOSITORY)" "$(BRANCH)"
+
 test: $(EVERY_STAMP)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 -m "not sweep" $(ARGS)
+
+test-all: $(EVERY_STAMP)
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
 
 bench: $(STAMP)

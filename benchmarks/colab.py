@@ -27,9 +27,8 @@ import time
 from pathlib import Path
 
 from memory import kernels_memory
-from rounds import Peaks
+from rounds import ROOT, Peaks
 
-ROOT = Path(__file__).resolve().parents[1]
 VERSIONS = Path(__file__).with_name("colab.txt")
 PUBLISHED = "https://raw.githubusercontent.com/googlecolab/backend-info/main/pip-freeze.txt"
 SECONDS = 30  # that the set-up cell may take
@@ -78,8 +77,7 @@ def make_environment(python: str, folder: Path, versions: str, resolve: bool) ->
 
     `resolve` lets pip add what they need: newer versions may need packages that are not named.
     """
-    made = folder / "bin" / "python"
-    stamp = folder / "colab.txt"
+    made, stamp = folder / "bin" / "python", folder / "colab.txt"
     if stamp.exists() and stamp.read_text() == versions:
         run(made, "-m", "pip", "uninstall", "--yes", "-q", "cxrlib")
         return made
@@ -89,8 +87,9 @@ def make_environment(python: str, folder: Path, versions: str, resolve: bool) ->
     run(python, "-m", "venv", "--clear", folder)
     wanted = folder / "wanted.txt"
     wanted.write_text(versions)
-    run(made, "-m", "pip", "install", "-q", re.search(r"^pip==.*$", versions, re.MULTILINE)[0])
-    run(made, "-m", "pip", "install", "-q", *([] if resolve else ["--no-deps"]), "-r", wanted)
+    install = [made, "-m", "pip", "install", "-q"]
+    run(*install, re.search(r"^pip==.*$", versions, re.MULTILINE)[0])
+    run(*install, *([] if resolve else ["--no-deps"]), "-r", wanted)
     stamp.write_text(versions)
     return made
 
@@ -111,22 +110,21 @@ def register(python: Path, folder: Path) -> None:
 
 def setup_source() -> str:
     """Source of the set-up cell that all lessons share, with the address of this checkout."""
-    sources = {_setup(path) for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))}
+    import nbformat
+
+    sources = {
+        cell.source
+        for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")
+        for cell in nbformat.read(path, as_version=4).cells
+        if "setup" in cell.metadata.get("tags", [])
+    }
     if len(sources) != 1:
         sys.exit(f"The lessons have {len(sources)} different set-up cells; they should share one.")
     here = run("git", "rev-parse", "HEAD", cwd=ROOT).strip()
-    source, count = re.subn(
-        ADDRESS.pattern + r"(@[\w.-]+)?", f"git+{ROOT.as_uri()}@{here}", *sources
-    )
+    source, count = ADDRESS.subn(f"git+{ROOT.as_uri()}@{here}", *sources)
     if count != 1:
         sys.exit(f"The set-up cell names no address such as {ADDRESS.pattern}:\n{source}")
     return source
-
-
-def _setup(path: Path) -> str:
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    mine = [cell for cell in cells if "setup" in cell["metadata"].get("tags", [])]
-    return "".join(mine[0]["source"])
 
 
 def run_setup(source: str, folder: Path) -> float:
@@ -156,8 +154,8 @@ def packages(python: Path) -> set[str]:
     return {re.sub(r" @ .*", " (from the address)", line) for line in lines}
 
 
-def run_notebook(path: Path, profile: str) -> dict:
-    """Run a notebook alone in an empty folder; returns a row of the table."""
+def run_notebook(path: Path, profile: str) -> tuple[float, float, str]:
+    """Run a notebook alone in an empty folder; seconds, greatest memory in MB, its error."""
     import papermill
     import yaml
 
@@ -167,9 +165,7 @@ def run_notebook(path: Path, profile: str) -> dict:
     start, error = time.monotonic(), ""
     temporary = tempfile.TemporaryDirectory(prefix="cxr-colab-")
     with temporary as folder, Peaks(kernels_memory, 0.1) as peaks:
-        os.environ["CXR_CACHE"] = f"{folder}/cache"
-        os.environ["CXR_RUN"] = f"{folder}/run"
-        os.environ["HOME"] = folder
+        os.environ.update(CXR_CACHE=f"{folder}/cache", CXR_RUN=f"{folder}/run", HOME=folder)
         try:
             papermill.execute_notebook(
                 path, f"{folder}/out.ipynb", values, kernel_name="python3", cwd=folder,
@@ -177,17 +173,14 @@ def run_notebook(path: Path, profile: str) -> dict:
             )  # fmt: skip
         except Exception as failure:  # whatever it is: the other notebooks shall run too
             error = f"{type(failure).__name__}: {str(failure)[-1500:]}"
-    return {
-        "seconds": time.monotonic() - start,
-        "peak": peaks.peak.get("kernels", 0.0),
-        "error": error,
-    }
+    return time.monotonic() - start, peaks.peak.get("kernels", 0.0), error
 
 
 def run_widgets(python: Path, folder: Path) -> str:
     """Run the unit tests of widgets and guesses there (Colab's ipywidgets is an old one)."""
     run(python, "-m", "pip", "install", "-q", "--target", folder, "pytest", "pyyaml")
-    tests = ["tests/test_widgets.py", "tests/test_guesses.py"]
+    names = ("test_widgets.py", "test_guesses.py")
+    tests = [path for name in names for path in (ROOT / "tests").rglob(name)]
     beside = {**os.environ, "PYTHONPATH": str(folder)}
     return run(python, "-m", "pytest", "-p", "no:cacheprovider", *tests, cwd=ROOT, env=beside)
 
@@ -224,12 +217,12 @@ def prove(python: Path, folder: Path, profile: str, only: list[str] | None) -> i
     for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         if only and path.stem.split("_")[0] not in only:
             continue
-        row = run_notebook(path, profile)
-        fine = "no" if row["error"] else "yes"
-        print(f"{path.stem:30} {row['seconds']:8.0f} {row['peak']:9.0f}  {fine}", flush=True)
-        if row["error"]:
-            print(row["error"], file=sys.stderr)
-        good = good and not row["error"]
+        seconds, peak, error = run_notebook(path, profile)
+        fine = "no" if error else "yes"
+        print(f"{path.stem:30} {seconds:8.0f} {peak:9.0f}  {fine}", flush=True)
+        if error:
+            print(error, file=sys.stderr)
+        good = good and not error
     told = run_widgets(python, folder / "pytest")
     print(f"Widgets and guesses, tested there: {told.strip().splitlines()[-1]}")
     print("\nAll is well." if good else "\nNot as it should be: see above.")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -34,6 +35,8 @@ STAGE1 = {
     "confounding": 0.0,
     "seed": 1000,
 }
+HOSPITAL = {"labels": ["healthy", "covid"]}
+INSIDE, OUTSIDE = ["digital", "computed", "film"], ["portable", "enhanced"]
 CODE = "from cxrlib import machine; machine.start_keras(); print(machine.accelerator())"
 
 
@@ -51,22 +54,27 @@ def choose_backend() -> str:
     return ""
 
 
-def run_course(out: Path, tiny: bool) -> list[list]:
-    """Run the notebooks on phantoms; rows: notebook, seconds."""
-    words = ["--profile", "paper", "--set", "source=phantom", "--set", "stage1_source=phantom"]
-    words += ["--set", f"source_options={json.dumps(FILMS)}"]
-    words += ["--set", f"stage1_options={json.dumps(STAGE1)}"]
-    words += ["--set", "inside_source=phantom", "--set", "outside_source=phantom"]
-    inside = {"patients": 80, "labels": ["healthy", "covid"], "confounding": 0.8}
-    inside |= {"scanners": ["digital", "computed", "film"]}
-    words += ["--set", f"inside_options={json.dumps(inside)}"]
-    outside = {"patients": 60, "labels": ["healthy", "covid"], "seed": 50}
-    outside |= {"scanners": ["portable", "enhanced"]}
-    words += ["--set", f"outside_options={json.dumps(outside)}", "--set", "weights=auto"]
+def run_course(out: Path, tiny: bool) -> None:
+    """Run the notebooks at the paper's sizes on phantoms; or one, to try it."""
+    options = {
+        "source_options": FILMS,
+        "stage1_options": STAGE1,
+        "inside_options": HOSPITAL | {"patients": 80, "confounding": 0.8, "scanners": INSIDE},
+        "outside_options": HOSPITAL | {"patients": 60, "seed": 50, "scanners": OUTSIDE},
+    }
+    words = ["--profile", "paper", "--set", "weights=auto"]
+    for name in ("source", "stage1_source", "inside_source", "outside_source"):
+        words += ["--set", f"{name}=phantom"]
+    for name, value in options.items():
+        words += ["--set", f"{name}={json.dumps(value)}"]
     if tiny:
         words = ["--profile", "smoke", "--only", "01"]
     command = [sys.executable, "-m", "cxrlib.cli", "run", "--out", str(out), *words]
     subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def seconds_of(out: Path) -> list[list]:
+    """Read a run folder; rows: notebook, seconds."""
     states = [json.loads(path.read_text()) for path in sorted((out / "state").glob("*.json"))]
     return [[one["notebook"], f"{one['seconds']:.0f}"] for one in states]
 
@@ -84,16 +92,8 @@ def flops(model) -> float:
             total += flops(layer)
         elif kernel is not None:
             places = layer.output.shape[1:-1] if len(kernel.shape) == 4 else ()
-            number = 2.0 * float(_product(kernel.shape))
-            total += number * float(_product(places))
+            total += 2.0 * math.prod(kernel.shape) * math.prod(places)
     return total
-
-
-def _product(sizes) -> int:
-    found = 1
-    for size in sizes:
-        found *= int(size)
-    return found
 
 
 def median(work, rounds: int) -> float:
@@ -147,10 +147,11 @@ def measure_features(name: str, films, size: int, batch_size: int, rounds: int) 
     """Augment, prepare, copy and compute, and the FLOPs an image."""
     import numpy as np
 
-    from cxrlib import augment, backbone, devices
+    from cxrlib import augment, backbone
+    from cxrlib.machine import dtype_policy
 
     short = "bfloat16" if os.environ.get("CXR_PRECISION") == "bfloat16" else "float32"
-    with devices.global_policy("mixed_bfloat16" if short == "bfloat16" else "float32"):
+    with dtype_policy("mixed_bfloat16" if short == "bfloat16" else "float32"):
         model = backbone.load(name, size, "random", pooling="avg")
     some = films[np.arange(batch_size) % len(films)]
     rng = np.random.default_rng(0)
@@ -168,28 +169,32 @@ def measure_training(films, side: int, batch_size: int, rounds: int) -> tuple:
     import numpy as np
     from keras import Sequential, layers
 
-    from cxrlib import devices, machine, training
+    from cxrlib import training
+    from cxrlib.machine import dtype_policy, training_precision
 
     training.set_seed(0)
-    blocks = []
-    for filters, kernel, strides in ((16, 5, 3), (32, 3, 1), (64, 3, 1), (64, 3, 1)):
-        blocks += [layers.Conv2D(filters, kernel, strides, padding="same", use_bias=False)]
-        blocks += [layers.BatchNormalization(momentum=0.9), layers.ReLU()]
-        blocks += [layers.MaxPooling2D()] * (len(blocks) < 12)
-    first = [layers.Input((side, side, 1)), layers.Rescaling(1 / 255)]
-    model = Sequential([*first, *blocks, layers.Flatten(), layers.Dense(1, "sigmoid")])
+    policy = training_precision()
+    with dtype_policy(policy):
+        model = Sequential([layers.Input((side, side, 1)), layers.Rescaling(1 / 255)])
+        for filters, kernel, strides in ((16, 5, 3), (32, 3, 1), (64, 3, 1), (64, 3, 1)):
+            model.add(layers.Conv2D(filters, kernel, strides, padding="same", use_bias=False))
+            model.add(layers.BatchNormalization(momentum=0.9))
+            model.add(layers.ReLU())
+            if len(model.layers) < 13:
+                model.add(layers.MaxPooling2D())
+        model.add(layers.Flatten())
+        model.add(layers.Dense(1, "sigmoid", dtype="float32"))
+        training.compile_model(model, 1e-3)
     some = films[np.arange(batch_size) % len(films)]
     target = np.arange(batch_size)[:, None] % 2
-    with devices.twin(model, batch_size) as (trained, _):
-        training.compile_model(trained, 1e-3)
-        found = parts(
-            lambda: training.batches(some, side, None, batch_size)[0][0],
-            lambda x: trained.train_on_batch(x, target),
-            batch_size,
-            rounds,
-        )
+    found = parts(
+        lambda: training.batches(some, side, None, batch_size)[0][0],
+        lambda x: model.train_on_batch(x, target),
+        batch_size,
+        rounds,
+    )
     # a step goes forwards once, and backwards for the inputs and for the weights
-    return found, 3 * flops(model), machine.training_precision()
+    return found, 3 * flops(model), policy
 
 
 def line(work: str, found: dict, count: float, precision: str, peaks: dict) -> list:
@@ -197,14 +202,8 @@ def line(work: str, found: dict, count: float, precision: str, peaks: dict) -> l
     rates = [f"{1 / seconds:,.0f}" for seconds in found.values()]
     dtype = precision.removeprefix("mixed_")
     share = count / found["computing"] / peaks[dtype]
-    return [
-        work,
-        precision,
-        *rates,
-        f"{count / 1e9:.2f}",
-        f"{share:.1%}",
-        max(found, key=found.get),
-    ]
+    slowest = max(found, key=found.get)
+    return [work, precision, *rates, f"{count / 1e9:.2f}", f"{share:.1%}", slowest]
 
 
 def describe(seconds: list, kind: str, rounds: int, tiny: bool) -> str:
@@ -213,9 +212,9 @@ def describe(seconds: list, kind: str, rounds: int, tiny: bool) -> str:
     from cxrlib.phantom import make_cohort
 
     keras = ours.start_keras()
-    size, side, many = (64, 48, 8) if tiny else (224, 150, 256)
-    films = make_cohort(patients=16, images_per_patient=(1, 1), size=224).images
-    names = ("ResNet50",) if tiny else ("ResNet50", "VGG16", "DenseNet121")
+    size, side, many = (32, 32, 4) if tiny else (224, 150, 256)
+    films = make_cohort(patients=16, images_per_patient=(1, 1), size=size).images
+    names = ("MobileNet",) if tiny else ("ResNet50", "VGG16", "DenseNet121")
     measured = {
         f"features, {name}": measure_features(name, films, size, many, rounds) for name in names
     }
@@ -259,8 +258,9 @@ def main() -> int:
         print("No GPU was found, so nothing is measured. Try the command: --tiny")
         return 1
     with tempfile.TemporaryDirectory() as folder:
-        seconds = run_course(given.out or Path(folder) / "run", given.tiny)
-        text = describe(seconds, kind, given.rounds, given.tiny)
+        out = given.out or Path(folder) / "run"
+        run_course(out, given.tiny)
+        text = describe(seconds_of(out), kind, given.rounds, given.tiny)
     if given.tiny:
         seen = "" if kind else "No GPU was found. "
         print(f"{seen}A try of the command, no measurement: nothing is written.\n")

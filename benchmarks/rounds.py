@@ -52,16 +52,9 @@ class Row:
 
 
 class Peaks:
-    """The greatest values of a measure while the block runs, such as resident memory.
+    """The greatest values of a measure while a ``with`` block runs, such as resident memory.
 
-    Use it as ``with Peaks(measure) as peaks: ...`` and read ``peaks.peak``.
-
-    Parameters
-    ----------
-    measure : callable
-        Gives a dict of names and values; called from a thread.
-    seconds : float
-        Between two calls.
+    `measure` gives a dict of names and values; a thread calls it every `seconds`. Read ``peak``.
     """
 
     def __init__(self, measure, seconds: float = 0.05):
@@ -84,7 +77,7 @@ class Peaks:
                 self.peak[name] = max(self.peak.get(name, 0.0), value)
 
 
-def race(competitors: dict, rounds: int = 5, warm_up: int = 1) -> list[Row]:
+def race(competitors: dict, rounds: int = 3, warm_up: int = 1) -> list[Row]:
     """Let competitors do their work in turn; a row each, in the order given.
 
     Parameters
@@ -167,17 +160,10 @@ def _memory(number: int) -> float:
     try:
         process = psutil.Process(number)
         family = [process, *process.children(recursive=True)]
-        return sum(_peak(each) for each in family) / 1e6
-    except psutil.Error:
+        texts = [Path(f"/proc/{each.pid}/status").read_text() for each in family]
+        return sum(1024 * int(re.search(r"VmHWM:\s*(\d+) kB", text)[1]) for text in texts) / 1e6
+    except (psutil.Error, OSError, TypeError):  # another system, or one has just ended
         return 0.0
-
-
-def _peak(process: psutil.Process) -> int:
-    try:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])
-    except (OSError, TypeError):  # another system, or a process that has just ended
-        return process.memory_info().rss
 
 
 def sgemm_ceiling() -> float:
@@ -233,6 +219,6 @@ def write(name: str, text: str, page: Path = PAGE) -> None:
 def options(description: str) -> argparse.ArgumentParser:
     """Options that all benchmarks share: --rounds and --write."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each (5)")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds of each (3)")
     parser.add_argument("--write", action="store_true", help=f"put it into {PAGE.name}")
     return parser

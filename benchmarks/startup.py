@@ -1,6 +1,6 @@
 """Time from a command to its answer: importing cxrlib, cxr --help, a notebook that does nothing.
 
-python benchmarks/startup.py [--rounds 5] [--write]
+python benchmarks/startup.py [--rounds 3] [--write]
 
 Whole processes, as a shell starts them, with compiled bytecode at hand.
 """
@@ -29,23 +29,13 @@ AGAIN = "cxr run, all done already"
 
 def trivial(folder: Path) -> Path:
     """Write a notebook of one cell, ``1 + 1``, with the parameters and profile of the course."""
-    cells = [("seed = 0", ["parameters"]), ("1 + 1", [])]
-    content = {
-        "cells": [
-            {
-                "cell_type": "code",
-                "execution_count": None,
-                "id": f"cell{number}",
-                "metadata": {"tags": tags},
-                "outputs": [],
-                "source": source,
-            }
-            for number, (source, tags) in enumerate(cells)
-        ],
-        "metadata": {"kernelspec": {"display_name": "Python 3", "name": "python3"}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
+    plain = {"cell_type": "code", "execution_count": None, "outputs": []}
+    cells = [
+        plain | {"id": "cell0", "source": "seed = 0", "metadata": {"tags": ["parameters"]}},
+        plain | {"id": "cell1", "source": "1 + 1", "metadata": {}},
+    ]
+    kernel = {"kernelspec": {"display_name": "Python 3", "name": "python3"}}
+    content = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
     (folder / "profiles").mkdir(parents=True)
     (folder / "profiles" / "quick.yaml").write_text("seed: 0\n")
     path = folder / "01_trivial.ipynb"
@@ -54,10 +44,7 @@ def trivial(folder: Path) -> Path:
 
 
 def process(*words: str):
-    """Prepare a whole process of this Python; ``once`` starts it and waits for its end.
-
-    It returns the greatest memory, in MB, of any process that this one has started so far.
-    """
+    """Prepare a whole process of this Python; ``once`` starts it and gives its memory in MB."""
     surroundings = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
     surroundings |= {"PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -94,14 +81,11 @@ def describe(rows: list, rounds: int) -> str:
     median = {row.name: row.median for row in rows}
     lines = []
     for row in rows:
-        goal = GOALS.get(row.name)
-        ratio = f"{row.median / median[PAPERMILL]:.2f}"
-        seconds = row.problem or f"{row.median:.2f}"
-        lines.append([row.name, seconds, ratio, goal or "", f"{row.said or 0:.0f}"])
+        seconds, share = row.problem or f"{row.median:.2f}", row.median / median[PAPERMILL]
+        goal = GOALS.get(row.name, "")
+        lines.append([row.name, seconds, f"{share:.2f}", goal, f"{row.said or 0:.0f}"])
     missed = [name for name, goal in GOALS.items() if not median[name] <= goal]
-    told = (
-        "All three goals are met." if not missed else f"Goal missed here by: {', '.join(missed)}."
-    )
+    told = f"Goal missed here by: {', '.join(missed)}." if missed else "All three goals are met."
     head = ["whole process", "seconds", "of papermill's", "goal, at most", "largest process, MB"]
     return f"""\
 `python benchmarks/startup.py --write`, on {machine()}. Medians of {rounds} rounds in turn, \
@@ -112,17 +96,13 @@ nothing.
 {table(head, lines)}
 
 `cxr run` does more than papermill: it checks names and parameters, hashes what shapes the \
-results, and writes the report. It starts the kernel first, imports papermill and what the \
-report takes while the kernel boots, and spares papermill an import that notebooks have no use \
-for. {told}"""
+results, and writes the report. {told}"""
 
 
 def main() -> None:
     """Race, print, and write."""
-    from cxrlib.execute import kernel_of_this_python
-
     given = options(__doc__).parse_args()
-    with tempfile.TemporaryDirectory() as folder, kernel_of_this_python():
+    with tempfile.TemporaryDirectory() as folder:
         text = describe(race(competitors(Path(folder)), given.rounds), given.rounds)
     print(text)
     if given.write:

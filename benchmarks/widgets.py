@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrlib import explorer, phantom, widgets
+from cxrlib import frontend, phantom, widgets
 from cxrlib.machine import environment
 
 GOAL = 300  # milliseconds
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("models", nargs="?", default="", help="models/ of a run")
     parser.add_argument("--write", type=Path, help="the page to write")
     options = parser.parse_args()
-    explorer.is_live = lambda: True  # pretend that somebody is there
+    frontend.is_live = lambda: True  # pretend that somebody is there
     rows = [
         (name, np.median(ms[:, 0]), ms[:, 0].max(), np.median(ms[:, 1]))
         for name, ms in moves(options.models)

@@ -2,30 +2,28 @@
 
 The modules follow the way of the data; none imports a later one.
 
-What an image set is     cohort; files (where things live, written whole)
-Where images come from   sources (the names you load by); guards (what files claim, checked)
+What an image set is     cohort; files (where things live, written whole,
+                         and what strangers' text and files may not do)
+Where images come from   sources (the names you load by)
                          phantom: thorax, skeleton, findings, scanner
-                         open, external: download, pinned
+                         open, external: pinned
                          chexpert; folders; images decodes them all, once: films, dicom
 What is done to them     augment, split
-What learns              backbone (frozen features) with weights; engine (what computes them)
-                         with winograd; training (one network) with devices; packs and heads
-                         (many at once); bulk, store (features of very many images)
+What learns              backbone (frozen features); engine (what computes them); training (one
+                         network); heads (many at once); bulk (features of very many images)
 Where it runs            machine; threads; cluster (dask.distributed, where a scheduler is named)
-What came out            metrics (with bootstrap, checks), claims (the paper's figures),
-                         explain (Grad-CAM), predictor (a saved model), results (with jsontable)
+What came out            metrics, claims (the paper's figures),
+                         explain (Grad-CAM), predictor (a saved model), results
 Does it work at all      verdicts, measured, check (the paper's claims); reconstruct with rounding
                          (the integers behind them); headline (one model, four scores);
                          views, probes, shortcuts; leaks, duplicates; knob; transfer, remedies;
                          audit (all of these, on any cohort) with judge and judgeviews (its lights)
-What people see          plots: style, imageplots, scoreplots, drawings, claimplots, auditplots,
-                         knobplots
-What people touch        frontend (is somebody there?), guesses (with guessforms, guessfile),
-                         widgets: explorer, thresholdwidget, phantomwidget, predictionwidget
-                         (with uploads)
-Running it all           lessons, progress, kernel, execute, runfolder, course; report (with
-                         tables), auditpage; cli, auditcli (with auditload), checkcli, bulkcli,
-                         badges (command cxr)
+What people see          plots: style, imageplots, cohortplots, trainingplots, scoreplots,
+                         drawings, claimplots, auditplots, knobplots
+What people touch        frontend (is somebody there?), guesses (with guessforms), widgets:
+                         explorer, phantomwidget, predictionwidget
+Running it all           lessons, progress, execute, runfolder, course; report (with tables),
+                         auditpage; cli, auditcli (with auditload), checkcli (command cxr)
 
 Nothing heavy is imported before it is used. Teaching material. Not for clinical use.
 """

@@ -1,4 +1,4 @@
-"""Leaks and shortcuts in any image set: the experiments, and one audit of them all.
+"""One audit of any image set: every experiment that doubts a score, and a light for each.
 
 A red light is a finding to act on. A green one proves nothing: these probes are simple, and a
 network may find what they missed.
@@ -6,58 +6,25 @@ network may find what they missed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from cxrlib import judge, judgeviews
-from cxrlib.duplicates import near_duplicates, patients_in_two_classes, split_overlap
-from cxrlib.headline import predictions as four_conditions
+from cxrlib import judge
+from cxrlib.duplicates import near_duplicates, together
 from cxrlib.judge import LIGHTS, Finding
-from cxrlib.knob import collapse, knob
-from cxrlib.leaks import leakage, leakage_summary
-from cxrlib.remedies import remedies
-from cxrlib.shortcuts import FEWEST, association, shortcuts, sources_within_class
-from cxrlib.transfer import External, compare, external_validation, recalibrate
+from cxrlib.leaks import leakage
+from cxrlib.shortcuts import FEWEST, shortcuts, sources_within_class
 
-__all__ = [
-    "LIGHTS",
-    "Audit",
-    "AuditError",
-    "Evidence",
-    "External",
-    "Finding",
-    "association",
-    "collapse",
-    "compare",
-    "external_validation",
-    "four_conditions",
-    "knob",
-    "leakage",
-    "leakage_summary",
-    "near_duplicates",
-    "patients_in_two_classes",
-    "recalibrate",
-    "remedies",
-    "run",
-    "shortcuts",
-    "sources_within_class",
-    "split_overlap",
-    "together",
-]
+__all__ = ["LIGHTS", "Audit", "AuditError", "Finding", "run"]
 
-STEPS = (
-    ("Size of the set", judge.size),
-    ("Patients in two classes", judge.two_classes),
-    ("Duplicates", judge.copies),
-    ("Your split", judge.split),
-    ("Source and label", judge.source_and_label),
-    ("Views without lungs", judgeviews.views_without_lungs),
-    ("Coarse views", judgeviews.coarse_views),
-    ("Source within one class", judgeviews.source_within_class),
-    ("Image-level split", judgeviews.image_split),
+STEPS = (  # those that take their time
+    "Near-duplicates",
+    "Views without lungs, coarse views",
+    "Source within one class",
+    "Image-level split",
 )
+MOST = 150  # images for the leak's nearest neighbour, which takes a minute for a thousand
 
 
 class AuditError(ValueError):
@@ -81,30 +48,6 @@ class Audit:
     def light(self) -> str:
         """The worst light of all findings."""
         return min((f.light for f in self.findings), key=LIGHTS.index, default="grey")
-
-
-@dataclass
-class Evidence:
-    """What the probes of one audit share, computed once."""
-
-    cohort: object  # copies of one image share a patient
-    original: object  # as it came
-    classes: list[str]
-    by: str
-    extract: object
-    seed: int
-    pairs: pd.DataFrame
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    source_light: str = "grey"  # of the association of source and label
-
-    @property
-    def too_few(self) -> str:
-        """Say which class has too few patients to be probed, once copies count as one."""
-        patients = self.cohort.table.groupby("label")["patient"].nunique()
-        few = patients[patients < FEWEST]
-        return (
-            "" if few.empty else f"only {few.iloc[0]} patients of class {few.index[0]!r} are left"
-        )
 
 
 def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) -> Audit:
@@ -137,50 +80,52 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
         column.
     """
     cohort, classes = _ready(cohort, classes, by)
-    note = progress or (lambda number, total, name: None)
-    note(0, len(STEPS) + 1, "Near-duplicates")
+
+    def begin(step):
+        if progress:
+            progress(STEPS.index(step), len(STEPS), step)
+
+    begin("Near-duplicates")
     pairs = near_duplicates(cohort)
-    evidence = Evidence(together(cohort, pairs), cohort, classes, by, extract, seed, pairs)
-    findings = []
-    for number, (name, step) in enumerate(STEPS, 1):
-        note(number, len(STEPS) + 1, name)
-        findings += step(evidence)
+    single = together(cohort, pairs)  # copies of one image share a patient, so no fold parts them
+    few = judge.too_few(single)
+    source = judge.source_and_label(cohort, by)
+    findings = [
+        judge.size(cohort),
+        judge.two_classes(cohort),
+        judge.copies(cohort, pairs),
+        judge.split(cohort, pairs),
+        source,
+    ]
+
+    begin("Views without lungs, coarse views")
+    if few:
+        names = [name for name, _ in judge.BLIND.values()] + list(judge.COARSE.values())
+        findings += [judge.untested(name, few) for name in names]
+    else:
+        seen = shortcuts(single, classes, extract=extract, seed=seed)
+        findings += judge.views_without_lungs(single, classes, seen) + judge.coarse_views(seen)
+
+    begin("Source within one class")
+    told = sources_within_class(single, by, extract=extract, seed=seed)
+    findings.append(judge.source_within_class(told, confounded=source.light == "red"))
+
+    begin("Image-level split")
+    if few:
+        findings.append(judge.untested(judge.IMAGE_SPLIT, few))
+    elif judge.one_image_each(cohort):
+        findings.append(judge.no_image_split())
+    else:
+        runs = leakage(single, classes, repeats=10, most=MOST, seed=seed)
+        findings.append(judge.image_split(runs, MOST))
+
     findings.sort(key=lambda finding: LIGHTS.index(finding.light))
-    table = cohort.table
-    synthetic = bool(table["source"].astype(str).str.startswith("phantom").any())
-    grouped = table.groupby(["label", by], dropna=False, observed=True)
+    grouped = cohort.table.groupby(["label", by], dropna=False, observed=True)
     counts = grouped.agg(images=("image", "size"), patients=("patient", "nunique"))
-    return Audit(cohort.name, counts, findings, _facts(evidence), synthetic)
-
-
-def together(cohort, pairs: pd.DataFrame):
-    """Give images that are copies of each other one patient, so that no fold divides them.
-
-    Parameters
-    ----------
-    cohort : Cohort
-    pairs : DataFrame
-        As :func:`cxrlib.duplicates.near_duplicates` gives them.
-
-    Returns
-    -------
-    Cohort
-        The same images; only the patients' names differ.
-    """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    from cxrlib.cohort import Cohort
-
-    patients, names = pd.factorize(cohort.table["patient"])
-    of_image = dict(zip(cohort.table["image"], patients, strict=True))
-    first = pairs["image"].map(of_image).to_numpy(dtype=int)
-    second = pairs["other"].map(of_image).to_numpy(dtype=int)
-    links = coo_matrix((np.ones(len(pairs)), (first, second)), shape=(len(names), len(names)))
-    _, group = connected_components(links, directed=False)
-    leader = names[pd.Series(group).drop_duplicates().index]
-    table = cohort.table.assign(patient=leader[group[patients]])
-    return Cohort(table, cohort.images, cohort.name, cohort.masks)
+    synthetic = bool(cohort.table["source"].astype(str).str.startswith("phantom").any())
+    return Audit(
+        cohort.name, counts, findings, _facts(single, classes, by, extract, seed), synthetic
+    )
 
 
 def _ready(cohort, classes, by):
@@ -206,18 +151,18 @@ def _ready(cohort, classes, by):
     return cohort, classes
 
 
-def _facts(evidence: Evidence) -> dict[str, str]:
+def _facts(cohort, classes, by, extract, seed) -> dict[str, str]:
     from cxrlib.machine import environment
 
-    there, table = environment(), evidence.cohort.table
+    there, table = environment(), cohort.table
     versions = ", ".join(f"{name} {number}" for name, number in there["versions"].items())
     return {
-        "Data": f"{evidence.cohort.name}: {len(table)} images of {table['patient'].nunique()} "
+        "Data": f"{cohort.name}: {len(table)} images of {table['patient'].nunique()} "
         "patients (copies of one image count as one patient)",
-        "Classes": ", ".join(evidence.classes),
-        "Source column": evidence.by,
-        "Features": "a frozen backbone" if evidence.extract else "24 x 24 squares, no network",
-        "Seed": str(evidence.seed),
+        "Classes": ", ".join(classes),
+        "Source column": by,
+        "Features": "a frozen backbone" if extract else "24 x 24 squares, no network",
+        "Seed": str(seed),
         "Machine": f"{there['device']}, {there['cores']} cores; {there['platform']}",
         "Versions": f"Python {there['python']}, {versions}",
     }

@@ -15,7 +15,8 @@ import click
 from click.core import ParameterSource
 
 from cxrlib import NOT_CLINICAL, auditload
-from cxrlib.guards import printable
+from cxrlib.auditload import SECRET
+from cxrlib.files import printable, short_path
 
 COLOURS = {"red": "red", "amber": "yellow", "green": "green", "grey": "bright_black"}
 EXIT_CODES = """
@@ -96,25 +97,22 @@ def audit(
     """  # noqa: D301 (click wants a real backspace before lines that it shall not wrap)
     start = time.monotonic()
     kind = auditload.kind_of(place)
-    name = auditload.name_of(place)
-    out = out or Path("audit-" + re.sub(r"[^\w.-]+", "-", name) + ".html")
-    files = {"--out": (out, ".html", ".htm")} | (
-        {"--json": (json_file, ".json")} if json_file else {}
-    )
-    for option, (file, *endings) in files.items():
-        _check_name(file, place, option, *endings)
+    out = out or Path("audit-" + re.sub(r"[^\w.-]+", "-", auditload.name_of(place)) + ".html")
+    _check_name(out, place, "--out", ".html", ".htm")
+    if json_file:
+        _check_name(json_file, place, "--json", ".json")
     by = by or ("scanner" if kind == "phantom" else "source")
     labels = list(dict.fromkeys(labels))
     notes: list[str] = []
-    auditload.check_table(kind, place, by, labels, notes)
-    for option, (file, *_) in files.items():
-        _check_writable(file, option)
+    table = auditload.check_table(kind, place, by, labels, notes)
+    _check_writable(out, "--out")
+    if json_file:
+        _check_writable(json_file, "--json")
     extract, seen = _features(features, weights, seed)
-    cohort, cut = auditload.load(kind, place, name, labels, limit, allow_missing, seed, notes)
+    cohort, cut = auditload.load(kind, place, table, labels, limit, allow_missing, seed, notes)
     from cxrlib import audit as auditing
     from cxrlib import auditpage
     from cxrlib.files import write_json
-    from cxrlib.progress import clock
 
     click.echo(printable(_greeting(cohort)), err=True)
     with warnings.catch_warnings():
@@ -126,8 +124,11 @@ def audit(
             raise auditing.AuditError(f"{error}{auditload.remedy(cohort, cut, limit)}") from error
     facts = {"Features": seen, "Command": _command(ctx)}
     if kind == "phantom":
-        facts["Secret"] = auditload.secret()
-    facts["Time"] = f"{clock(time.monotonic() - start)} (minutes:seconds)"
+        facts["Secret"] = (
+            f"these phantoms were made with confounding {SECRET}: for {SECRET:.0%} of the patients "
+            "the label chooses the scanner, for the others chance does. An audit should find that."
+        )
+    facts["Time"] = f"{time.monotonic() - start:.0f} seconds"
     found = replace(found, facts=found.facts | facts)
     if "RANDOM" in seen:
         notes = [seen, *notes]
@@ -169,10 +170,16 @@ def _features(name: str, weights: str | None, seed: int):
         if weights:
             raise click.BadParameter("only a network has weights.", param_hint="--weights")
         return None, "pixels: brightness and fine detail of 24 x 24 squares; no network"
-    from cxrlib import backbone, lessons
+    from cxrlib import backbone
 
-    lessons.backend()  # complains if Keras's backend is not installed
-    found = backbone.find_weights(name, weights or "imagenet", seed)
+    try:
+        found = backbone.find_weights(name, weights or "imagenet", seed)
+    except ImportError as error:
+        raise click.BadParameter(
+            f"a network needs Keras with a backend, one of tensorflow, jax and torch ({error}). "
+            "Install it, or name one that is installed in KERAS_BACKEND.",
+            param_hint="--features",
+        ) from error
     return partial(backbone.features, name=name, weights=found), str(found)
 
 
@@ -195,7 +202,6 @@ def _tell(number: int, total: int, name: str) -> None:
 def _conclude(found, notes, out: Path, json_file: Path | None) -> None:
     """Print the lights, those to act on with their numbers, and where the page is."""
     from cxrlib import auditpage
-    from cxrlib.cli import _short
 
     click.echo(err=True)
     for one in found.findings:
@@ -206,9 +212,9 @@ def _conclude(found, notes, out: Path, json_file: Path | None) -> None:
     click.echo(f"\n{click.wrap_text(auditpage.conclusion(found), 88)}")
     for note in notes:
         click.echo(auditload.worded(note))
-    click.echo(f"\nPage: {_short(out)}")
+    click.echo(f"\nPage: {short_path(out)}")
     if json_file:
-        click.echo(f"Data: {_short(json_file)}")
+        click.echo(f"Data: {short_path(json_file)}")
     click.echo(NOT_CLINICAL)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from cxrlib.guards import printable
+from cxrlib.files import no_such, printable
 
 COLLECTIONS = ("phantom", "open", "external")
 SECRET = 0.8  # of the phantoms' scanners follow the label: without it, few lights would light up
@@ -18,15 +18,13 @@ SECRET = 0.8  # of the phantoms' scanners follow the label: without it, few ligh
 
 def kind_of(place: str) -> str:
     """Name of the source that a place is: a collection of the course, or 'folder'."""
-    from cxrlib.lessons import CourseError, no_such
-
     there = Path(place).expanduser().exists()
     if place in COLLECTIONS:
         if there:
             click.echo(f"Note: this is the course's collection; your own is ./{place}", err=True)
         return place
     if not there:
-        raise CourseError(no_such("folder, CSV file or collection", place, list(COLLECTIONS)))
+        raise _unknown("folder, CSV file or collection", place, COLLECTIONS, "PLACE")
     return "folder"
 
 
@@ -34,6 +32,10 @@ def name_of(place: str) -> str:
     """Name an image set after its folder or file."""
     path = Path(place).expanduser()
     return (path.stem if path.is_file() else path.resolve().name) or "images"
+
+
+def _unknown(kind: str, name: str, there, option: str) -> click.BadParameter:
+    return click.BadParameter(printable(no_such(kind, name, list(there))), param_hint=option)
 
 
 @contextmanager
@@ -56,11 +58,16 @@ def worded(note: str) -> str:
     return click.wrap_text(printable(f"Note: {note}"), 88, preserve_paragraphs=True)
 
 
-def check_table(kind: str, place: str, by: str, labels: list[str], notes: list[str]) -> None:
-    """Complain about labels and columns that do not exist before an image is opened."""
+def check_table(kind: str, place: str, by: str, labels: list[str], notes: list[str]):
+    """Complain about labels and columns that do not exist before an image is opened.
+
+    Returns
+    -------
+    DataFrame
+        A row an image that there is; of phantoms, which are made later, a few.
+    """
     from cxrlib import folders, sources
     from cxrlib.audit import AuditError
-    from cxrlib.lessons import CourseError, no_such
 
     if by == "label":
         raise click.BadParameter(
@@ -75,7 +82,7 @@ def check_table(kind: str, place: str, by: str, labels: list[str], notes: list[s
     there = sorted(table["label"].dropna().unique())
     for label in labels:
         if label not in there:
-            raise CourseError(no_such("label", label, there))
+            raise _unknown("label", label, there, "--label")
     if len(labels or there) < 2:
         only = (labels or there or ["none"])[0]
         raise AuditError(
@@ -83,17 +90,45 @@ def check_table(kind: str, place: str, by: str, labels: list[str], notes: list[s
             "two or more, one folder or one value of the column 'label' each."
         )
     if by not in table:
-        raise CourseError(no_such("column", by, list(table)))
+        raise _unknown("column", by, table, "--by")
+    return table
 
 
-def load(kind, place, name, labels, limit, allow_missing, seed, notes):
-    """Load the images, note what the page must say first, and tell which labels were cut."""
+def load(kind, place, table, labels, limit, allow_missing, seed, notes):
+    """Load the images, note what the page must say first, and tell which labels were cut.
+
+    Parameters
+    ----------
+    kind, place
+        As :func:`kind_of` has them.
+    table : DataFrame
+        As :func:`check_table` gives it.
+    labels, limit, allow_missing, seed
+        As on the command line.
+    notes : list of str
+        Grows.
+
+    Returns
+    -------
+    cohort : Cohort
+    cut : list of str
+        Labels of which `limit` left some out.
+    """
     from cxrlib import sources
     from cxrlib.judge import count_of
 
     try:
         with heard(notes):
-            cohort, before = _read(kind, place, limit, allow_missing, seed)
+            if kind == "phantom":
+                shown = sys.stderr.isatty()
+                cohort = sources.load(kind, confounding=SECRET, seed=seed, progress=shown)
+                table = cohort.table
+                if limit:
+                    cohort = cohort.take(table.groupby("label").cumcount() < limit)
+            else:
+                where = {"folder": place} if kind == "folder" else {}
+                options = {"allow_missing": allow_missing, "limit": limit, "seed": seed}
+                cohort = sources.load(kind, **where, **options)
     except sources.SourceError as error:
         # Whoever types a command does not write Python
         words = str(error).replace("allow_missing=True", "--allow-missing")
@@ -103,6 +138,7 @@ def load(kind, place, name, labels, limit, allow_missing, seed, notes):
         many = "1 image has" if unlabelled == 1 else f"{unlabelled} images have"
         notes.append(f"{many} no label, or an unknown one, and did not take part.")
     cohort = cohort.where(label=labels or cohort.labels)
+    before = table["label"].value_counts()
     cut = [label for label in cohort.labels if limit and before[label] > limit]
     if cut:
         notes.append(
@@ -112,36 +148,9 @@ def load(kind, place, name, labels, limit, allow_missing, seed, notes):
             "Copies and patients among the rest stay unseen."
         )
     if kind == "folder":
-        cohort = cohort.take(range(len(cohort)), name)
+        cohort = cohort.take(range(len(cohort)), name_of(place))
         notes += _patients_unknown(place, cohort)
     return cohort, cut
-
-
-def _read(kind, place, limit, allow_missing, seed):
-    """Read the images, and count those of each label that there would be without a limit."""
-    from cxrlib import folders, sources
-
-    if kind == "phantom":
-        cohort = sources.load(kind, confounding=SECRET, seed=seed, progress=sys.stderr.isatty())
-        before = cohort.table["label"].value_counts()
-        if limit:
-            cohort = cohort.take(cohort.table.groupby("label").cumcount() < limit)
-        return cohort, before
-    where = {"folder": place} if kind == "folder" else {}
-    options = {"allow_missing": allow_missing, "limit": limit, "seed": seed}
-    cohort = sources.load(kind, **where, **options)
-    if not limit:
-        return cohort, cohort.table["label"].value_counts()
-    table = folders.make_table(place)[0] if kind == "folder" else sources.manifest(kind)
-    return cohort, table["label"].value_counts()
-
-
-def secret() -> str:
-    """Tell what the phantoms hide."""
-    return (
-        f"these phantoms were made with confounding {SECRET}: for {SECRET:.0%} of the patients the "
-        "label chooses the scanner, for the others chance does. An audit should find that."
-    )
 
 
 def remedy(cohort, cut: list[str], limit: int | None) -> str:

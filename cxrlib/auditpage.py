@@ -19,7 +19,7 @@ import pandas as pd
 
 from cxrlib import NOT_CLINICAL
 from cxrlib.files import whole_file
-from cxrlib.jsontable import pack, pack_all, to_native
+from cxrlib.results import pack, pack_all, to_native
 
 SCHEMA = 1  # of the JSON file: raise it when a field changes its name or meaning
 OPEN_ROWS = 12  # longer tables are folded
@@ -164,17 +164,21 @@ def _template():
     from jinja2 import Environment, FileSystemLoader
 
     loader = FileSystemLoader(Path(__file__).parent)
-    return Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    ).get_template("audit.html.j2")
+    room = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return room.get_template("audit.html.j2")
 
 
 def _section(number: int, finding) -> dict:
-    """Prepare a finding for the page; its figures become pictures inside it."""
+    """Prepare a finding for the page; what it wants drawn becomes pictures inside it."""
+    from cxrlib import plots
+
+    figures = {
+        caption: getattr(plots, name)(*given) for caption, (name, *given) in finding.figures.items()
+    }
     return {
         "id": f"finding-{number}",
         "finding": finding,
-        "figures": [(caption, _embed(figure)) for caption, figure in finding.figures.items()],
+        "figures": [(caption, _embed(figure)) for caption, figure in figures.items()],
         "tables": [_table(caption, table) for caption, table in finding.tables.items()],
     }
 

@@ -8,6 +8,7 @@ from pathlib import PurePath
 import numpy as np
 
 from cxrlib import leaks, views
+from cxrlib.scoreplots import reliability_diagram
 from cxrlib.style import (
     BLACK,
     BLUE,
@@ -17,17 +18,18 @@ from cxrlib.style import (
     SMALL,
     VERMILLION,
     finish,
+    interval,
     legend_above,
     need_columns,
     need_items,
     plain,
+    score_rows,
     subplots,
 )
 
 ACROSS = 22  # characters of small text that fit above a picture of 1.9 inches
 KINDS = {"true": (BLUE, "o"), "permuted": (VERMILLION, "s")}
-SIDES = {"inside": (BLUE, "o"), "outside": (VERMILLION, "s")}
-
+SIDES = {"inside": (BLUE, "o", -0.14), "outside": (VERMILLION, "s", 0.14)}  # and the row's shift
 HEADLINE_COLOURS = {
     "paper's protocol": ORANGE,
     "clean protocol": BLUE,
@@ -63,12 +65,11 @@ def leakage_plot(table, metric="balanced accuracy", title="", note=""):
             axis.plot([found.mean()] * 2, [y - 0.15, y + 0.15], color=colour, linewidth=3)
             axis.plot([], [], marker, color=colour, label=said)
             axis.text(1.03, y, f"{found.mean():.2f}", color=colour, va="center", fontsize=SMALL)
-    _chance_by_class(axis, table, metric)
+    if metric == "balanced accuracy":  # where chance is known
+        axis.axvline(table["chance"].iloc[0], linestyle=":", color=BLACK, label="chance")
     axis.text(1.03, -0.62, "mean", color=GREY, fontsize=SMALL)
-    axis.set_yticks(range(len(protocols)), protocols)
-    axis.set(xlim=(0, 1.02), ylim=(len(protocols) - 0.45, -0.55))
-    axis.set(xlabel=f"{metric} of one nearest neighbour", ylabel="protocol")
-    axis.grid(axis="x", alpha=0.3)
+    score_rows(axis, protocols, f"{metric} of one nearest neighbour", "protocol")
+    axis.set_ylim(len(protocols) - 0.45, -0.55)
     legend_above(figure, axis, title)
     note = "\n".join(["A dot is one division; bars are means.", note])
     return finish(figure, "", note, predictions=True)
@@ -87,21 +88,18 @@ def shortcut_plot(table, title="What tells the classes apart", note=""):
     need_columns(table, [name, "auc", "low", "high"], "table")
     names = [str(each) for each in table[name]]
     figure, axis = subplots(height=0.38 * len(names) + 1.5)
-    for row, (each, auc, low, high) in enumerate(
-        zip(names, table["auc"], table["low"], table["high"], strict=True)
+    for row, (each, ends) in enumerate(
+        zip(names, table[["auc", "low", "high"]].to_numpy(float), strict=True)
     ):
-        colour, marker = _view_style(each)
-        axis.hlines(row, low, high, color=colour, linewidth=2.5)
-        axis.plot(auc, row, marker, color=colour, markersize=7)
-        axis.text(1.03, row, f"{auc:.2f}", va="center", fontsize=SMALL, color=colour)
-    for said, (colour, marker) in _view_kinds(names).items():
-        axis.plot([], [], marker, color=colour, label=said)
+        colour, marker = _view_style(each)[1:]
+        interval(axis, row, ends, colour, marker, size=7)
+        axis.text(1.03, row, f"{ends[0]:.2f}", va="center", fontsize=SMALL, color=colour)
+    if set(names) & set(views.VIEWS):
+        for said, colour, marker in dict.fromkeys(map(_view_style, names)):
+            axis.plot([], [], marker, color=colour, label=said)
     axis.axvline(0.5, linestyle=":", color=GREY, label="chance")
-    axis.set_yticks(range(len(names)), names)
     least = min(0.4, float(np.nanmin(table["low"])) - 0.02)
-    axis.set(xlim=(least, 1.02), ylim=(len(names) - 0.5, -0.5))
-    axis.set(xlabel="area under the ROC curve, with interval", ylabel=name)
-    axis.grid(axis="x", alpha=0.3)
+    score_rows(axis, names, "area under the ROC curve, with interval", name, least)
     legend_above(figure, axis, title)
     return finish(figure, "", note, predictions=True)
 
@@ -116,18 +114,14 @@ def drop_plot(external, title="The same model inside and at another hospital", n
     """
     rows = _drop_rows(external)
     figure, axis = subplots(height=0.7 * len(rows) + 1.5)
-    for row, (_, parts) in enumerate(rows.items()):
-        for place, (part, (colour, marker)) in enumerate(SIDES.items()):
-            value, low, high = parts[part]
-            y = row - 0.14 + 0.28 * place
-            axis.hlines(y, low, high, color=colour, linewidth=2.5)
-            axis.plot(value, y, marker, color=colour, label=part if row == 0 else None)
-            axis.text(1.03, y, f"{value:.2f}", color=colour, va="center", fontsize=SMALL)
+    for row, parts in enumerate(rows.values()):
+        for part, (colour, marker, shift) in SIDES.items():
+            label = part if row == 0 else None
+            interval(axis, row + shift, parts[part], colour, marker, label)
+            said = f"{parts[part]['value']:.2f}"
+            axis.text(1.03, row + shift, said, color=colour, va="center", fontsize=SMALL)
     axis.axvline(0.5, linestyle=":", color=GREY, label="a coin (AUC)")
-    axis.set_yticks(range(len(rows)), list(rows))
-    axis.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="score, with interval")
-    axis.set_ylabel("metric")
-    axis.grid(axis="x", alpha=0.3)
+    score_rows(axis, list(rows), "score, with interval", "metric")
     legend_above(figure, axis, title)
     auc = external.drop.loc["auc"]
     said = (
@@ -145,8 +139,6 @@ def calibration_plot(external, title="What a probability promises", note=""):
     ----------
     external : External
     """
-    from cxrlib.scoreplots import reliability_diagram
-
     errors = external.quality["ece"]
     tables = {f"{name} (ECE {errors[name]:.3f})": t for name, t in external.calibration.items()}
     return reliability_diagram(tables, title, note)
@@ -163,19 +155,16 @@ def remedy_plot(table, title="What helps at another hospital", note=""):
     need_columns(table, ["remedy", "inside auc", "outside auc", "gain", "gain low"], "table")
     figure, axis = subplots(height=0.5 * len(table) + 1.7, width=8.4)
     for row, (_, found) in enumerate(table.iterrows()):
-        for place, (part, (colour, marker)) in enumerate(SIDES.items()):
-            y = row - 0.14 + 0.28 * place
-            axis.hlines(y, found[f"{part} low"], found[f"{part} high"], color=colour, linewidth=2.5)
+        for part, (colour, marker, shift) in SIDES.items():
+            ends = found[[f"{part} auc", f"{part} low", f"{part} high"]].to_numpy(float)
             label = f"{part}, with interval" if row == 0 else None
-            axis.plot(found[f"{part} auc"], y, marker, color=colour, markersize=5, label=label)
+            interval(axis, row + shift, ends, colour, marker, label, size=5)
         axis.text(1.03, row, _gain(found), va="center", fontsize=SMALL)
     axis.axvline(0.5, linestyle=":", color=GREY, label="chance")
     axis.text(1.03, -0.75, "gain outside", fontsize=SMALL, color=GREY)
-    axis.set_yticks(range(len(table)), [plain(name) for name in table["remedy"]])
     least = min(0.4, float(np.nanmin(table[["inside low", "outside low"]])) - 0.02)
-    axis.set(xlim=(least, 1.02), ylim=(len(table) - 0.5, -0.5))
-    axis.set(xlabel="area under the ROC curve", ylabel="remedy")
-    axis.grid(axis="x", alpha=0.3)
+    names = [plain(name) for name in table["remedy"]]
+    score_rows(axis, names, "area under the ROC curve", "remedy", least)
     legend_above(figure, axis, title)
     return finish(figure, "", note, predictions=True)
 
@@ -241,39 +230,56 @@ def views_plot(cohort, rows=None, seen=tuple(views.VIEWS), title="What a probe s
     return finish(figure, title, note)
 
 
-def _chance_by_class(axis, table, metric) -> None:
-    """Mark chance where it is known: for balanced accuracy."""
-    if metric == "balanced accuracy":
-        axis.axvline(table["chance"].iloc[0], linestyle=":", color=BLACK, label="chance")
+def headline_plot(table, title="One model, four scores", note=""):
+    """Draw what one model scores in the four conditions, with 95 % intervals by patient.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As ``headline.scores`` gives it.
+    """
+    wanted = ["condition", "metric", "value", "low", "high", "patients", "baseline"]
+    need_columns(table, wanted, "table")
+    conditions = list(table["condition"].unique())
+    figure, axes = subplots(1, 2, 0.5 * len(conditions) + 1.6, sharey=True)
+    for axis, metric in zip(axes, ("accuracy", "auc"), strict=True):
+        rows = table[table["metric"] == metric].set_index("condition").loc[conditions]
+        for place, (condition, row) in enumerate(rows.iterrows()):
+            colour = HEADLINE_COLOURS.get(condition, BLUE)
+            interval(axis, place, row[["value", "low", "high"]], colour, "o", width=3, size=8)
+            axis.text(row["value"], place - 0.2, f"{row['value']:.2f}", ha="center", fontsize=10)
+        axis.plot(rows["baseline"], range(len(rows)), "|", color=GREY, markersize=16,
+                  label="a model that never looks")  # fmt: skip
+        axis.set(xlim=(0.35, 1.03), xlabel=f"{metric.replace('auc', 'AUC')}, 95 % interval")
+        axis.set_ylim(len(conditions) - 0.5, -0.6)
+        axis.grid(axis="x", alpha=0.3)
+    patients = table.drop_duplicates("condition").set_index("condition")["patients"]
+    labels = [f"{name}\n({patients[name]} patients)" for name in conditions]
+    axes[0].set_yticks(range(len(conditions)), labels)
+    axes[0].set_ylabel("tested under")
+    legend_above(figure, axes[0], title)
+    return finish(figure, "", note, predictions=True)
 
 
-def _view_style(view) -> tuple[str, str]:
+def _view_style(view) -> tuple[str, str, str]:
+    """Say in words what a view leaves, with its colour and mark."""
     if view == "whole image":
-        return BLACK, "D"
-    return (ORANGE, "s") if view in views.WITHOUT_LUNGS else (BLUE, "o")
-
-
-def _view_kinds(names) -> dict:
-    """Tell in words what the colours of the views mean, as far as they occur."""
-    if not set(names) & set(views.VIEWS):
-        return {}
-    said = {BLACK: "whole image", ORANGE: "sees no lung", BLUE: "sees no detail"}
-    return {said[_view_style(each)[0]]: _view_style(each) for each in names}
+        return view, BLACK, "D"
+    blind = view in views.WITHOUT_LUNGS
+    return ("sees no lung", ORANGE, "s") if blind else ("sees no detail", BLUE, "o")
 
 
 def _drop_rows(external) -> dict:
-    """Values and ends by metric and part."""
-    rows = {}
-    for metric in ("auc", "accuracy"):
-        rows[{"auc": "AUC"}.get(metric, f"{metric} at 0.5")] = {
-            part: getattr(external, part).loc[metric, ["value", "low", "high"]].tolist()
-            for part in SIDES
-        }
-    at = external.at_threshold.set_index(["metric", "part"])
+    """Give value, low and high (a Series) by metric and part."""
+    ends = ["value", "low", "high"]
+    sides = {part: getattr(external, part)[ends] for part in SIDES}
+    at = external.at_threshold.set_index(["metric", "part"])[ends]
+    rows = {
+        "AUC": {part: sides[part].loc["auc"] for part in SIDES},
+        "accuracy at 0.5": {part: sides[part].loc["accuracy"] for part in SIDES},
+    }
     for metric in ("sensitivity", "specificity"):
-        rows[f"{metric}\nat the threshold"] = {
-            part: at.loc[(metric, part), ["value", "low", "high"]].tolist() for part in SIDES
-        }
+        rows[f"{metric}\nat the threshold"] = {part: at.loc[(metric, part)] for part in SIDES}
     return rows
 
 
@@ -288,23 +294,16 @@ def _gain(found) -> str:
 def _named(label, patient, name) -> list[str]:
     """Word whose film it is, in lines that end before the next picture begins.
 
-    The patient is left out where it is only the film's name again.
+    The patient is left out where it is only the film's name again. The middle is cut out of a
+    long name: films of a series differ at their end.
     """
     stem = str(PurePath(name).with_suffix("")) if name else ""
     known = str(patient) not in (str(name), stem, PurePath(stem).name)
-    parts = [label, patient, name] if known else [label, name]
-    return [line for part in parts for line in _wrapped(part)]
-
-
-def _wrapped(text) -> list[str]:
-    return textwrap.wrap(_short(text), ACROSS, break_on_hyphens=False)
-
-
-def _short(name, most=2 * ACROSS - 2) -> str:
-    """Cut the middle out of a long name: films of a series differ at their end."""
-    name = str(name)
-    half = (most - 1) // 2
-    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
+    lines, half = [], ACROSS - 2
+    for part in map(str, [label, patient, name] if known else [label, name]):
+        short = part if len(part) <= 2 * half + 2 else f"{part[:half]}…{part[-half:]}"
+        lines += textwrap.wrap(short, ACROSS, break_on_hyphens=False)
+    return lines
 
 
 def _show_view(axis, cohort, number, view) -> None:
@@ -328,35 +327,3 @@ def _show_view(axis, cohort, number, view) -> None:
     else:
         image = views.cover(image[None], view)[0]
     axis.imshow(image, cmap="gray", vmin=0, vmax=255)
-
-
-def headline_plot(table, title="One model, four scores", note=""):
-    """Draw what one model scores in the four conditions, with 95 % intervals by patient.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As ``headline.scores`` gives it.
-    """
-    wanted = ["condition", "metric", "value", "low", "high", "patients", "baseline"]
-    need_columns(table, wanted, "table")
-    conditions = list(table["condition"].unique())
-    figure, axes = subplots(1, 2, 0.5 * len(conditions) + 1.6, sharey=True)
-    for axis, metric in zip(axes, ("accuracy", "auc"), strict=True):
-        rows = table[table["metric"] == metric].set_index("condition").loc[conditions]
-        for place, (condition, row) in enumerate(rows.iterrows()):
-            colour = HEADLINE_COLOURS.get(condition, BLUE)
-            axis.hlines(place, row["low"], row["high"], color=colour, linewidth=3)
-            axis.plot(row["value"], place, "o", color=colour, markersize=8)
-            axis.text(row["value"], place - 0.2, f"{row['value']:.2f}", ha="center", fontsize=10)
-        axis.plot(rows["baseline"], range(len(rows)), "|", color=GREY, markersize=16,
-                  label="a model that never looks")  # fmt: skip
-        axis.set(xlim=(0.35, 1.03), xlabel=f"{metric.replace('auc', 'AUC')}, 95 % interval")
-        axis.set_ylim(len(conditions) - 0.5, -0.6)
-        axis.grid(axis="x", alpha=0.3)
-    patients = table.drop_duplicates("condition").set_index("condition")["patients"]
-    labels = [f"{name}\n({patients[name]} patients)" for name in conditions]
-    axes[0].set_yticks(range(len(conditions)), labels)
-    axes[0].set_ylabel("tested under")
-    legend_above(figure, axes[0], title)
-    return finish(figure, "", note, predictions=True)

@@ -1,4 +1,4 @@
-"""ImageNet backbones: their preprocessing, and their frozen features, cached.
+"""ImageNet backbones: their weights, their preprocessing, and their frozen features, cached.
 
 Any class of ``keras.applications`` works. A frozen backbone gives the same features for the
 same image every time, so each image passes through it once and never again.
@@ -8,29 +8,205 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import importlib
+import os
+import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from cxrlib import cluster, engine
-from cxrlib.files import cache_folder, whole_file
-from cxrlib.machine import note_engine, start_keras
-from cxrlib.weights import (
-    Weights,
-    WeightsError,
-    application,
-    fill_randomly,
-    find_weights,
-    load_all,
-)
+from cxrlib import cluster, engine, machine
+from cxrlib.files import cache_folder, check_weights, sha256, whole_file
+from cxrlib.machine import start_keras
+from cxrlib.threads import ahead
 
 VERSION = 1  # of the features in the cache: raise it when `prepare` or the weights' use changes
 BLOCK = 64  # images read and prepared at once, while the backbone works on as many others
 FIRST = 16  # images in the first block
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be had, or that belong to another network."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights a backbone runs on. Shown in a notebook, random ones are a red banner."""
+
+    backbone: str
+    kind: str  # imagenet, random or file
+    path: str | None = None
+    sha256: str | None = None
+    seed: int | None = None
+
+    @property
+    def key(self) -> str:
+        """What sets these weights apart from all others."""
+        return self.sha256[:16] if self.sha256 else f"random{self.seed}"
+
+    def describe(self) -> dict:
+        """Facts for the results file; of a path only the file's name."""
+        return asdict(self) | {"path": Path(self.path).name if self.path else None}
+
+    def __str__(self) -> str:
+        if self.kind == "random":
+            return (
+                f"RANDOM WEIGHTS: {self.backbone} has learned nothing from ImageNet. Its results "
+                "show how the code works, not what the paper's model can do. For ImageNet "
+                "weights go online, or put them in a folder named by CXR_WEIGHTS."
+            )
+        origin = "ImageNet weights" if self.kind == "imagenet" else "weights from a file"
+        return f"{self.backbone}: {origin} ({Path(self.path).name}, SHA-256 {self.sha256[:12]})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        colours = "#8b0000;color:#fff;font-size:120%" if self.kind == "random" else "#e8f3ec"
+        text = escape(str(self))
+        return f'<div style="background:{colours};padding:10px;border-radius:4px">{text}</div>'
+
+
+@cache
+def application(name: str):
+    """Find the constructor and the module of a backbone in keras.applications."""
+    import difflib
+
+    keras = start_keras()
+    known = [n for n in dir(keras.applications) if n[0].isupper()]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise WeightsError(f"There is no backbone {name!r}.{hint} Known: {', '.join(known)}.")
+    constructor = getattr(keras.applications, name)
+    return constructor, importlib.import_module(constructor.__module__)
+
+
+def is_weights_of(name: str, file: str) -> bool:
+    """Tell by its name whether a file holds the convolutions ('notop') of a backbone."""
+    plain = re.sub(r"[^a-z0-9]", "", file.lower())
+    size = {"MobileNetV3Small": "mobilenetv3small", "MobileNetV3Large": "mobilenetv3large"}
+    odd = {"MobileNet": "mobilenet10", **{k: f"weights{v}224" for k, v in size.items()}}
+    pattern = rf"{name.lower()}(weights.*)?notop"
+    if name in odd:  # Keras names these files otherwise
+        pattern += rf"|{odd[name]}.*notop"
+    return re.match(pattern, plain) is not None
+
+
+def _download(name: str) -> None:
+    """Let Keras fetch (or check) its ImageNet weights; fail soon where there is no network."""
+    import requests
+
+    constructor, _ = application(name)
+    host = "https://storage.googleapis.com/tensorflow/keras-applications/"
+    try:
+        requests.head(host, timeout=5, allow_redirects=True)
+        constructor(include_top=False, weights="imagenet", pooling="avg")
+    except Exception as error:  # Keras raises bare Exception for a failed download
+        cause = type(error).__name__
+        raise WeightsError(
+            f"The ImageNet weights of {name} cannot be downloaded ({cause}). Put the file "
+            f"{name.lower()}_notop.weights.h5 (or Keras's own *_notop.h5) into a folder and set "
+            "CXR_WEIGHTS to that folder; or use weights='random' to see the code run."
+        ) from error
+
+
+def find_weights(name: str, weights: str = "auto", seed: int = 0) -> Weights:
+    """Decide which weights a backbone will use.
+
+    Parameters
+    ----------
+    name : str
+        A class of ``keras.applications``, such as ``"ResNet50"``.
+    weights : str
+        ``"imagenet"``: the folder named by ``CXR_WEIGHTS``, Keras's own cache, or a download;
+        an error if none has them. ``"auto"``: the same, but random weights if none has them.
+        ``"random"``: untrained (He et al. 2015). Anything else is the path of a weights file.
+    seed : int
+        For random weights.
+
+    Raises
+    ------
+    WeightsError
+        If the backbone is unknown, a file is missing, or ImageNet weights cannot be had.
+    """
+    application(name)
+    if weights == "random":
+        return Weights(name, "random", seed=seed)
+    if weights not in ("imagenet", "auto"):
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise WeightsError(
+                f"There is no weights file {weights}. Give 'auto', 'imagenet', 'random' or the "
+                "path of an .h5 file."
+            )
+        if path.suffix not in (".h5", ".hdf5"):
+            raise WeightsError(
+                f"{path} is no .h5 file. Others, such as .keras, can hold code and are not loaded: "
+                "save the weights alone, with model.save_weights('NAME.weights.h5')."
+            )
+        return Weights(name, "file", str(path), sha256(path))
+    try:
+        path = _imagenet_file(name)
+    except WeightsError:
+        if weights == "imagenet":
+            raise
+        return Weights(name, "random", seed=seed)
+    return Weights(name, "imagenet", str(path), sha256(path))
+
+
+def _imagenet_file(name: str) -> Path:
+    """Find a backbone's file: in the folder of one's own, in Keras's cache, or on the web."""
+    own = os.environ.get("CXR_WEIGHTS")
+    if own and not Path(own).expanduser().is_dir():
+        raise NotADirectoryError(f"CXR_WEIGHTS names {own}, which is no folder: mend or unset it")
+    kept = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+    folders = [Path(own).expanduser(), kept] if own else [kept]
+
+    def here():
+        files = (path for folder in folders for path in sorted(folder.glob("*.h5")))
+        return next((path for path in files if is_weights_of(name, path.name)), None)
+
+    found = here()
+    if found is None:
+        _download(name)
+        found = here()
+    if found is None:
+        raise WeightsError(f"Keras has no ImageNet weights for {name} that can be recognised.")
+    return found
+
+
+def _load_all(model, path: str) -> None:
+    """Load weights, and make sure that none was skipped: Keras passes over some in silence.
+
+    Raises a ValueError if one was.
+    """
+    for variable in model.weights:
+        variable.assign(np.full(tuple(variable.shape), np.nan, dtype=np.float32))
+    check_weights(path)
+    model.load_weights(path)
+    missed = [v.path for v in model.weights if np.isnan(np.asarray(v.numpy())).any()]
+    if missed:
+        raise ValueError(f"the file lacks {len(missed)} weights, {missed[0]} among them")
+
+
+def _fill_randomly(model, seed: int) -> None:
+    """He-normal kernels drawn with NumPy, so that every Keras backend gets the same ones."""
+    import keras
+
+    rng = np.random.default_rng(seed)
+    kind = keras.layers.DepthwiseConv2D
+    depthwise = {w.path for one in model.layers if isinstance(one, kind) for w in one.weights}
+    for variable in model.weights:
+        if variable.path.endswith("kernel"):
+            fan_in = np.prod(variable.shape[:-1])
+            if variable.path in depthwise or "depthwise" in variable.path:
+                fan_in = np.prod(variable.shape[:2])
+            draw = rng.standard_normal(tuple(variable.shape), dtype=np.float32)
+            variable.assign(draw * np.float32(np.sqrt(2 / fan_in)))
 
 
 def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int = 0, pooling=None):
@@ -39,7 +215,7 @@ def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int 
     Parameters
     ----------
     name, weights, seed
-        As in :func:`cxrlib.weights.find_weights`; `weights` may be its result.
+        As in :func:`find_weights`; `weights` may be its result.
     size : int
         Side of the square input in pixels.
     pooling : {None, "avg", "max"}
@@ -64,10 +240,10 @@ def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int 
     except ValueError as error:
         raise WeightsError(f"{name} cannot take images of {size} x {size}: {error}") from error
     if weights.kind == "random":
-        fill_randomly(model, weights.seed)
+        _fill_randomly(model, weights.seed)
     else:
         try:
-            load_all(model, weights.path)
+            _load_all(model, weights.path)
         except Exception as error:  # h5py and Keras raise many kinds here
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise WeightsError(
@@ -99,18 +275,9 @@ def prepare(images: np.ndarray, name: str, size: int) -> np.ndarray:
     -------
     ndarray, shape (n, size, size, 3), float32
     """
-    return np.take(_preprocessed(name), resize(images, size), axis=0, mode="clip")
-
-
-@cache
-def _preprocessed(name: str) -> np.ndarray:
-    """Give what a network makes of each grey level before its first layer, (256, 3) float32.
-
-    Preprocessing treats every pixel by itself, so a look-up does it in one pass over the pixels.
-    """
     _, module = application(name)
-    greys = np.repeat(np.arange(256, dtype=np.float32)[None, None, :, None], 3, axis=3)
-    return np.ascontiguousarray(module.preprocess_input(greys, data_format="channels_last")[0, 0])
+    colours = np.repeat(resize(images, size)[..., None], 3, axis=3).astype(np.float32)
+    return np.ascontiguousarray(module.preprocess_input(colours, data_format="channels_last"))
 
 
 def features(
@@ -155,7 +322,7 @@ def features(
         except engine.ConversionError as error:
             engine.give_up(str(error))
             continue
-        note_engine(chosen.name, chosen.precision)
+        machine.engines_used.add((chosen.name, chosen.precision))
         return found
 
 
@@ -164,49 +331,59 @@ def _features(images, which, chosen: engine.Engine, batch_size: int, progress: b
     from tqdm import tqdm
 
     name, size, weights = which
-
     label = f"v{VERSION}-{start_keras().backend.backend()}-{name}-{size}-{weights.key}"
     folder = cache_folder("features", label + chosen.suffix)
-    known, claimed, order, taken = _read_shards(folder), set(), [], []
-    # Grey pixels are a twelfth of the bytes: to send to a worker, and for OpenVINO to read
-    small = cluster.client() or chosen.name == "openvino"
+    known, what = _read_shards(folder), f"{name} features"
+    order, waiting = [], []  # keys of all images so far; of each task its keys and images
+    # To workers go grey pixels, a twelfth of the bytes; here the next block is prepared meanwhile
+    grey = cluster.client() is not None
 
     def make(new):
-        return resize(new, size) if small else prepare(new, name, size)
+        return resize(new, size) if grey else prepare(new, name, size)
 
-    def read(rows):
-        """Read a block; prepare those images that neither the cache nor an earlier block has."""
-        block = images[rows]
-        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in block]
-        new = {k: p for p, k in enumerate(keys) if k not in claimed and k not in known}
-        claimed.update(new)
-        return keys, list(new), make(block[list(new.values())]) if new else None
+    read = _Reader(images, set(known), make)
+    bar = tqdm(total=len(images), desc=what, unit="image", disable=None if progress else True)
 
     def tasks():
-        for keys, new, ready in _ahead(read, _blocks(len(images))):
-            order.append(keys)
+        for keys, new, ready in ahead(read, _blocks(len(images))):
+            order.extend(keys)
             if new:
-                taken.append((new, len(keys)))
+                waiting.append((new, len(keys)))
                 yield ready, name, size, weights, chosen, batch_size
             else:
                 bar.update(len(keys))
 
-    what = f"{name} features"
-    bar = tqdm(total=len(images), desc=what, unit="image", disable=None if progress else True)
-    with bar, ThreadPoolExecutor(1) as writer:
-        written = None
-        # Keras's network serves one caller; OpenVINO's cores go on to the next block meanwhile
-        ahead = 2 if chosen.name == "openvino" else 1
-        for number, found in cluster.spread(_compute, tasks(), what, ahead):
-            new, count = taken[number]
-            if written:
-                written.result()  # a full disk is told before more is computed
-            written = writer.submit(_write_shard, folder, new, found)
+    with bar:
+        for number, found in cluster.spread(compute_features, tasks(), what):
+            new, count = waiting[number]
+            _write_shard(folder, new, found)
             known.update(zip(new, found, strict=True))
             bar.update(count)
-        if written:
-            written.result()
-    return np.stack([known[key] for keys in order for key in keys])
+    return np.stack([known[key] for key in order])
+
+
+class _Reader:
+    """Read blocks of images, and make ready those that nobody has met before.
+
+    Parameters
+    ----------
+    images : array_like, shape (n, height, width), uint8
+    met : set of bytes
+        Keys of the images in the cache; those of images that were read are added.
+    make : callable
+        From images, uint8 (n, height, width), to what goes to the backbone.
+    """
+
+    def __init__(self, images, met: set[bytes], make):
+        self.images, self.met, self.make = images, met, make
+
+    def __call__(self, rows: slice):
+        """Give the keys of a block, those that are new, and their images, None without any."""
+        block = self.images[rows]
+        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in block]
+        new = {key: place for place, key in enumerate(keys) if key not in self.met}
+        self.met.update(new)
+        return keys, list(new), self.make(block[list(new.values())]) if new else None
 
 
 def _blocks(count: int):
@@ -215,58 +392,58 @@ def _blocks(count: int):
     return [slice(*pair) for pair in pairwise(ends)]
 
 
-_one_at_a_time = threading.Lock()  # threads share one network, and Keras's serves one at a time
+_one_at_a_time = threading.Lock()  # threads share one network, which serves one at a time
+_last = {}  # the network that is kept: building it takes longer than a few dozen small images
 
 
-def _compute(images, name, size, weights, chosen, batch_size) -> np.ndarray:
-    """Compute the features of a block, here or on a worker: of grey pixels, or prepared ones."""
-    if chosen.name == "openvino":
-        with _one_at_a_time:
-            network = _extractor(name, size, weights, chosen)
-        return network(resize(images, size))
+def forget_network() -> None:
+    """Give back the memory of the network that computed last."""
+    _last.clear()
+    gc.collect()
+
+
+def compute_features(images, name, size, weights: Weights, chosen, batch_size: int) -> np.ndarray:
+    """Compute features here and now, past the cache: a task for this machine or a worker.
+
+    Parameters
+    ----------
+    images : ndarray
+        Grey, uint8 (n, height, width); or from :func:`prepare`, float32 (n, size, size, 3).
+    name, size, weights, batch_size
+        As in :func:`features`; of images already prepared they must be the same.
+    chosen : cxrlib.engine.Engine
+        What computes, see :func:`cxrlib.engine.choose`.
+
+    Returns
+    -------
+    ndarray, shape (n, channels), float32
+
+    Raises
+    ------
+    cxrlib.engine.ConversionError
+        If OpenVINO is to compute and cannot take the network over.
+    """
     ready = prepare(images, name, size) if images.ndim == 3 else images
     with _one_at_a_time:
-        network = _extractor(name, size, weights, chosen)
-        return engine.on_keras(network, batch_size)(ready)
+        return _network(name, size, weights, chosen, batch_size)(ready)
 
 
-def _ahead(make, arguments):
-    """Yield ``make(argument)`` of each; the next one is made in a thread meanwhile."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = None
-        for argument in arguments:
-            made = coming and coming.result()  # its error comes before anything else is begun
-            first, coming = coming is None, thread.submit(make, argument)
-            if not first:
-                yield made
-        if coming:
-            yield coming.result()
-
-
-_last = {}
-
-
-def _extractor(name: str, size: int, weights: Weights, chosen=engine.PLAIN):
-    """Keep the last network: building it takes longer than a few dozen small images.
-
-    A Keras model of prepared images, or OpenVINO's function of grey ones.
-    """
-    which = (name, size, weights, chosen)
+def _network(name: str, size: int, weights: Weights, chosen: engine.Engine, batch_size: int):
+    """Give the last network again, or build another."""
+    which = (name, size, weights, chosen, batch_size)
     if which not in _last:
-        _last.clear()  # two networks at once take more memory than Binder has
-        gc.collect()
+        forget_network()  # two at once take more memory than Binder has
 
         def build():
             return load(name, size, weights, pooling="avg")
 
         if chosen.name == "openvino":
             label = f"v{VERSION}-{name}-{size}-{weights.key}"
-            _last[which] = engine.on_openvino(
-                build, label, size, chosen.precision, _preprocessed(name)
-            )
+            _last[which] = engine.on_openvino(build, label, size, chosen.precision)
         else:
-            with engine.policy(chosen.precision):
-                _last[which] = build()
+            short = chosen.precision == "bfloat16"
+            with machine.dtype_policy("mixed_bfloat16" if short else "float32"):
+                _last[which] = engine.on_keras(build(), batch_size)
     return _last[which]
 
 

@@ -29,9 +29,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlib import claims, jsontable, measured, results, verdicts
+from cxrlib import claims, measured, results, verdicts
 from cxrlib.files import shipped
-from cxrlib.lessons import CourseError
 from cxrlib.results import PROTOCOLS, Result
 from cxrlib.verdicts import VERDICTS, Verdict
 
@@ -48,11 +47,19 @@ RANKS = {
     verdicts.REPRODUCED: 0,
     verdicts.UNDECIDABLE: 1,
     verdicts.FAILED: 2,
+    verdicts.INCOMPARABLE: 3,  # last, so that nothing is worse than it, and it worse than others
+}
+SAME = {  # in all runs of a notebook, which are repeats of each other with other seeds
+    "profile": lambda one: one.profile,
+    "data": lambda one: one.data["name"],
+    "weights": lambda one: sorted((f["backbone"], f["kind"]) for f in one.weights.values()),
 }
 
 
-class CheckError(CourseError):
+class CheckError(ValueError):
     """Folders that hold no run, runs that don't belong together, or no recorded verdicts."""
+
+    exit_code = 2  # of the command cxr: it was asked for something that does not exist
 
 
 @dataclass
@@ -74,21 +81,30 @@ class Check:
 
     def short(self) -> dict:
         """Give the verdicts at 95 % alone, as they are recorded for reference."""
-        words = {
-            protocol: {name: one.verdict for name, one in found.items()}
-            for protocol, found in self.verdicts.items()
-        }
-        return {"schema": SCHEMA, "verdicts": words, HELD: self.held}
+        return {"schema": SCHEMA, "verdicts": self._each(lambda one: one.verdict), HELD: self.held}
 
     def full(self) -> dict:
         """Give all that is known, with intervals, as JSON holds it."""
-        everything = {
-            protocol: {name: _plain(one) for name, one in found.items()}
+        runs = [str(run) for run in self.runs]
+        content = {"schema": SCHEMA, "runs": runs, "verdicts": self._each(_plain), HELD: self.held}
+        return results.to_native(content)
+
+    def _each(self, told) -> dict:
+        return {
+            protocol: {name: told(one) for name, one in found.items()}
             for protocol, found in self.verdicts.items()
         }
-        runs = [str(run) for run in self.runs]
-        content = {"schema": SCHEMA, "runs": runs, "verdicts": everything, HELD: self.held}
-        return jsontable.to_native(content)
+
+
+def _plain(one: Verdict) -> dict:
+    """Turn a verdict into a dict; levels become '90', '95', '99'."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {f"{100 * level:.0f}": item for level, item in value.items()}
+        return value
+
+    return {key: plain(value) for key, value in asdict(one).items()}
 
 
 def check(folders, protocols=PROTOCOLS) -> Check:
@@ -103,12 +119,29 @@ def check(folders, protocols=PROTOCOLS) -> Check:
     Raises
     ------
     CheckError
-        If a folder holds no run, or runs don't belong together.
+        If a folder holds no run, or two runs of a notebook have the same seed, or differ in
+        profile, data or weights.
     cxrlib.results.ResultsError
         If a result is damaged.
     """
-    runs = find_runs(folders)
-    return collect([results.load_all(run) for run in runs], protocols, runs)
+    found = Check(find_runs(folders))
+    by_notebook: dict[str, list[Result]] = {}
+    for run in found.runs:
+        for name, result in results.load_all(run).items():
+            by_notebook.setdefault(name, []).append(result)
+    judged: dict[str, dict[str, Verdict]] = {}
+    for name, seeds in sorted(by_notebook.items()):
+        _check_together(name, seeds)
+        for protocol in protocols:
+            judged.setdefault(protocol, {}).update(measured.judge(seeds, protocol))
+        counted = measured.judge_figure2(seeds[0])
+        if counted:
+            judged["data"] = counted
+        found.held.update(_held(name, seeds))
+    order = list(claims.load()["id"])
+    for protocol, said in judged.items():
+        found.verdicts[protocol] = {name: said[name] for name in order if name in said}
+    return found
 
 
 def find_runs(folders) -> list[Path]:
@@ -129,60 +162,19 @@ def find_runs(folders) -> list[Path]:
     return found
 
 
-def collect(loaded, protocols=PROTOCOLS, runs=()) -> Check:
-    """Judge the paper's claims by results that are already loaded.
-
-    Parameters
-    ----------
-    loaded : sequence of dict of str to Result
-        For each run its results by notebook, as :func:`cxrlib.results.load_all` gives them.
-    protocols, runs
-        As in :func:`check`; the runs' names are for messages only.
-
-    Raises
-    ------
-    CheckError
-        If two runs of a notebook have the same seed, or differ in profile, data or weights.
-    """
-    by_notebook: dict[str, list[Result]] = {}
-    for one_run in loaded:
-        for name, result in one_run.items():
-            by_notebook.setdefault(name, []).append(result)
-    for name, seeds in by_notebook.items():
-        _check_together(name, seeds)
-    check = Check(list(runs))
-    for seeds in by_notebook.values():
-        for protocol in protocols:
-            check.verdicts.setdefault(protocol, {}).update(measured.judge(seeds, protocol))
-        counted = measured.judge_figure2(seeds[0])
-        if counted:
-            check.verdicts["data"] = counted
-    for name, seeds in sorted(by_notebook.items()):
-        check.held.update(_held(name, seeds))
-    order = {name: place for place, name in enumerate(claims.load()["id"])}
-    for protocol, found in check.verdicts.items():
-        check.verdicts[protocol] = dict(sorted(found.items(), key=lambda item: order[item[0]]))
-    return check
-
-
 def _check_together(name: str, seeds: list[Result]) -> None:
     """Refuse runs that are no repeats of each other with other seeds."""
-    kinds = {}
-    for one in seeds:
-        weights = [(facts["backbone"], facts["kind"]) for facts in one.weights.values()]
-        facts = {"profile": one.profile, "data": one.data["name"], "weights": sorted(weights)}
-        for key, value in facts.items():
-            kinds.setdefault(key, []).append(value)
-    for key, values in kinds.items():
-        other = [value for value in values if value != values[0]]
+    for key, value_of in SAME.items():
+        first, *others = map(value_of, seeds)
+        other = [value for value in others if value != first]
         if other:
             raise CheckError(
-                f"The runs of {name} differ in more than the seed: {key} is {values[0]} in one and "
+                f"The runs of {name} differ in more than the seed: {key} is {first} in one and "
                 f"{other[0]} in another. Check them apart."
             )
     numbers = [one.seed for one in seeds]
     twice = [number for number in numbers if numbers.count(number) > 1]
-    if twice and len(seeds) > 1:
+    if twice:
         raise CheckError(
             f"Two runs of {name} have the seed {twice[0]}, so they are one: give each its own, "
             "with cxr run --set seed=..., or name only one of them."
@@ -215,7 +207,7 @@ def read_reference(folder: Path | str | None = None) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         words = {word for recorded in content["verdicts"].values() for word in recorded.values()}
-        sound = content["schema"] == SCHEMA and words <= {*verdicts.VERDICTS}
+        sound = content["schema"] == SCHEMA and words <= {*VERDICTS}
         sound = sound and isinstance(content[HELD], dict)
     except FileNotFoundError as error:
         raise CheckError(f"{path.parent} has no {RECORDED}. {record}") from error
@@ -247,29 +239,13 @@ def worse(reference: dict, now: Check, only_present: bool = False) -> list[str]:
             after = found[name].verdict if found and name in found else None
             if after is None and not only_present:
                 told.append(f"{name} ({protocol} protocol): missing, was {before}")
-            elif after is not None and _is_worse(before, after):
+            elif after is not None and RANKS[after] > RANKS[before]:
                 told.append(f"{name} ({protocol} protocol): {after}, was {before}")
     for lesson, before in reference[HELD].items():
         after = now.held.get(lesson)
         if before and not after and not (after is None and only_present):
             told.append(f"{lesson}: {'missing' if after is None else 'not held'}, was held")
     return told
-
-
-def _is_worse(before: str, after: str) -> bool:
-    if before == verdicts.INCOMPARABLE:
-        return False
-    return after == verdicts.INCOMPARABLE or RANKS[after] > RANKS[before]
-
-
-def _plain(one: Verdict) -> dict:
-    """Turn a verdict into what JSON holds: levels become '90', '95', '99'."""
-    return {
-        key: {f"{level:.0%}".rstrip("%"): item for level, item in value.items()}
-        if isinstance(value, dict)
-        else value
-        for key, value in asdict(one).items()
-    }
 
 
 def headlines(now: Check) -> list[str]:
@@ -284,7 +260,10 @@ def headlines(now: Check) -> list[str]:
 
 
 def describe(one: Verdict) -> tuple[str, str, str, str]:
-    """Word a verdict: what is printed, ours, our 95 % interval, and the verdict by level."""
+    """Word a verdict: what is printed, ours, our 95 % interval, and the verdict.
+
+    Where it is another at 90 or 99 %, those too.
+    """
     percent = "%" in one.printed
 
     def word(value):
@@ -295,14 +274,10 @@ def describe(one: Verdict) -> tuple[str, str, str, str]:
         return f"{value:.1%}" if percent else f"{value:.3f}"
 
     interval = "–" if pd.isna(one.interval[0]) else " to ".join(map(word, one.interval))
-    return one.printed, word(one.measured), interval, by_level(one)
-
-
-def by_level(one: Verdict) -> str:
-    """Word the verdict, and where it is another at 90 or 99 %, those."""
     others = [
-        f"{level:.0%}: {said}".replace("%", " %")
+        f"{100 * level:.0f} %: {said}"
         for level, said in one.verdicts.items()
         if said != one.verdict
     ]
-    return one.verdict + (f" ({'; '.join(others)})" if others else "")
+    verdict = one.verdict + (f" ({'; '.join(others)})" if others else "")
+    return one.printed, word(one.measured), interval, verdict

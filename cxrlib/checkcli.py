@@ -8,21 +8,6 @@ import click
 
 from cxrlib import NOT_CLINICAL
 
-HELP = """Judge each claim of the paper by RUNS; exit code 1 if a verdict got worse.
-
-RUNS are run folders, one a seed, or a folder of them. A verdict is one of reproduced,
-exceeded, not reproduced, undecidable at this n, and not comparable (synthetic images, random
-weights, another backbone); fewer than five seeds decide nothing. Worse than recorded is: a
-step from reproduced or exceeded to undecidable to not reproduced; what was comparable and is
-not; a claim or a lesson that is missing.
-
-\b
-Examples:
-  cxr check runs/quick
-  for s in 0 1 2 3 4; do cxr run --profile paper --set seed=$s --out runs/paper/seed$s; done
-  cxr check runs/paper --json verdicts.json
-  cxr check runs/paper --write data/reference/verdicts.json
-"""
 EXIT_CODES = """
 \b
 Exit codes: 0 nothing got worse; 1 something did, or a result is damaged; 2 a
@@ -32,7 +17,7 @@ together; 130 interrupted.
 COLOURS = {"exceeded": "green", "reproduced": "green", "not reproduced": "red"}
 
 
-@click.command(help=HELP, epilog=EXIT_CODES)
+@click.command(epilog=EXIT_CODES)
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--reference",
@@ -54,7 +39,21 @@ COLOURS = {"exceeded": "green", "reproduced": "green", "not reproduced": "red"}
 )
 @click.pass_context
 def check(ctx, runs, reference, protocol, only_present, json_file, write):
-    """Judge each claim of the paper by RUNS; exit code 1 if a verdict got worse."""
+    """Judge each claim of the paper by RUNS; exit code 1 if a verdict got worse.
+
+    RUNS are run folders, one a seed, or a folder of them. A verdict is one of reproduced,
+    exceeded, not reproduced, undecidable at this n, and not comparable (synthetic images, random
+    weights, another backbone); fewer than five seeds decide nothing. Worse than recorded is: a
+    step from reproduced or exceeded to undecidable to not reproduced; what was comparable and is
+    not; a claim or a lesson that is missing.
+
+    \b
+    Examples:
+      cxr check runs/quick
+      for s in 0 1 2 3 4; do cxr run --profile paper --set seed=$s --out runs/paper/seed$s; done
+      cxr check runs/paper --json verdicts.json
+      cxr check runs/paper --write data/reference/verdicts.json
+    """  # noqa: D301
     from cxrlib import check as checking
     from cxrlib.files import write_json
 

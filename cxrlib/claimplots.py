@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import numpy as np
 
 from cxrlib import metrics
@@ -12,12 +14,14 @@ from cxrlib.style import (
     ORANGE,
     SMALL,
     VERMILLION,
-    colours,
+    coloured,
     finish,
     need_columns,
     need_items,
     subplots,
 )
+
+BESIDE = {"textcoords": "offset points", "fontsize": SMALL}  # of what a line is annotated with
 
 
 def fits_by_size(counts, title="", note=""):
@@ -39,9 +43,8 @@ def fits_by_size(counts, title="", note=""):
             said = f"first at n = {found.index[0]}; {len(found)} sizes fit"
             axis.plot(found.index[:1], found.iloc[:1], "o", color=VERMILLION, markersize=6)
         axis.set_title(f"{name}: {said}", fontsize=10, loc="left")
-        axis.set(
-            xscale="log", yscale="log", ylim=(0.5, max(10, 3 * series.max())), ylabel="matrices"
-        )
+        axis.set(xscale="log", yscale="log", ylabel="matrices")
+        axis.set_ylim(0.5, max(10, 3 * series.max()))
         axis.yaxis.set_major_formatter("{x:,.0f}")
         axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.set_xlim(1, series.index[-1])
@@ -64,20 +67,12 @@ def interval_widths(shares, sizes, marks=None, title="", note=""):
     need_items(shares, "shares")
     need_items(sizes, "sizes")
     figure, axis = subplots()
-    for place, (name, share) in enumerate(shares.items()):
+    for name, share, colour in coloured(shares):
         ends = np.array([metrics.wilson(share * size, size) for size in sizes])
-        colour = colours(list(shares))[place]
         axis.plot(sizes, ends[:, 1] - ends[:, 0], color=colour, linewidth=2, label=name)
     for name, size in (marks or {}).items():
         axis.axvline(size, color=BLACK, linestyle=":", linewidth=1)
-        axis.annotate(
-            f"{size} {name}",
-            (size, 0),
-            (3, 4),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            fontsize=SMALL,
-        )
+        axis.annotate(f"{size} {name}", (size, 0), (3, 4), ("data", "axes fraction"), **BESIDE)
     axis.set(xscale="log", xlabel="independent patients", ylabel="width of the 95 % interval")
     axis.set_ylim(0, None)
     axis.xaxis.set_major_formatter("{x:,.0f}")
@@ -130,20 +125,14 @@ def power_curves(curves, sizes, here=None, title="", note=""):
     """
     need_items(curves, "curves")
     figure, axis = subplots()
-    for place, (name, power) in enumerate(curves.items()):
-        # curves may fall together: the dashes of one let the other be seen
-        style = ("-", "--", "-.", ":")[place % 4]
-        axis.plot(sizes, power, style, color=colours(list(curves))[place], linewidth=2, label=name)
+    # curves may fall together: the dashes of one let the other be seen
+    for (name, power, colour), style in zip(
+        coloured(curves), cycle(["-", "--", "-.", ":"]), strict=False
+    ):
+        axis.plot(sizes, power, style, color=colour, linewidth=2, label=name)
     axis.axhline(0.8, color=GREY, linestyle=":", linewidth=1)
-    axis.annotate(
-        "customary 0.8",
-        (1, 0.8),
-        (-2, 3),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        fontsize=SMALL,
-    )
+    said, where = "customary 0.8", ("axes fraction", "data")
+    axis.annotate(said, (1, 0.8), (-2, 3), where, ha="right", **BESIDE)
     if here is not None:
         axis.axvline(here, color=BLACK, linestyle=":", linewidth=1, label=f"the paper: {here}")
     axis.set(xscale="log", xlabel="test images", ylabel="power", ylim=(0, 1.02))

@@ -1,8 +1,7 @@
 """Every figure that the paper prints, as data: ``data/claims.yml``.
 
 The paper: Hernandez, Pereira, Georgieva (2021), "COVID-19 detection through X-Ray chest images".
-What a measured result says about one of them is a :func:`cxrlib.verdicts.verdict`; it can be had
-from here too, as ``claims.verdict``.
+What a measured result says about one of them is a :func:`cxrlib.verdicts.verdict`.
 """
 
 from __future__ import annotations
@@ -14,43 +13,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlib.files import shipped
-from cxrlib.guards import parse_yaml
-from cxrlib.verdicts import Verdict, verdict
+from cxrlib.files import parse_yaml, shipped
 
-__all__ = [
-    "ClaimsError",
-    "Verdict",
-    "claim",
-    "figure2",
-    "load",
-    "printed",
-    "table1",
-    "table2",
-    "value",
-    "verdict",
-]
-COLUMNS = (
-    "id",
-    "place",
-    "model",
-    "metric",
-    "value",
-    "printed",
-    "count",
-    "n",
-    "patients",
-    "how",
-    "note",
-)
+NUMBERS = ("count", "n", "patients")
+COLUMNS = ("id", "place", "model", "metric", "value", "printed", *NUMBERS, "how", "note")
 NEEDED = ("id", "place", "metric", "printed", "value")
 TEXTS = ("id", "place", "model", "metric", "how", "note")
-MODELS = {
+MODELS = [
     "Model 1 (Custom CNN)",
     "Model 2 (ResNet50+)",
     "Model 3 (VGG16+)",
     "Model 4 (DenseNet121+)",
-}
+]
 
 
 class ClaimsError(ValueError):
@@ -88,18 +62,15 @@ def load(path: Path | str | None = None) -> pd.DataFrame:
         raise ClaimsError(f"{path.name} must be a list of claims, each with an id.")
     seen = set()
     for number, claim in enumerate(claims, 1):
-        name = claim.get("id")
-        name = name if isinstance(name, str) else f"number {number}"
-        if name in seen:
-            raise ClaimsError(f"Claim {name}: the id stands twice. ({path.name})")
-        seen.add(name)
-        wrong = _what_is_wrong(claim)
+        name = claim["id"] if isinstance(claim.get("id"), str) else f"number {number}"
+        wrong = "the id stands twice." if name in seen else _what_is_wrong(claim)
         if wrong:
             raise ClaimsError(f"Claim {name}: {wrong} ({path.name})")
+        seen.add(name)
     table = pd.DataFrame(claims, columns=list(COLUMNS))
     texts = ["model", "how", "note"]
     table[texts] = table[texts].astype(object).where(table[texts].notna(), None)
-    return table.astype({"count": "Int64", "n": "Int64", "patients": "Int64"})
+    return table.astype(dict.fromkeys(NUMBERS, "Int64"))
 
 
 def claim(name: str) -> pd.Series:
@@ -110,7 +81,7 @@ def claim(name: str) -> pd.Series:
     ClaimsError
         If there is none of that name.
     """
-    claims = _shipped_claims().set_index("id")
+    claims = _shipped_claims()
     if name not in claims.index:
         raise ClaimsError(f"No claim is called {name!r}. There are: {', '.join(claims.index)}.")
     return claims.loc[name]
@@ -190,11 +161,11 @@ def figure2() -> pd.DataFrame:
 
 @cache
 def _shipped_claims() -> pd.DataFrame:
-    return load()
+    return load().set_index("id")
 
 
 def _of_place(place: str) -> pd.DataFrame:
-    claims = _shipped_claims()
+    claims = _shipped_claims().reset_index()
     return claims[claims["place"] == place].copy()
 
 
@@ -212,15 +183,20 @@ def _what_is_wrong(claim: dict) -> str:
         if key in claim and not (isinstance(claim[key], str) and claim[key].strip()):
             return f"{key} must be text, not {claim[key]!r}."
     if "model" in claim and claim["model"] not in MODELS:
-        return f"there is no model {claim['model']!r}; there are {', '.join(sorted(MODELS))}."
+        return f"there is no model {claim['model']!r}; there are {', '.join(MODELS)}."
     number = re.search(r"\bmodel(\d)\b", claim["id"])
     if number and not claim.get("model", "").startswith(f"Model {number[1]} "):
         return f"its id speaks of model {number[1]}, its model is {claim.get('model')!r}."
     return _numbers_problem(claim) or _value_problem(claim) or _count_problem(claim)
 
 
+def _is_number(value, kinds=(int, float)) -> bool:
+    """Tell numbers from the rest, True and NaN included, which Python and YAML let pass."""
+    return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _numbers_problem(claim: dict) -> str:
-    numbers = {key: claim[key] for key in ("count", "n", "patients") if key in claim}
+    numbers = {key: claim[key] for key in NUMBERS if key in claim}
     for key, number in numbers.items():
         if not _is_number(number, int) or number < 0:
             return f"{key} must be a whole number, not {number!r}."
@@ -233,39 +209,34 @@ def _numbers_problem(claim: dict) -> str:
     return ""
 
 
-def _is_number(value, kinds=(int, float)) -> bool:
-    """Tell numbers from the rest, True and NaN included, which Python and YAML let pass."""
-    return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _value_problem(claim: dict) -> str:
     text, value = claim["printed"], claim["value"]
-    if isinstance(value, str):
-        return "" if value == text else f"value {value!r} is not what is printed, {text!r}."
     said = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
-    if value == [] or not all(map(_is_number, value if isinstance(value, list) else [value])):
+    if isinstance(value, str):
+        same = value == text
+    elif value == [] or not all(map(_is_number, value if isinstance(value, list) else [value])):
         return f"value must be a number, numbers or words, not {value!r}."
-    if isinstance(value, list):
-        return "" if set(value) <= set(said) else f"value {value} is not in printed, {text!r}."
-    if "count" in claim and "(" in text:  # Fig. 2 prints "count (percentage)"
-        said = [said[1] / 100] if said[0] == claim["count"] else []
-    elif "%" in text:
-        said = [number / 100 for number in said]
-    close = said and abs(said[0] - value) < 1e-9
-    return "" if close else f"value {value} is not what is printed, {text!r}."
+    elif isinstance(value, list):
+        same = set(value) <= set(said)
+    elif "count" in claim and "(" in text:  # Fig. 2 prints "count (percentage)"
+        same = said[:1] == [claim["count"]] and said[1:] and abs(said[1] / 100 - value) < 1e-9
+    else:
+        same = said and abs(said[0] / (100 if "%" in text else 1) - value) < 1e-9
+    return "" if same else f"value {value!r} is not what is printed, {text!r}."
 
 
 def _count_problem(claim: dict) -> str:
     """Complain about a count that no rounding or cutting off turns into what is printed."""
     if "count" not in claim:
         return ""
-    count, n = claim["count"], claim.get("n")
+    count, n, text = claim["count"], claim.get("n"), claim["printed"]
     if not n or count > n:
         return f"count {count} of n {n} is no share."
-    last = re.findall(r"\d+(?:\.\d+)?", claim["printed"])[-1]
     if claim["value"] == count:  # the count itself is printed
         return ""
-    percent = "%" in claim["printed"] or "(" in claim["printed"]
-    unit = 10.0 ** -len(last.partition(".")[2]) / (100 if percent else 1)
+    if not _is_number(claim["value"]):
+        return f"it has a count, so value must be a number, not {claim['value']!r}."
+    decimals = re.findall(r"\d+(?:\.(\d+))?", text)[-1]
+    unit = 10.0 ** -len(decimals) / (100 if "%" in text or "(" in text else 1)
     close = abs(count / n - claim["value"]) < unit
-    return "" if close else f"{count} of {n} does not print as {claim['printed']!r}."
+    return "" if close else f"{count} of {n} does not print as {text!r}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shlex
+import signal
 import time
 from pathlib import Path
 
@@ -11,10 +12,9 @@ import click
 
 from cxrlib import NOT_CLINICAL, __version__
 from cxrlib.auditcli import audit
-from cxrlib.badges import badges
-from cxrlib.bulkcli import features
+from cxrlib.bulk import features
 from cxrlib.checkcli import check
-from cxrlib.guards import printable
+from cxrlib.files import no_such, printable, short_path, whole_file
 
 EXIT_CODES = """
 \b
@@ -37,7 +37,7 @@ class Friendly(click.Group):
             if ctx.params.get("debug") or getattr(error, "errno", None) == errno.EPIPE:
                 raise
             click.echo(f"{click.style('Error:', fg='red')} {printable(_worded(error))}", err=True)
-            ctx.exit(_exit_code(error))
+            ctx.exit(getattr(error, "exit_code", 1))
 
 
 def _worded(error: Exception) -> str:
@@ -46,12 +46,6 @@ def _worded(error: Exception) -> str:
     if type(error) in (ValueError, OSError):
         return f"{error}"
     return f"{type(error).__name__}: {error} (cxr --debug ... shows where)"
-
-
-def _exit_code(error: Exception) -> int:
-    from cxrlib.lessons import CourseError
-
-    return 2 if isinstance(error, CourseError) else 1
 
 
 @click.group(
@@ -129,12 +123,12 @@ def run(ctx, profile, only, settings, out, force, notebooks, cell_timeout):
     """  # noqa: D301
     from cxrlib import course
 
+    # To be told to end is like Ctrl-C, so that no kernel is left behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     start = time.monotonic()
     command = _command(profile, only, settings, out, notebooks)
     try:
-        summary = course.run(
-            profile, only, settings, out, force, notebooks, cell_timeout, command, _import_report
-        )
+        summary = course.run(profile, only, settings, out, force, notebooks, cell_timeout, command)
     except KeyboardInterrupt:
         click.echo(
             f"\nInterrupted. What is done is kept; go on with: {command}"
@@ -144,14 +138,6 @@ def run(ctx, profile, only, settings, out, force, notebooks, cell_timeout):
         ctx.exit(130)
     _conclude(summary, time.monotonic() - start)
     ctx.exit(1 if summary.failed else 0)
-
-
-def _import_report() -> None:
-    """Import what the report takes, by making tables of it: that takes most of a second."""
-    from cxrlib import report
-
-    report.table1({})
-    report.table2({})
 
 
 def _command(profile, only, settings, out, notebooks) -> str:
@@ -176,16 +162,9 @@ def _conclude(summary, seconds: float) -> None:
     click.echo(f"Notebooks: {told} ({clock(seconds)})")
     for outcome in summary.failed:
         if outcome.status == course.FAILED:
-            kept = _short(summary.out / "failed" / f"{outcome.name}.ipynb")
+            kept = short_path(summary.out / "failed" / f"{outcome.name}.ipynb")
             click.echo(f"\n{outcome.name} failed in {printable(outcome.why)}\nSee {kept}", err=True)
-    click.echo(f"\nReport: {_short(report.write(summary.out))}")
-
-
-def _short(path: Path) -> str:
-    """Word a path from the current folder where it lies below it."""
-    path = Path(path).resolve()
-    here = Path.cwd().resolve()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    click.echo(f"\nReport: {short_path(report.write(summary.out))}")
 
 
 @main.command()
@@ -199,12 +178,11 @@ def report(folder):
     """  # noqa: D301
     from cxrlib import report as page
 
-    click.echo(f"Report: {_short(page.write(folder))}")
+    click.echo(f"Report: {short_path(page.write(folder))}")
 
 
 main.add_command(check)
 main.add_command(audit)
-main.add_command(badges)
 main.add_command(features)
 
 
@@ -246,7 +224,7 @@ def list_sources():
 def fetch(name, allow_missing, workers):
     """Download collection NAME (open or external) and verify every file.
 
-    What is there already is not fetched again; a broken download goes on where it stopped.
+    What is there already is not fetched again: after a break, only the rest is.
 
     \b
     Examples:
@@ -291,13 +269,13 @@ def verify(ctx, name):
 def _check_source(name: str) -> None:
     """Refuse a collection that does not exist, or has nothing to download."""
     from cxrlib import sources
-    from cxrlib.lessons import CourseError, no_such
 
     there = [key for key, source in sources.SOURCES.items() if source.download]
     if name not in sources.SOURCES:
-        raise CourseError(no_such("collection", name, there))
+        raise click.BadParameter(no_such("collection", name, there), param_hint="NAME")
     if name not in there:
-        raise CourseError(f"{name} has no files to download; {' and '.join(there)} have.")
+        told = f"{name} has no files to download; {' and '.join(there)} have."
+        raise click.BadParameter(told, param_hint="NAME")
 
 
 @main.command()
@@ -327,7 +305,7 @@ def predict(image, model, heatmap):
         raise click.BadParameter("it would overwrite the image.", param_hint="--heatmap")
     if heatmap.suffix.lower() != ".png":
         raise click.BadParameter("the file's name must end in .png.", param_hint="--heatmap")
-    from cxrlib import lessons, predictor
+    from cxrlib import lessons, plots, predictor
 
     lessons.backend()  # complains if Keras's backend is not installed
     found = predictor.load(model).predict(image)
@@ -335,19 +313,12 @@ def predict(image, model, heatmap):
         click.echo(f"{printable(name):<12} {probability:6.1%}")
     for warning in found.warnings:
         click.echo(f"Note: {warning}")
-    _draw(found, image, heatmap)
-    click.echo(f"Heat map: {_short(heatmap)}")
-    click.echo(NOT_CLINICAL)
-
-
-def _draw(found, image: Path, heatmap: Path) -> None:
-    from cxrlib import plots
-    from cxrlib.files import whole_file
-
     title = f"{image.name}: {found.label} {found.probabilities[found.label]:.0%}"
     figure = plots.heat_map(found.image, found.heat_map, title)
     with whole_file(heatmap) as partial:
         figure.savefig(partial, dpi=150, bbox_inches="tight")
+    click.echo(f"Heat map: {short_path(heatmap)}")
+    click.echo(NOT_CLINICAL)
 
 
 if __name__ == "__main__":

@@ -9,30 +9,23 @@ one does its tasks again.
 from __future__ import annotations
 
 import os
-import queue
 import reprlib
 import sys
 import threading
-import time
 import uuid
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import islice
 
 from cxrlib import __version__
-from cxrlib.machine import collection_paused
 from cxrlib.threads import cores
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
 AHEAD = 3  # tasks for each thread of the workers: none waits, and none piles up anywhere
 RETRIES = 2  # of a task that failed: storage on a network has bad moments
 PATIENCE = 10  # seconds to find the scheduler
-LONGEST = 300  # seconds without any worker
 
 _clients = {}
-_connecting = threading.Lock()
 _here = threading.local()  # .busy: this thread runs a task of a cluster
 
 
@@ -59,18 +52,17 @@ def client():
     address = os.environ.get(ADDRESS, "").strip()
     if not address or on_worker():
         return None
-    which = address, os.getpid()  # a forked process must not use its parent's connection
-    with _connecting:
-        if which not in _clients or _clients[which].status != "running":
-            _clients[which] = _connect(address)
-    return _clients[which]
+    if address not in _clients or _clients[address].status != "running":
+        _clients[address] = _connect(address)
+    return _clients[address]
 
 
-def spread(function, tasks, what: str = "tasks", ahead: int = 1):
+def spread(function, tasks, what: str = "tasks"):
     """Call a function for each task, here or on the cluster; yield results as they come.
 
     Only a few tasks for each worker are under way at any time, so neither the scheduler's
     memory nor this process's grows with their number. Stop early, and the rest is cancelled.
+    Where the cluster has no worker, it waits for one.
 
     Parameters
     ----------
@@ -82,9 +74,6 @@ def spread(function, tasks, what: str = "tasks", ahead: int = 1):
         The arguments of each call. It is read as needed, so it may be long.
     what : str
         Names the tasks on the dashboard and in errors.
-    ahead : int
-        Calls under way at the same time where there is no cluster; above 1, in threads, except
-        within a task of a cluster.
 
     Yields
     ------
@@ -95,22 +84,18 @@ def spread(function, tasks, what: str = "tasks", ahead: int = 1):
     Raises
     ------
     ClusterError
-        If the scheduler is lost, no worker comes within `LONGEST` seconds, or a task brought
-        down all workers that tried it.
+        If the scheduler is lost, or a task brought down all workers that tried it.
     Exception
         What the function raises, with a note that names the task.
     """
     there = client()
-    numbered = enumerate(tasks)
     if there:
-        yield from _spread_over(there, function, numbered, what)
-    elif ahead > 1 and not on_worker():  # a task keeps to its own thread, which knows its worker
-        yield from _overlap(function, numbered, what, ahead)
-    else:
-        for number, task in numbered:
-            with _named(what, number, task):
-                found = function(*task)
-            yield number, found
+        yield from _spread_over(there, function, enumerate(tasks), what)
+        return
+    for number, task in enumerate(tasks):
+        with _named(what, number, task):
+            found = function(*task)
+        yield number, found
 
 
 def collect(function, tasks, what: str = "tasks", progress: bool = True) -> list:
@@ -166,53 +151,31 @@ def _connect(address: str):
         link = there.dashboard_link
     workers = len(there.nthreads())
     told = f"{workers} worker{'' if workers == 1 else 's'}"
-    print(f"Cluster at {address}: {told}; dashboard: {link or 'none'}", file=sys.stderr)
+    more = "" if workers else f". Start one with: dask worker {address}"
+    print(f"Cluster at {address}: {told}; dashboard: {link or 'none'}{more}", file=sys.stderr)
     return there
 
 
-def _overlap(function, numbered, what, ahead: int):
-    """Call a function in threads, so that the end of one task and the start of the next overlap."""
-    with ThreadPoolExecutor(ahead) as pool:
-        running, more, error = deque(), True, None
-        while more or running:
-            try:
-                number, task = next(numbered)
-            except StopIteration:
-                more = False
-            except Exception as raised:  # what was begun before is not lost
-                more, error = False, raised
-            else:
-                running.append((number, task, pool.submit(function, *task)))
-            if running and (len(running) == ahead or not more):
-                number, task, future = running.popleft()
-                with _named(what, number, task):
-                    found = future.result()
-                yield number, found
-    if error:
-        raise error
-
-
 def _spread_over(there, function, numbered, what):
-    from distributed import Future
+    from distributed import as_completed
 
-    run, done = uuid.uuid4().hex[:8], queue.SimpleQueue()
-    running: dict[str, tuple[int, tuple, Future]] = {}
-    size = _Size(there, what)
+    run, running, finished = uuid.uuid4().hex[:8], {}, as_completed(loop=there.loop)
+
+    def submit_some():
+        for number, task in islice(numbered, max(0, _room(there, what) - len(running))):
+            key = f"{what.replace(' ', '-')}-{run}-{number}"
+            given = _expected(), function, task
+            future = there.submit(_call, *given, key=key, pure=False, retries=RETRIES)
+            running[key] = number, task, future
+            finished.add(future)
+
     try:
-        while True:
-            for number, task in islice(numbered, max(0, size.room() - len(running))):
-                key = f"{what.replace(' ', '-')}-{run}-{number}"
-                future = there.submit(
-                    _call, _expected(), function, task, key=key, pure=False, retries=RETRIES
-                )
-                running[key] = number, task, future
-                future.add_done_callback(done.put)
-            if not running:
-                return
-            key = _next(done, size).key
-            number, task, future = running.pop(key)
+        submit_some()
+        for future in finished:
+            number, task, _ = running.pop(future.key)
             with _named(what, number, task):
                 found = _result(future, what, number)
+            submit_some()
             yield number, found
             del future, found  # the cluster keeps a result as long as somebody holds its future
     finally:
@@ -220,47 +183,12 @@ def _spread_over(there, function, numbered, what):
             there.cancel([future for _, _, future in running.values()])
 
 
-class _Size:
-    """How many threads the workers have together; asked every two seconds at most."""
-
-    def __init__(self, there, what):
-        self.there, self.what = there, what
-        self.threads, self.asked, self.empty_since = 0, 0.0, None
-
-    def room(self) -> int:
-        """How many tasks may be under way; at least one, which then waits for a worker."""
-        if time.monotonic() - self.asked > 2:
-            self.look()
-        return AHEAD * max(self.threads, 1)
-
-    def look(self) -> None:
-        if self.there.status != "running":
-            raise _lost(self.what)
-        try:
-            self.threads = sum(self.there.nthreads().values())
-        except OSError as error:
-            raise _lost(self.what) from error
-        self.asked = time.monotonic()
-        if self.threads:
-            self.empty_since = None
-        elif self.empty_since is None:
-            self.empty_since = self.asked
-            address = self.there.scheduler.address
-            print(f"Waiting for a worker. Start one with: dask worker {address}", file=sys.stderr)
-        elif self.asked - self.empty_since > LONGEST:
-            raise ClusterError(
-                f"{self.what}: no worker for {LONGEST} s. What is done is kept; start workers "
-                "and do the same again."
-            )
-
-
-def _next(done, size):
-    """Wait for the next task that is finished, and look after the cluster meanwhile."""
-    while True:
-        try:
-            return done.get(timeout=2)
-        except queue.Empty:
-            size.look()
+def _room(there, what) -> int:
+    """How many tasks may be under way; at least some, which then wait for a worker."""
+    try:
+        return AHEAD * max(1, sum(there.nthreads().values()))
+    except OSError as error:
+        raise _lost(what) from error
 
 
 def _result(future, what, number):
@@ -305,12 +233,9 @@ def _expected() -> tuple[str, str | None]:
 def _call(expected, function, task):
     """Run one task; this happens on a worker."""
     _here.busy = True
-    # With several threads the collector might never come to work: one of them is always busy
-    alone = threads() == 1
     try:
         _settle(*expected)
-        with collection_paused() if alone else nullcontext():
-            return function(*task)
+        return function(*task)
     finally:
         _here.busy = False
 

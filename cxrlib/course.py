@@ -6,13 +6,10 @@ What lies in a run folder, and who may write to it: :mod:`cxrlib.runfolder`.
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Callable
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -20,7 +17,15 @@ import click
 from cxrlib import execute, lessons
 from cxrlib.files import sha256, shipped, whole_file, write_json
 from cxrlib.progress import Progress, clock
-from cxrlib.runfolder import DONE, forget, is_finished, locked, outputs, state_file
+from cxrlib.runfolder import (
+    DONE,
+    forget,
+    is_finished,
+    locked,
+    note_running,
+    outputs,
+    state_file,
+)
 
 SKIPPED, FAILED, NOT_RUN = "already done", "failed", "not run"
 CELL_TIMEOUT = {"smoke": 900, "quick": 3600, "paper": 86400}
@@ -58,7 +63,6 @@ def run(
     notebooks: Path | str | None = None,
     cell_timeout: int | None = None,
     command: str | None = None,
-    meanwhile: Callable | None = None,
 ) -> Summary:
     """Run notebooks, skipping those that an earlier run finished with the same inputs.
 
@@ -80,9 +84,6 @@ def run(
         Seconds that a single cell may take; by profile 15 minutes, 1 hour or 1 day.
     command : str, optional
         What to note as the command that made the results.
-    meanwhile : function, optional
-        Called once, in a thread, while the first kernel starts: a time to import what the
-        caller needs after the run. Its errors are dropped.
 
     Returns
     -------
@@ -93,7 +94,7 @@ def run(
     CourseError
         If a notebook, profile, parameter or backend is unknown, or the folder is in use.
     KeyboardInterrupt
-        On Ctrl-C or SIGTERM, after the kernel is stopped.
+        On Ctrl-C, after the kernel is stopped.
     """
     folder = Path(notebooks) if notebooks else shipped("notebooks")
     values = lessons.read_profile(folder, profile)
@@ -103,51 +104,43 @@ def run(
     given = lessons.parse_settings(settings)
     lessons.check_settings(chosen, values, given)
     around = lessons.surroundings()
+    _check_installed()
     out = Path(out or Path("runs") / profile).resolve()
     note = {"profile": profile, "command": command}
     timeout = cell_timeout or CELL_TIMEOUT.get(profile, 3600)
-    once = _once(meanwhile) if meanwhile else None
-    kernel = execute.environment(**_kernel(out, command))
-    with locked(out) as lock, _terminated_as_interrupted(), kernel:
-        summary = Summary(out)
+    environment = _environment(out, command)
+    summary = Summary(out)
+    with locked(out):
         for number, lesson in enumerate(chosen, start=1):
             title = f"[{number}/{len(chosen)}] {lesson.name}"
-            mine = lessons.parameters(lesson, values, given)
-            one = Turn(lesson, mine, around, out, note, timeout, lock, once)
-            outcome = one.take(title, summary.failed, force)
+            turn = Turn(lesson, lessons.parameters(lesson, values, given), out, note)
+            missing = [one.name for one in summary.failed if one.name in lesson.needs]
+            mark = lessons.fingerprint(lesson, turn.values, around, out)
+            if missing:
+                outcome = turn.leave_out(missing)
+            elif not force and is_finished(out, lesson.name, mark):
+                outcome = Outcome(lesson.name, SKIPPED)
+            else:
+                outcome = turn.take(mark, title, timeout, environment)
             summary.outcomes.append(outcome)
             click.echo(f"{title}  {_tell(outcome)}")
     return summary
 
 
-def _once(work: Callable) -> Callable:
-    """Make a function that does the work when it is first called, and drops its errors."""
-
-    @cache
-    def once() -> None:
-        with suppress(Exception):
-            work()
-
-    return once
+def _check_installed() -> None:
+    """Complain about what running notebooks takes, beside the package's own needs."""
+    for name in ("papermill", "ipykernel", "filelock"):
+        if not find_spec(name):
+            raise lessons.CourseError(f"Running notebooks takes {name}: pip install 'cxrlib[run]'.")
 
 
-def _kernel(out: Path, command: str | None) -> dict[str, str]:
+def _environment(out: Path, command: str | None) -> dict[str, str]:
     """Environment of the kernels; of the quieting values the user's own come first."""
     quiet = {name: os.environ.get(name, text) for name, text in execute.QUIET_KERNEL.items()}
-    package = str(Path(__file__).resolve().parents[1])
-    paths = filter(None, [package, os.environ.get("PYTHONPATH")])
     # Kernels run in the notebooks' folder, where a relative path would mean another place.
     places = {name: os.environ.get(name) for name in ("CXR_CACHE", "CXR_WEIGHTS", "KERAS_HOME")}
     whole = {name: str(Path(p).expanduser().absolute()) for name, p in places.items() if p}
-    return (
-        quiet
-        | whole
-        | {
-            "CXR_RUN": str(out),
-            "CXR_COMMAND": command or "",
-            "PYTHONPATH": os.pathsep.join(paths),
-        }
-    )
+    return quiet | whole | {"CXR_RUN": str(out), "CXR_COMMAND": command or ""}
 
 
 @dataclass
@@ -156,74 +149,51 @@ class Turn:
 
     lesson: lessons.Lesson
     values: dict
-    around: dict
     out: Path
-    note: dict
-    timeout: int
-    lock: int
-    meanwhile: Callable | None = None
+    note: dict  # kept with the notebook's state
 
-    def take(self, title: str, failed: list[Outcome], force: bool) -> Outcome:
-        """Run the notebook, unless it is done already or needs one that failed."""
-        name = self.lesson.name
-        missing = [one.name for one in failed if one.name in self.lesson.needs]
-        if missing:
-            forget(self.out, name)
-            why = "needs " + ", ".join(missing)
-            self._note(status=NOT_RUN, why=why)
-            return Outcome(name, NOT_RUN, why=why)
-        mark = lessons.fingerprint(self.lesson, self.values, self.around, self.out)
-        if not force and is_finished(self.out, name, mark):
-            return Outcome(name, SKIPPED)
+    def leave_out(self, missing: list[str]) -> Outcome:
+        """Run nothing, and keep nothing older that could pass for a result of this run."""
+        forget(self.out, self.lesson.name)
+        why = "needs " + ", ".join(missing)
+        self._note(status=NOT_RUN, why=why)
+        return Outcome(self.lesson.name, NOT_RUN, why=why)
+
+    def take(self, mark: str, title: str, timeout: int, environment: dict) -> Outcome:
+        """Run the notebook, and note what became of it."""
+        name, note_kernel = self.lesson.name, partial(note_running, self.out)
         forget(self.out, name)
-        return self._run(title, mark)
-
-    def _run(self, title: str, mark: str) -> Outcome:
-        name = self.lesson.name
         whole = self.out / "notebooks" / f"{name}.ipynb"
-        partial = whole.with_name(f".{name}.part.ipynb")
+        unfinished = whole.with_name(f".{name}.part.ipynb")
         with Progress(title) as progress:
+            there = (timeout, environment, note_kernel)
             try:
-                limits = (self.timeout, self.lock, self.meanwhile)
-                execute.execute(self.lesson, partial, self.values, progress, *limits)
-            except execute.NotebookFailed as error:
-                return self._failed(error.failure, partial, progress.seconds)
+                execute.execute(self.lesson, unfinished, self.values, progress, *there)
+            except execute.NotebookFailed as failure:
+                return self._failed(failure, unfinished, progress.seconds)
             except BaseException:
-                partial.unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
                 raise
-        partial.replace(whole)
+        unfinished.replace(whole)
         files = {path: sha256(self.out / path) for path in outputs(self.out, name)}
         seconds = round(progress.seconds, 1)
         self._note(status=DONE, fingerprint=mark, seconds=seconds, files=files)
         return Outcome(name, DONE, seconds)
 
-    def _failed(self, failure: execute.Failure, partial: Path, seconds: float) -> Outcome:
+    def _failed(self, failure, unfinished: Path, seconds: float) -> Outcome:
         name = self.lesson.name
-        as_it_stopped = partial.read_bytes() if partial.exists() else b""
-        forget(self.out, name)  # the partial notebook too
+        as_it_stopped = unfinished.read_bytes() if unfinished.exists() else b""
+        forget(self.out, name)  # the unfinished notebook too
         if as_it_stopped:
             with whole_file(self.out / "failed" / f"{name}.ipynb") as kept:
                 kept.write_bytes(as_it_stopped)
-        self._note(status=FAILED, failure=failure.as_dict(), seconds=round(seconds, 1))
+        self._note(status=FAILED, failure=asdict(failure), seconds=round(seconds, 1))
         return Outcome(name, FAILED, seconds, str(failure))
 
     def _note(self, **content) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         content |= self.note | {"parameters": self.values, "ended": now}
         write_json(state_file(self.out, self.lesson.name), {"notebook": self.lesson.name} | content)
-
-
-@contextmanager
-def _terminated_as_interrupted():
-    """Treat SIGTERM like Ctrl-C, so that no kernel is left behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(outcome: Outcome) -> str:

@@ -1,23 +1,26 @@
-"""DICOM files -> grey uint8. Needs pydicom, the optional extra ``cxrlib[dicom]``.
+"""DICOM files -> grey uint8, and the limits of what any file may ask of a decoder.
 
-Their headers name people. Only what describes the pixels is read, and no message quotes it.
+DICOM needs pydicom, the optional extra ``cxrlib[dicom]``. The headers name people: only what
+describes the pixels is read, and no message quotes it.
 """
 
 from __future__ import annotations
 
-import hashlib
+import threading
 import warnings
 import zlib
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
-from cxrlib import guards
-from cxrlib.films import ImageError, check_size, look_up, one_at_a_time
-from cxrlib.guards import MOST_DECODED
+from cxrlib.files import Sparing
 
+SMALLEST_SIDE = 32  # pixels; less than this shows no lung
+MOST_PIXELS = 64_000_000  # three times the largest X-ray detector
+MOST_DECODED = 256_000_000  # bytes of an image's pixels, as they lie in memory
+MOST_SCANS = 50  # of a progressive JPEG, which usually has 10; each passes over all pixels
+one_at_a_time = threading.Lock()  # for large images, and for DICOM of any size
 SHAPE = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated")
 LOOK = (
     *("PlanarConfiguration", "BitsStored", "HighBit", "PixelRepresentation"),
@@ -25,6 +28,50 @@ LOOK = (
     *("ModalityLUTSequence", "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
     *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable"),
 )
+
+
+class ImageError(ValueError):
+    """A file that cannot be used as a radiograph; the message names it and the remedy."""
+
+
+def check_size(path, height: int, width: int, bytes_each: float = 1) -> None:
+    """Raise an ImageError for an image that is too large to decode, or too small to be one."""
+    if height * width > MOST_PIXELS:
+        raise ImageError(
+            f"{path}: {width} x {height} pixels is more than {MOST_PIXELS // 10**6} megapixels. "
+            "Export it at the size of the detector, or scale it down."
+        )
+    if height * width * bytes_each > MOST_DECODED:
+        raise ImageError(
+            f"{path}: its pixels take {height * width * bytes_each / 1e6:.0f} MB, more than "
+            f"{MOST_DECODED // 10**6} MB. Save it as grey values, or scale it down."
+        )
+    if min(height, width) < SMALLEST_SIDE:
+        raise ImageError(
+            f"{path}: {width} x {height} pixels is too small to be a radiograph "
+            f"(at least {SMALLEST_SIDE} on each side). Take the original file."
+        )
+
+
+def check_scans(content: bytes) -> None:
+    """Raise a ValueError for a JPEG that would keep its decoder busy for hours."""
+    if content.count(b"\xff\xda") > MOST_SCANS:
+        raise ValueError(f"it has more than {MOST_SCANS} scans")
+
+
+def look_up(table: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Replace whole numbers by what the table says, some rows at a time: NumPy takes 8 bytes each.
+
+    Parameters
+    ----------
+    table : ndarray, shape (m,), uint8
+    image : ndarray, shape (height, width), uint8 or uint16
+    """
+    found = np.empty(image.shape, np.uint8)
+    for start in range(0, len(image), 256):
+        rows = slice(start, start + 256)
+        np.take(table, image[rows], out=found[rows], mode="clip")
+    return found
 
 
 class _OddError(ValueError):
@@ -118,13 +165,8 @@ def _check_shape(path: Path, header) -> None:
     frames = int(header.get("NumberOfFrames") or 1)
     if frames > 1:
         raise ImageError(f"{path}: it has {frames} frames. Export the one radiograph you mean.")
-    rows, columns = int(header.Rows), int(header.Columns)
-    check_size(path, rows, columns)
     bits = int(header.get("SamplesPerPixel") or 1) * int(header.get("BitsAllocated") or 8)
-    try:
-        guards.check_size(rows * columns * bits // 8)
-    except ValueError as error:
-        raise _OddError(str(error)) from None
+    check_size(path, int(header.Rows), int(header.Columns), bits / 8)
 
 
 def _check_frame(dataset) -> None:
@@ -137,10 +179,10 @@ def _check_frame(dataset) -> None:
     if not get_decoder(syntax).is_available:
         raise _OddError(f"nothing installed here undoes its compression, {syntax.name}")
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    if guards.kind_of(frame) == "JPEG":
-        guards.check_markers(frame)
+    if frame.startswith(b"\xff\xd8"):
+        check_scans(frame)
     try:
-        with Image.open(BytesIO(frame), formats=["JPEG", "JPEG2000"]) as inside:
+        with Image.open(Sparing(frame), formats=["JPEG", "JPEG2000"]) as inside:
             size = inside.size
     except UnidentifiedImageError:  # of another kind, whose decoder knows its size beforehand
         return
@@ -148,50 +190,19 @@ def _check_frame(dataset) -> None:
         raise _OddError(f"{size[0]} x {size[1]} pixels are in it, its header says otherwise")
 
 
-def read_patients(paths) -> list[str | None]:
-    """Read from the headers which DICOM files show the same patient, without telling who.
+def patient_id(path: Path) -> str | None:
+    """PatientID of a file's header, which nobody else shall see; "" where it has none.
 
-    The name is a pseudonym: the first 12 hexadecimal digits of the SHA-256 of PatientID. It
-    keeps the number out of tables and pages, but whoever knows a number can make its pseudonym.
-
-    Parameters
-    ----------
-    paths : sequence of pathlib.Path
-        DICOM is what ends in .dcm, .dicom or nothing.
-
-    Returns
-    -------
-    list of str or None
-        None for other files, and for those that cannot be read. None for all if pydicom is
-        missing, if a DICOM file has no PatientID or one that says nothing ('unknown',
-        'anonymous'), or if several files have one and the same: a stand-in, as a rule.
+    None without pydicom, and of a damaged file: that is told when the image is read.
     """
-    found = []
-    for path in paths:
-        number = _patient_id(path) if path.suffix.lower() in {".dcm", ".dicom", ""} else None
-        if number is not None and _says_nothing(number):
-            return [None] * len(paths)
-        found.append(number and hashlib.sha256(number.encode()).hexdigest()[:12])
-    named = [pseudonym for pseudonym in found if pseudonym]
-    return found if len(named) == 1 or len(set(named)) > 1 else [None] * len(paths)
-
-
-def _patient_id(path: Path) -> str | None:
     try:
         import pydicom
 
         with _discreet():
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
             return str(header.get("PatientID") or "").strip()
-    except Exception:  # no pydicom, or damaged: told when the image is read
+    except Exception:  # pydicom raises many kinds
         return None
-
-
-def _says_nothing(number: str) -> bool:
-    from cxrlib.folders import UNKNOWN
-
-    words = number.lower()
-    return words in UNKNOWN or (words.startswith("anon") and not any(map(str.isdigit, words)))
 
 
 def _as_shown(dataset) -> np.ndarray:

@@ -11,14 +11,8 @@ from cxrlib.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, SMALL, finish, 
 
 IN_COLUMN = 8  # boxes below each other
 MOST_BOXES = 24  # more cannot be read; runs of frozen layers are then drawn as one
-FILL = {
-    "Conv": SKY,
-    "Pool": ORANGE,
-    "Dense": GREEN,
-    "Dropout": PURPLE,
-    "Input": "#DDDDDD",
-}
-FROZEN_HATCH = "///"
+FILL = {"Conv": SKY, "Pool": ORANGE, "Dense": GREEN, "Dropout": PURPLE, "Input": "#DDDDDD"}
+MIDDLE = {"ha": "center", "va": "center"}
 
 
 def architecture(model, title="", note=""):
@@ -54,11 +48,9 @@ def architecture(model, title="", note=""):
     for place, layer in enumerate(layers):
         column, row = divmod(place, rows)
         _layer_box(axis, column, row, layer)
-        if place == len(layers) - 1:
-            continue
-        if row < rows - 1:
+        if place < len(layers) - 1 and row < rows - 1:
             _arrow(axis, (column + 0.48, row + 0.7), (column + 0.48, row + 1.0))
-        else:
+        elif place < len(layers) - 1:
             _turn(axis, column, rows)
     counts = f"{total:,} parameters: {total - frozen:,} trainable, {frozen:,} frozen"
     return finish(figure, title, "\n".join(filter(None, [counts, note])))
@@ -81,38 +73,24 @@ def dense_block(layers=4, growth=32, channels=64, note=""):
     figure, axis = subplots(height=3.9)
     axis.axis("off")
     axis.set(xlim=(-0.45, layers + 1.45), ylim=(-1.35, 2.35))
-    names = ["input", *[f"layer {number}" for number in range(1, layers + 1)], "transition"]
-    fills = ["#DDDDDD", *[SKY] * layers, ORANGE]
+    names = ["input", *[f"layer\n{number}" for number in range(1, layers + 1)], "transition"]
+    fills = [FILL["Input"], *[SKY] * layers, ORANGE]
     for place, (name, fill) in enumerate(zip(names, fills, strict=True)):
-        box = FancyBboxPatch(
-            (place - 0.3, -0.3), 0.6, 0.6, boxstyle="round,pad=0.04", facecolor=fill, alpha=0.75
-        )
-        axis.add_patch(box)
-        axis.text(place, 0, name.replace(" ", "\n"), ha="center", va="center", fontsize=SMALL)
+        _round_box(axis, place, name, fill, SMALL)
     for start in range(layers + 1):
         _arrow(axis, (start + 0.35, 0), (start + 0.66, 0))
         for end in range(start + 2, layers + 2):
             bend = -0.38 - 0.02 * (end - start)
             _arrow(axis, (start + 0.12, 0.36), (end - 0.12, 0.36), bend, GREY)
-    for place in range(layers + 1):
-        said = f"{channels}" if place == 0 else f"+{growth}\n= {channels + place * growth}"
+    maps = [channels + place * growth for place in range(layers + 1)]
+    counts = [f"{channels}", *(f"+{growth}\n= {total}" for total in maps[1:]), f"{maps[-1] // 2}"]
+    for place, said in enumerate(counts):
         axis.text(place, -0.45, said, ha="center", va="top", fontsize=SMALL)
-    axis.text(
-        layers + 1,
-        -0.45,
-        f"{(channels + layers * growth) // 2}",
-        ha="center",
-        va="top",
-        fontsize=SMALL,
+    told = (
+        "below: feature maps so far. A layer is normalisation, ReLU, convolution 3 x 3; arrows\n"
+        "are concatenation. The transition: convolution 1 x 1, then pooling 2 x 2."
     )
-    axis.text(
-        -0.4,
-        -1.3,
-        "below: feature maps so far. A layer is normalisation, ReLU, convolution 3 x 3; "
-        "arrows\nare concatenation. The transition: convolution 1 x 1, then pooling 2 x 2.",
-        fontsize=SMALL,
-        va="bottom",
-    )
+    axis.text(-0.4, -1.3, told, fontsize=SMALL, va="bottom")
     return finish(figure, "Dense block: every layer reads all before it (as Fig. 9)", note)
 
 
@@ -122,22 +100,16 @@ def residual_block(note=""):
     axis.axis("off")
     axis.set(xlim=(-0.6, 6.6), ylim=(-1.0, 2.0))
     boxes = {
-        0: ("input\nx", "#DDDDDD"),
+        0: ("input\nx", FILL["Input"]),
         1.5: ("conv\n1 x 1", SKY),
         2.7: ("conv\n3 x 3", SKY),
         3.9: ("conv\n1 x 1", SKY),
         5.1: ("+", GREEN),
         6.2: ("ReLU", ORANGE),
     }
-    places = list(boxes)
     for place, (name, fill) in boxes.items():
-        axis.add_patch(
-            FancyBboxPatch(
-                (place - 0.3, -0.3), 0.6, 0.6, boxstyle="round,pad=0.04", facecolor=fill, alpha=0.75
-            )
-        )
-        axis.text(place, 0, name, ha="center", va="center", fontsize=10)
-    for start, end in pairwise(places):
+        _round_box(axis, place, name, fill, 10)
+    for start, end in pairwise(boxes):
         _arrow(axis, (start + 0.35, 0), (end - 0.34, 0))
     _arrow(axis, (0, 0.36), (5.1, 0.36), -0.28, BLUE)
     axis.text(2.55, 1.55, "shortcut: x unchanged", ha="center", fontsize=10, color=BLUE)
@@ -185,51 +157,35 @@ def _joined(layers: list[dict]) -> list[dict]:
 
 def _layer_box(axis, column, row, layer):
     fill = next((colour for key, colour in FILL.items() if key in layer["kind"]), "#EEEEEE")
-    axis.add_patch(
-        Rectangle((column + 0.03, row), 0.9, 0.7, facecolor=fill, edgecolor="black", alpha=0.45)
-    )
+    corner, hatch = (column + 0.03, row), {"facecolor": "white", "edgecolor": GREY, "hatch": "///"}
+    axis.add_patch(Rectangle(corner, 0.9, 0.7, facecolor=fill, edgecolor="black", alpha=0.45))
     if layer["frozen"]:
-        axis.add_patch(
-            Rectangle(
-                (column + 0.03, row),
-                0.16,
-                0.7,
-                facecolor="white",
-                edgecolor=GREY,
-                hatch=FROZEN_HATCH,
-            )
-        )
+        axis.add_patch(Rectangle(corner, 0.16, 0.7, **hatch))
     middle = column + (0.56 if layer["frozen"] else 0.48)
     frozen = ", frozen" if layer["frozen"] else ""
     shape = " x ".join("?" if side is None else str(side) for side in layer["shape"]) or "?"
     weights = f", {layer['parameters']:,} parameters" if layer["parameters"] else ""
     name = layer["name"] if len(layer["name"]) <= 30 else layer["name"][:29] + "…"
-    axis.text(middle, row + 0.17, name, ha="center", va="center", weight="bold", fontsize=10)
-    axis.text(
-        middle, row + 0.38, f"{layer['kind']}{frozen}", ha="center", va="center", fontsize=SMALL
-    )
-    axis.text(middle, row + 0.57, f"{shape}{weights}", ha="center", va="center", fontsize=SMALL)
+    axis.text(middle, row + 0.17, name, weight="bold", fontsize=10, **MIDDLE)
+    axis.text(middle, row + 0.38, f"{layer['kind']}{frozen}", fontsize=SMALL, **MIDDLE)
+    axis.text(middle, row + 0.57, f"{shape}{weights}", fontsize=SMALL, **MIDDLE)
+
+
+def _round_box(axis, place, name, fill, size):
+    """Draw a step of a block, as wide as it is high, with its name in it."""
+    look = {"boxstyle": "round,pad=0.04", "facecolor": fill, "alpha": 0.75}
+    axis.add_patch(FancyBboxPatch((place - 0.3, -0.3), 0.6, 0.6, **look))
+    axis.text(place, 0, name, fontsize=size, **MIDDLE)
 
 
 def _arrow(axis, start, end, bend=0.0, colour="black"):
-    axis.add_patch(
-        FancyArrowPatch(
-            start,
-            end,
-            connectionstyle=f"arc3,rad={bend}",
-            arrowstyle="-|>",
-            mutation_scale=12,
-            color=colour,
-            shrinkA=0,
-            shrinkB=0,
-        )
-    )
+    look = {"arrowstyle": "-|>", "mutation_scale": 12, "shrinkA": 0, "shrinkB": 0}
+    path = f"arc3,rad={bend}"
+    axis.add_patch(FancyArrowPatch(start, end, connectionstyle=path, color=colour, **look))
 
 
 def _turn(axis, column, rows):
     """Lead from the foot of a column to the head of the next one."""
-    gap = column + 0.965
-    axis.plot(
-        [column + 0.93, gap, gap], [rows - 0.65, rows - 0.65, 0.35], color="black", linewidth=1
-    )
+    foot, gap = rows - 0.65, column + 0.965
+    axis.plot([column + 0.93, gap, gap], [foot, foot, 0.35], color="black", linewidth=1)
     _arrow(axis, (gap, 0.35), (column + 1.03, 0.35))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib import cluster
+from cxrlib.cohort import Cohort
 from cxrlib.leaks import LeakError
 
 ALIKE = 0.92  # correlation of the detail of two aligned images from which they are one film
@@ -116,6 +117,34 @@ def split_overlap(cohort, column: str = "split", duplicates=None) -> pd.DataFram
         if both.nunique() > 1:
             rows.append(("near-duplicate", f"{one} ~ {other}", _joined(both), 2))
     return pd.DataFrame(rows, columns=["kind", "name", "sides", "images"])
+
+
+def together(cohort, pairs: pd.DataFrame):
+    """Give images that are copies of each other one patient, so that no fold divides them.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    pairs : DataFrame
+        As :func:`near_duplicates` gives them.
+
+    Returns
+    -------
+    Cohort
+        The same images; only the patients' names differ.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    patients, names = pd.factorize(cohort.table["patient"])
+    of_image = dict(zip(cohort.table["image"], patients, strict=True))
+    first = pairs["image"].map(of_image).to_numpy(dtype=int)
+    second = pairs["other"].map(of_image).to_numpy(dtype=int)
+    links = coo_matrix((np.ones(len(pairs)), (first, second)), shape=(len(names), len(names)))
+    _, group = connected_components(links, directed=False)
+    leader = names[pd.Series(group).drop_duplicates().index]
+    table = cohort.table.assign(patient=leader[group[patients]])
+    return Cohort(table, cohort.images, cohort.name, cohort.masks)
 
 
 def _reduce(cohort) -> tuple[np.ndarray, np.ndarray]:

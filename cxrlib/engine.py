@@ -15,16 +15,14 @@ import os
 import tempfile
 import warnings
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from queue import SimpleQueue
 
 import numpy as np
 
-from cxrlib import cluster, winograd
+from cxrlib import cluster
 from cxrlib.files import cache_folder, whole_file
 from cxrlib.machine import accelerator, collection_paused, has_bfloat16, start_keras
 
@@ -33,7 +31,7 @@ PRECISIONS = ("float32", "bfloat16")
 SMALLEST = 128  # pixels; below, converting takes longer than it saves on a lesson's images
 CHUNKS = {"float32": 2, "bfloat16": 4}  # images in a request; more do not stay in its caches
 HINTS = {"float32": "f32", "bfloat16": "bf16"}  # as OpenVINO calls them
-_failed: list[str] = []  # why this process has given up converting
+failures: list[str] = []  # why this process has given up converting
 
 
 class EngineError(ValueError):
@@ -83,8 +81,11 @@ def choose(size: int) -> Engine:
             raise EngineError(f"CXR_ENGINE is openvino, but {obstacle()}")
         warnings.warn(f"Keras computes the features itself: {obstacle()}", stacklevel=3)
         name = "keras"
-    if precision == "bfloat16":
-        _check_bfloat16(name, kind)
+    if precision == "bfloat16" and not computes_bfloat16(name, kind):
+        why = f"this {kind or 'processor'} does not compute in it"
+        if name == "keras" and not kind:
+            why = "on a processor that needs OpenVINO (pip install 'cxrlib[fast]')"
+        raise EngineError(f"CXR_PRECISION is bfloat16, but {why}: set it to float32, or unset it.")
     return Engine(name, precision)
 
 
@@ -102,24 +103,20 @@ def obstacle() -> str:
     backend = start_keras().backend.backend()
     if backend == "jax" and find_spec("tensorflow") is None:
         return "Keras converts networks from JAX with TensorFlow, which is not installed."
-    return _failed[0] if _failed else ""
+    return failures[0] if failures else ""
 
 
 def give_up(reason: str) -> None:
     """Remember, and say once, that networks cannot be converted here."""
-    _failed.append(reason)
+    failures.append(reason)
     warnings.warn(f"Keras computes the features itself: {reason}", stacklevel=3)
 
 
-def _check_bfloat16(name: str, kind: str) -> None:
-    if name == "openvino" and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        return
-    if name == "keras" and has_bfloat16(kind):
-        return
-    why = f"this {kind or 'processor'} does not compute in it"
-    if name == "keras" and not kind:
-        why = "on a processor that needs OpenVINO (pip install 'cxrlib[fast]')"
-    raise EngineError(f"CXR_PRECISION is bfloat16, but {why}: set it to float32, or unset it.")
+def computes_bfloat16(name: str, kind: str) -> bool:
+    """Tell whether an engine computes in bfloat16 here; `kind` is that of the accelerator."""
+    if name == "keras":
+        return has_bfloat16(kind)
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @cache
@@ -131,34 +128,19 @@ def _core():
 
 def on_keras(model, batch_size: int):
     """Let Keras compute: a function from float32 (n, size, size, 3) to float32 (n, channels)."""
-    import keras
 
-    def by_batch(ready):
-        parts = (ready[at : at + batch_size] for at in range(0, len(ready), batch_size))
-        return np.concatenate([model.predict_on_batch(part) for part in parts])
-
-    def at_once(ready):
-        return model.predict(ready, batch_size=batch_size, verbose=0)
-
-    # On TensorFlow each call of `predict` builds a graph: that takes time, and see the pause below
-    predict = by_batch if keras.backend.backend() == "tensorflow" else at_once
-
+    # Batch by batch: each call of `predict` builds a graph on TensorFlow, and that takes time
     def compute(ready: np.ndarray) -> np.ndarray:
+        parts = (ready[start : start + batch_size] for start in range(0, len(ready), batch_size))
         with collection_paused():
-            return np.asarray(predict(ready)).astype(np.float32)
+            found = [np.asarray(model.predict_on_batch(part)) for part in parts]
+        return np.concatenate(found).astype(np.float32)
 
     return compute
 
 
-def policy(precision: str):
-    """Keras's dtype policy, for building a network within a ``with`` block."""
-    from cxrlib.devices import global_policy
-
-    return global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
-
-
-def on_openvino(build, label: str, size: int, precision: str, preprocessed: np.ndarray):
-    """Let OpenVINO compute: a function from uint8 (n, size, size) to float32 (n, channels).
+def on_openvino(build, label: str, size: int, precision: str):
+    """Let OpenVINO compute: a function from float32 (n, size, size, 3) to float32 (n, channels).
 
     Parameters
     ----------
@@ -169,8 +151,6 @@ def on_openvino(build, label: str, size: int, precision: str, preprocessed: np.n
     size : int
         Side of its images in pixels.
     precision : {"float32", "bfloat16"}
-    preprocessed : ndarray, shape (256, 3), float32
-        What the network's preprocessing makes of each grey level; a straight line.
 
     Raises
     ------
@@ -191,12 +171,11 @@ def on_openvino(build, label: str, size: int, precision: str, preprocessed: np.n
     if cluster.on_worker():  # others work on this machine too, and all would take its first core
         settings |= {"INFERENCE_NUM_THREADS": cluster.threads(), "ENABLE_CPU_PINNING": False}
     try:
-        network = _from_grey(network, preprocessed)
-        network.reshape([CHUNKS[precision], size, size])
-        compiled = _core().compile_model(winograd.rewrite(network), "CPU", settings)
+        network.reshape([CHUNKS[precision], size, size, 3])
+        compiled = _core().compile_model(network, "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for all that it cannot do
         raise ConversionError(_because(label, error)) from error
-    return _requests(compiled)
+    return _by_chunks(compiled)
 
 
 def _because(what: str, error: Exception) -> str:
@@ -231,52 +210,27 @@ def _read(path: Path):
         return None
 
 
-def _from_grey(network, preprocessed: np.ndarray):
-    """Let a network begin with grey pixels: it repeats and preprocesses them by itself."""
-    import openvino
-    from openvino import opset13 as ops
-
-    old, films = network.get_parameters()[0], ops.parameter([-1, -1, -1], np.uint8)
-    slope = (preprocessed[255] - preprocessed[0]) / 255
-    if not np.allclose(np.arange(256)[:, None] * slope + preprocessed[0], preprocessed, atol=1e-4):
-        raise ValueError("its preprocessing is not a straight line")
-    grey = ops.unsqueeze(ops.convert(films, "f32"), np.int64(-1))
-    ready = ops.add(ops.multiply(grey, slope), preprocessed[0])
-    for reader in old.output(0).get_target_inputs():
-        reader.replace_source_output(ready.output(0))
-    return openvino.Model(network.get_results(), [films])
-
-
-def _requests(compiled):
-    """Ask a compiled network from all cores: each computes a few images by itself.
-
-    Threads may ask at the same time: a core that is done with one's images takes the other's.
-    """
+def _by_chunks(compiled):
+    """Ask a compiled network from all cores: each computes a few images by itself."""
     import openvino
 
-    count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-    chunk, pool, idle = compiled.input(0).shape[0], ThreadPoolExecutor(count), SimpleQueue()
-    for _ in range(count):
-        idle.put(compiled.create_infer_request())
-
-    def infer(batch: np.ndarray) -> np.ndarray:
-        request = idle.get()
-        try:
-            request.infer({0: openvino.Tensor(batch, shared_memory=True)})
-            return request.get_output_tensor(0).data.copy()
-        finally:
-            idle.put(request)
+    waiting = openvino.AsyncInferQueue(compiled)  # as many requests as suit the processor
+    chunk, channels = compiled.output(0).shape
 
     def compute(ready: np.ndarray) -> np.ndarray:
-        many, ready = len(ready), np.ascontiguousarray(ready)
-        if many < chunk:
-            ready = np.resize(ready, (chunk, *ready.shape[1:]))  # repeats them
-        whole = len(ready) // chunk * chunk
-        waiting = [pool.submit(infer, ready[at : at + chunk]) for at in range(0, whole, chunk)]
-        rest = pool.submit(infer, ready[-chunk:]) if whole < len(ready) else None
-        found = [future.result() for future in waiting]
-        if rest:
-            found.append(rest.result()[whole - len(ready) :])
-        return np.concatenate(found)[:many]
+        found = np.empty((len(ready), channels), np.float32)
+
+        def keep(request, start):
+            rows = found[start : start + chunk]
+            rows[:] = request.get_output_tensor(0).data[: len(rows)]
+
+        waiting.set_callback(keep)
+        for start in range(0, len(ready), chunk):
+            part = ready[start : start + chunk]
+            # The last one may be short: its images are repeated, the shape never changes
+            whole = part if len(part) == chunk else np.resize(part, (chunk, *part.shape[1:]))
+            waiting.start_async({0: whole}, start)
+        waiting.wait_all()
+        return found
 
     return compute

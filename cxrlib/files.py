@@ -1,15 +1,23 @@
-"""Where files live, and how they are written so that no half of one is ever taken for whole."""
+"""Where files live, how they are written whole, and what strangers' text and files may not do.
+
+No half of a file is ever taken for whole. And files come from strangers: settings or weights of a
+few kilobytes can ask for gigabytes, and a name can hold what a terminal or a spreadsheet obeys.
+Whatever is wrong with one is a ValueError that says so.
+"""
 
 from __future__ import annotations
 
 import errno
 import glob
 import hashlib
+import io
 import json
 import os
+import re
 import secrets
 import time
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 import platformdirs
@@ -17,6 +25,12 @@ import platformdirs
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 ABANDONED = 86400  # seconds; a temporary file that nobody has written to for so long is removed
+MOST_YAML = 250_000  # characters; ten times the course's longest file, and seconds to read
+MOST_BRACKETS = 100  # of YAML, open at once; the time to read them grows with their square
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # what a spreadsheet reckons out
+_UNSEEN = re.compile(  # what moves a cursor, turns the direction of writing, or is no text
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def cache_folder(*parts: str) -> Path:
@@ -74,11 +88,11 @@ def whole_file(path: Path | str):
         about = (None, str(partial), str(path), *map(str, path.parents))
         mine = isinstance(error, OSError) and error.filename in about
         if mine and error.errno in FULL + FORBIDDEN:
-            raise OSError(_cannot_write(path, error)) from error
+            raise OSError(cannot_write(path, error)) from error
         raise
 
 
-def _cannot_write(path: Path, error: OSError) -> str:
+def cannot_write(path: Path | str, error: OSError) -> str:
     """Word why a file cannot be written, and what to do."""
     another = "(CXR_CACHE moves the cache, --out the results)"
     if error.errno in FULL:
@@ -107,3 +121,127 @@ def sha256(path: Path | str) -> str:
     """SHA-256 of a file as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def no_such(kind: str, name: str, there: list[str]) -> str:
+    """Word the message on an unknown name, with the nearest known one."""
+    near = get_close_matches(str(name), there, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"There is no {kind} {name!r}.{hint} There are: {', '.join(there) or 'none'}."
+
+
+def short_path(path: Path | str) -> str:
+    """Word a path from the current folder on, where it lies below it."""
+    path, here = Path(path).resolve(), Path.cwd().resolve()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+class Sparing(io.BytesIO):
+    """A stranger's file in memory, for parsers: reading it in a million tiny parts is an error.
+
+    A header without end, such as a picture with a million comments or a list that leads back to
+    itself, keeps a parser busy for hours. Honest files have parts of some hundred bytes or more.
+    """
+
+    def __init__(self, content: bytes):
+        super().__init__(content)
+        self.left = 3000 + len(content) // 256
+
+    def read(self, size=-1):
+        """Read as any file does; a ValueError once it was read too often."""
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("its header has no end, or its parts are too many")
+        return super().read(size)
+
+
+def parse_yaml(text: str):
+    """Read YAML as plain values; whatever is wrong is a ValueError.
+
+    An alias (``*name``) may not stand in what another one names: nine such steps make a file of
+    a few lines as large as a disk. Length and open brackets have a limit too.
+    """
+    import yaml
+
+    if len(text) > MOST_YAML:
+        raise ValueError(f"its text is {len(text)} characters long; give {MOST_YAML} at most")
+
+    class Loader(yaml.SafeLoader):
+        named = 0  # how many of the values that are being read have a name
+
+        def fetch_flow_collection_start(self, token):
+            if self.flow_level >= MOST_BRACKETS:
+                raise RecursionError
+            super().fetch_flow_collection_start(token)
+
+        def compose_node(self, parent, index):
+            if self.named and self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("an alias stands inside of what another alias names")
+            has_name = self.peek_event().anchor is not None
+            self.named += has_name
+            try:
+                return super().compose_node(parent, index)
+            finally:
+                self.named -= has_name
+
+    try:
+        value = yaml.load(text, Loader)
+        repr(value)  # a number of more digits than Python words is none here
+        return value
+    except RecursionError:
+        raise ValueError("its brackets stand too deep in each other") from None
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:  # odd dates, numbers
+        raise ValueError(str(error)[:500]) from error
+
+
+def check_weights(path) -> None:
+    """Complain about an HDF5 file that leads to other files, or unpacks to far more than its size.
+
+    Keras would read what it leads to, and gigabytes of zeros that take a few kilobytes packed.
+    """
+    import h5py
+
+    sizes = []
+
+    def look(name):  # what it returns ends the visit
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            return f"{name!r} leads somewhere else"
+        return None
+
+    def weigh(name, found):
+        if isinstance(found, h5py.Dataset):
+            if found.is_virtual or found.external:
+                return f"{name!r} leads to another file"
+            sizes.append(found.size * found.dtype.itemsize)
+        return None
+
+    with h5py.File(path, "r") as file:
+        wrong = file.visit_links(look) or file.visititems(weigh)
+        packed = file.id.get_filesize()
+    if wrong:
+        raise ValueError(wrong)
+    if sum(sizes) > 20 * packed + (1 << 20):
+        raise ValueError(f"it unpacks to {sum(sizes) / 1e9:.1f} GB")
+
+
+def harmless(value):
+    """Put an apostrophe before text that a spreadsheet would take for a formula (OWASP's advice).
+
+    :func:`original` takes it away again: the two are each other's opposite on every text.
+    """
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def original(value):
+    """Take away what :func:`harmless` put there."""
+    guarded = isinstance(value, str) and value[:1] == "'" and _FORMULA.match(value)
+    return value[1:] if guarded else value
+
+
+def printable(text) -> str:
+    r"""Word a text for a terminal: what would move its cursor or colour it is shown as ``\x1b``.
+
+    Characters that turn the direction of writing, and bytes of a file's name that are no text,
+    are shown so too.
+    """
+    return _UNSEEN.sub(lambda one: one[0].encode("unicode_escape").decode(), str(text))

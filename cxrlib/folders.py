@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import COLUMNS
+from cxrlib.dicom import patient_id
 
 READ = {".png", ".jpg", ".jpeg", ".dcm", ".dicom"}
 REFUSED = {".gif", ".webp", ".bmp", ".tif", ".tiff"}  # listed, so that their error is seen
@@ -43,7 +45,7 @@ def make_table(folder) -> tuple[pd.DataFrame, Path]:
         other words that say nothing (`UNKNOWN`, in any case) are NaN, in every column but the
         image. The source is the folder's name if no row names one. A patient who is not named
         is the file's path without its ending (:func:`unnamed`); in a folder of labels, DICOM
-        files give theirs as a pseudonym (:func:`cxrlib.dicom.read_patients`) if all have one.
+        files give theirs as a pseudonym (:func:`read_patients`) if all have one.
     root : Path
 
     Raises
@@ -120,8 +122,6 @@ def _warn_of_case(labels: pd.Series) -> None:
 
 
 def _from_folders(root: Path) -> pd.DataFrame:
-    from cxrlib.dicom import read_patients
-
     upper = _folders(root)
     files = [file.relative_to(root) for each in upper for file in sorted(each.rglob("*"))]
     files = _without_drawings([file for file in files if _is_image(root, file)])
@@ -150,6 +150,39 @@ def _from_folders(root: Path) -> pd.DataFrame:
     patients = read_patients([root / file for file in files])
     table = table.assign(image=table["path"], patient=pd.Series(patients, dtype=object))
     return table if splits else table.drop(columns="split")
+
+
+def read_patients(paths) -> list[str | None]:
+    """Read from the headers which DICOM files show the same patient, without telling who.
+
+    The name is a pseudonym: the first 12 hexadecimal digits of the SHA-256 of PatientID. It
+    keeps the number out of tables and pages, but whoever knows a number can make its pseudonym.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        DICOM is what ends in .dcm, .dicom or nothing.
+
+    Returns
+    -------
+    list of str or None
+        None for other files, and for those that cannot be read. None for all if pydicom is
+        missing, if a DICOM file has no PatientID or one that says nothing ('unknown',
+        'anonymous'), or if several files have one and the same: a stand-in, as a rule.
+    """
+    found = []
+    for path in paths:
+        number = patient_id(path) if path.suffix.lower() in {".dcm", ".dicom", ""} else None
+        if number is not None and _says_nothing(number):
+            return [None] * len(paths)
+        found.append(number and hashlib.sha256(number.encode()).hexdigest()[:12])
+    named = [pseudonym for pseudonym in found if pseudonym]
+    return found if len(named) == 1 or len(set(named)) > 1 else [None] * len(paths)
+
+
+def _says_nothing(number: str) -> bool:
+    words = number.lower()
+    return words in UNKNOWN or (words.startswith("anon") and not any(map(str.isdigit, words)))
 
 
 def _folders(place: Path) -> list[Path]:

@@ -6,6 +6,7 @@ Explorers and questions are for people. A headless run shows a figure and asks n
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 
 def is_live() -> bool:
@@ -25,7 +26,11 @@ def is_live() -> bool:
         True in JupyterLab, Colab and Voila; False without a person, in plain Python and in a
         terminal, which shows no widgets.
     """
-    kernel = _kernel()
+    if find_spec("IPython") is None:
+        return False
+    from IPython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)  # there is none in a terminal
     if kernel is None:
         return False
     if os.environ.get("SERVER_SOFTWARE", "").startswith("voila/"):
@@ -34,10 +39,6 @@ def is_live() -> bool:
     return bool(request.get("content", {}).get("allow_stdin", False))
 
 
-def _kernel():
-    """Find the Jupyter kernel that runs this code; None in plain Python and in a terminal."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return None
-    return getattr(get_ipython(), "kernel", None)
+def is_movable() -> bool:
+    """Tell whether to make widgets: somebody is there, and ipywidgets is installed."""
+    return is_live() and find_spec("ipywidgets") is not None

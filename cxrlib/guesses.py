@@ -9,17 +9,18 @@ counts points.
 
 from __future__ import annotations
 
+import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
 from cxrlib import frontend, guessforms, results
-from cxrlib.guessfile import GuessError, keep, read
-from cxrlib.guessforms import Kind, said
-from cxrlib.jsontable import to_native
+from cxrlib.files import write_json
+from cxrlib.guessforms import GuessError, Kind, Line, said
 
-NONE, OPEN = "none", "don't know"  # no guess was made; the learner said so
+SCHEMA = 1  # of the files of guesses
 WAITS = (
     "Commit your guess above first. The result then appears here "
     "(if it should not, run this cell again)."
@@ -42,17 +43,71 @@ def of(notebook: str) -> Guesses:
     return _opened.setdefault(path, Guesses(path))
 
 
+def read(path: Path) -> dict[str, dict]:
+    """Read the guesses kept in a file: by name, each with ``question``, ``guess``, ``time``.
+
+    Raises
+    ------
+    GuessError
+        If the file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        kept = content["guesses"] if content["schema"] == SCHEMA else None
+        if not all("guess" in entry for entry in kept.values()):
+            raise ValueError("an entry has no guess")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GuessError(
+            f"Your earlier guesses cannot be read: {path} is damaged ({error}). Guess again; the "
+            f"file is set aside as {_aside(path).name} when you commit."
+        ) from error
+    return kept
+
+
+def keep(path: Path, name: str, question: str, guess) -> None:
+    """Add a guess to those in the file, or replace an earlier one of that name.
+
+    The file is never half-written, and a damaged one is set aside, not thrown away.
+
+    Parameters
+    ----------
+    guess : float, int, str, list of str or None
+        None says *I don't know*.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    try:
+        kept = read(path)  # again, each time: the notebook may be open twice
+    except GuessError:
+        path.rename(_aside(path))
+        kept = {}
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    kept[name] = {"question": question, "guess": guess, "time": time}
+    write_json(path, {"schema": SCHEMA, "notebook": path.stem, "guesses": kept})
+
+
+def _aside(path: Path) -> Path:
+    """Name for a damaged file: the first that is free."""
+    number = 1
+    while (aside := path.with_suffix(f".damaged-{number}.json")).exists():
+        number += 1
+    return aside
+
+
 class Guesses:
     """The questions of one notebook; made by :func:`of`."""
 
     def __init__(self, path: Path):
-        self.path, self.asked, self.kept, self._warned = path, {}, {}, False
+        self.path, self.asked, self.kept, self.warning = path, {}, {}, ""
         try:
             self.kept = read(path)
         except GuessError as error:
-            self._warning = str(error)
-        else:
-            self._warning = ""
+            self.warning = str(error)
 
     def ask(
         self,
@@ -95,40 +150,39 @@ class Guesses:
         kind = Kind(low, high, whole, tuple(map(str, choices)), tuple(map(str, items)))
         if not name.strip():
             raise GuessError("A question needs a name: a few words for the table of guesses.")
-        guess = self.asked.get(name) or Guess(self, name, question, kind)
+        guess = self.asked.setdefault(name, Guess(self, name, question, kind))
         if (guess.question, guess.kind) != (question, kind):
             raise GuessError(
                 f"Two questions are called {name!r}: give each a name of its own. "
                 "(If you have just rewritten this one, restart the kernel.)"
             )
-        self.asked[name] = guess
-        if self._warning and not self._warned:
-            self._warned = True
-            guessforms.show(guessforms.Line(self._warning))
+        if self.warning:
+            guessforms.show(Line(self.warning))
+            self.warning = ""
         guess.show()
         return guess
 
     def table(self) -> pd.DataFrame:
         """List each question with 'your guess' and what was 'found', to be recorded."""
-        rows = {name: [guess.answer_said, guess.found] for name, guess in self.asked.items()}
-        index = pd.Index(rows, name="question", dtype=object)
-        flat = [[_flat(entry) for entry in row] for row in rows.values()]
-        return pd.DataFrame(flat, index, ["your guess", "found"], dtype=object)
+        rows = [[_flat(one.answer_said), _flat(one.found)] for one in self.asked.values()]
+        index = pd.Index(self.asked, name="question", dtype=object)
+        return pd.DataFrame(rows, index, ["your guess", "found"], dtype=object)
 
     def summary(self) -> None:
         """Show the table; what was found stays covered where a person has not guessed yet."""
         waiting = [name for name, guess in self.asked.items() if not guess.committed]
-        if not (waiting and _is_live()):
+        if not (waiting and frontend.is_movable()):
             guessforms.show(self.table())
             return
+        note = Line("After guessing, run this cell and those below again, for the record.")
         box = guessforms.box()
 
         def refresh():
             table = self.table()
+            table = table.where(table.notna(), "not measured")
             still = [name for name in waiting if not self.asked[name].committed]
             table.loc[still, "found"] = "after your guess"
-            note = "After guessing, run this cell and those below again, for the record."
-            box.value = guessforms.table_html(table) + guessforms.Line(note)._repr_html_()
+            box.value = guessforms.to_html(table) + guessforms.to_html(note)
 
         refresh()
         for name in waiting:
@@ -164,18 +218,18 @@ class Guess:
 
     @property
     def answer_said(self):
-        """The answer; a word where there is none."""
+        """The answer; a word where there is none, or where it is *I don't know*."""
         if not self.committed:
-            return NONE
-        return OPEN if self.answer is None else self.answer
+            return "none"
+        return "don't know" if self.answer is None else self.answer
 
     def show(self) -> None:
         """Show the form; in a headless run, a line."""
-        if _is_live():
+        if frontend.is_movable():
             guessforms.show(guessforms.form(self))
             return
         told = said(self.answer) if self.committed else "asked in JupyterLab and Colab"
-        guessforms.show(guessforms.Line(f"Your guess ({self.name}): {told}."))
+        guessforms.show(Line(f"Your guess ({self.name}): {told}."))
 
     def commit(self, answer) -> None:
         """Fix the answer, None for *I don't know*; keep it; show all that waited for it.
@@ -205,12 +259,12 @@ class Guess:
         *shown
             What shows it: figures, tables. Until a person commits, they are not displayed.
         """
-        self.found = to_native(found)
-        self._gate(shown, compare=True)
+        self.found = results.to_native(found)
+        self._gate(shown, lambda: [Line(self.comparison())])
 
     def reveal(self, *shown) -> None:
         """Show figures or tables that would give the answer away, once there is a guess."""
-        self._gate(shown, compare=False)
+        self._gate(shown, list)
 
     def comparison(self) -> str:
         """Put guess and finding into one line, without praise or blame."""
@@ -223,18 +277,16 @@ class Guess:
         apart = self.kind.apart(self.answer, self.found)
         return f"Your guess: {said(self.answer)}. Found: {said(self.found)}. {apart}".strip()
 
-    def _gate(self, shown, compare: bool) -> None:
-        def lines():
-            return [guessforms.Line(self.comparison())] * compare
-
-        if self.committed or not _is_live():
+    def _gate(self, shown, lines) -> None:
+        """Show things and the lines that `lines()` gives, now or once there is a guess."""
+        if self.committed or not frontend.is_movable():
             guessforms.show(*shown, *lines())
             return
         pictures = [guessforms.to_html(one, self.question) for one in shown]
-        box = guessforms.box(guessforms.Line(WAITS)._repr_html_())
+        box = guessforms.box(Line(WAITS))
 
         def open_gate():
-            box.value = "".join([*pictures, *(line._repr_html_() for line in lines())])
+            box.value = "".join([*pictures, *map(guessforms.to_html, lines())])
 
         self.after_commit.append(open_gate)
         guessforms.show(box)
@@ -245,7 +297,3 @@ def _flat(entry):
     if isinstance(entry, list):
         return ", ".join(map(str, entry))
     return round(entry, 3) if isinstance(entry, float) else entry
-
-
-def _is_live() -> bool:
-    return frontend.is_live() and guessforms.has_widgets()

@@ -10,12 +10,14 @@ import base64
 import math
 from dataclasses import dataclass
 from html import escape
-from importlib.util import find_spec
 
-from cxrlib.explorer import name_label
-from cxrlib.guessfile import GuessError
+from cxrlib.explorer import message, name_control
 
 MANY = 6  # from so many choices on, a list that folds is easier to read than radio buttons
+
+
+class GuessError(ValueError):
+    """A question that makes no sense, an answer that is none, or a damaged file of guesses."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,12 @@ class Kind:
             If it is no such number.
         """
         text = "".join(text.split())
-        percent = text.endswith("%") and not self.whole
         text = text.replace(",", "" if self.whole else ".")
         try:
             found = int(text) if self.whole else float(text.removesuffix("%"))
         except ValueError as error:
             raise GuessError(self.wanted) from error
-        found = found / 100 if percent else found
+        found = found / 100 if text.endswith("%") else found
         if not self.accepts(found):
             raise GuessError(self.wanted)
         return found
@@ -121,11 +122,6 @@ class Line:
         return f"<p>{escape(self.text)}</p>"
 
 
-def has_widgets() -> bool:
-    """Tell whether ipywidgets is installed."""
-    return find_spec("ipywidgets") is not None
-
-
 def show(*things) -> None:
     """Display things one below the other."""
     from IPython.display import display
@@ -133,27 +129,17 @@ def show(*things) -> None:
     display(*things)
 
 
-def box(text: str = ""):
-    """Widget that shows HTML, and looks as a cell's output does."""
+def box(shown=""):
+    """Widget that shows a thing as HTML, and looks as a cell's output does."""
     from ipywidgets import HTML
 
-    widget = HTML(text)
+    widget = HTML(to_html(shown) if shown else "")
     widget.add_class("jp-RenderedHTMLCommon")
     return widget
 
 
-def table_html(table) -> str:
-    """Turn a DataFrame into HTML in which all text is only text."""
-    return _to_the_left(table.to_html(border=0, na_rep="not measured"))
-
-
-def _to_the_left(html: str) -> str:
-    """Keep tables where a cell's own output has them; in widgets JupyterLab centres them."""
-    return html.replace("<table", '<table style="margin-left: 0"')
-
-
-def to_html(shown, what: str) -> str:
-    """Turn what a cell would display into HTML; `what` describes a picture to those who hear it."""
+def to_html(shown, what: str = "A figure") -> str:
+    """Turn what a cell would display into HTML; `what` describes a picture that does not itself."""
     from IPython import get_ipython
     from IPython.core.formatters import DisplayFormatter
 
@@ -164,9 +150,9 @@ def to_html(shown, what: str) -> str:
         coded = picture if isinstance(picture, str) else base64.b64encode(picture).decode()
         told = about.get("image/png", {}).get("alt", what)
         return f'<img alt="{escape(told)}" src="data:image/png;base64,{coded}">'
-    text = shown if isinstance(shown, str) else data.get("text/plain", "")
-    html = data.get("text/html")
-    return _to_the_left(html) if html else f"<pre>{escape(text)}</pre>"
+    if "text/html" in data:  # in widgets JupyterLab centres tables, which a cell's output has left
+        return data["text/html"].replace("<table", '<table style="margin-left: 0"')
+    return f"<pre>{escape(shown if isinstance(shown, str) else data.get('text/plain', ''))}</pre>"
 
 
 def form(guess):
@@ -178,95 +164,69 @@ def form(guess):
         Button(description=text, layout=Layout(width="auto"))
         for text in ("Commit", "I don't know", "Guess again")
     )
-    message, buttons = HTML(), HBox()
+    told, buttons = HTML(), HBox()
 
     def set_open(is_open: bool):
         for field in fields:
             field.disabled = not is_open
         buttons.children = (commit, unknown) if is_open else (again,)
-        told = f"Your guess: {said(guess.answer)}. The result appears below. {guess.trouble}"
-        message.value = "" if is_open else _told(told, "status")
+        text = f"Your guess: {said(guess.answer)}. The result appears below. {guess.trouble}"
+        told.value = "" if is_open else message(text)
 
     def try_commit(*_):
         try:
             guess.commit(read())
         except GuessError as error:
-            message.value = _told(str(error), "alert")
+            told.value = message(str(error), bad=True)
 
-    _commit_late_values(fields, try_commit, lambda: guess.answer is not None)
+    def guess_again(_):
+        set_open(True)
+        if hasattr(fields[0], "focus"):  # of ipywidgets 8; the button that had it is gone
+            fields[0].focus()
+
+    def take_late(_):
+        # A busy kernel may hear of Enter or a click before the field's last change. Fields are
+        # locked once a guess is committed: a change that comes then was made before.
+        if fields[0].disabled and guess.answer is not None:
+            try_commit()
+
+    for field in fields:
+        field.on_msg(lambda _, sent, __: sent.get("event") == "submit" and try_commit())  # Enter
+        field.observe(take_late, "value")
     commit.on_click(try_commit)
     unknown.on_click(lambda _: guess.commit(None))
-    again.on_click(lambda _: (set_open(True), _focus(fields[0])))
+    again.on_click(guess_again)
     # First of all: this form shows the guess before the results below appear.
     guess.after_commit.insert(0, lambda: set_open(False))
     set_open(not guess.committed)
     question = HTML(f'<p style="line-height:1.4"><b>{escape(guess.question)}</b></p>')
-    wrapped = HBox(fields, layout=Layout(flex_flow="row wrap"))
-    return VBox([question, wrapped, buttons, message])
-
-
-def _told(text: str, role: str) -> str:
-    """Make a message that a screen reader reads out when it comes."""
-    return f'<p role="{role}" style="line-height:1.4">{escape(text)}</p>'
-
-
-def _focus(field) -> None:
-    """Put the cursor into a field, as the button that was pressed is gone (ipywidgets 8)."""
-    if hasattr(field, "focus"):
-        field.focus()
-
-
-def _commit_late_values(fields, try_commit, is_answered):
-    """Let Enter commit, and take what a front end sends after the key or click that commits.
-
-    A browser says that Enter was pressed before it sends what was written. And while the kernel
-    is busy, a front end holds back a second change of a field, but not a click. The fields are
-    disabled once a guess is committed: a value that comes then was chosen before.
-    """
-    waits = []
-
-    def on_message(_, content, __):
-        if content.get("event") == "submit" and not fields[0].disabled:
-            waits[:] = ["the text that Enter ended"]
-            try_commit()
-
-    def on_value(_):
-        late = is_answered() if fields[0].disabled else bool(waits)
-        waits.clear()
-        if late:
-            try_commit()
-
-    fields[0].on_msg(on_message)
-    for field in fields:
-        field.observe(on_value, "value")
+    return VBox([question, HBox(fields, layout=Layout(flex_flow="row wrap")), buttons, told])
 
 
 def _fields(kind: Kind):
     """Build the controls, and a function that reads the answer from them or raises GuessError."""
-    from ipywidgets import Dropdown, Layout, RadioButtons, Text
+    from ipywidgets import Dropdown, RadioButtons, Text
 
     look = {"style": {"description_width": "initial"}}
+    if kind.choices:
+        look["layout"] = {"width": "15em" if kind.items else "auto"}
     if not kind.choices:
-        # Sent when it is complete: half a number is a number, too.
-        words = {"description": "Your guess", "placeholder": kind.hint}
-        text = Text(continuous_update=False, **words, **look)
-        name_label(text, kind.hint)
-        return [text], lambda: kind.number(text.value)
-    control = RadioButtons if len(kind.choices) < MANY and not kind.items else Dropdown
-    names = kind.items or ("Your guess",)
-    look["layout"] = Layout(width="15em" if kind.items else "auto")
-    given = {"options": kind.choices, "value": None}
-    if control is Dropdown:  # empty, it would not say what it is for
-        pairs = [("choose ...", None), *((one, one) for one in kind.choices)]
-        given = {"options": pairs, "index": 0}
-    fields = [control(description=name, **given, **look) for name in names]
+        fields = [Text(description="Your guess", placeholder=kind.hint, **look)]
+    elif len(kind.choices) < MANY and not kind.items:
+        fields = [RadioButtons(options=kind.choices, value=None, description="Your guess", **look)]
+    else:  # empty, it would not say what it is for
+        options = [("choose ...", None), *((one, one) for one in kind.choices)]
+        names = kind.items or ("Your guess",)
+        fields = [Dropdown(options=options, index=0, description=one, **look) for one in names]
     for field in fields:
-        name_label(field, kind.hint)
+        name_control(field, kind.hint)
 
     def read():
         answers = [field.value for field in fields]
         if None in answers:
             raise GuessError(kind.wanted)
-        return answers if kind.items else answers[0]
+        if kind.items:
+            return answers
+        return answers[0] if kind.choices else kind.number(answers[0])
 
     return fields, read

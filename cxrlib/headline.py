@@ -118,20 +118,18 @@ def scores(found: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> pd.Data
         ``patients``, and ``baseline``, what a model scores that never looks (an accuracy: always
         the larger class; NaN for sensitivity and specificity).
     """
-    from cxrlib.bootstrap import bootstrap_rows, patient_numbers, weighted_auc
-
     rows = []
     for condition, part in found.groupby("condition", sort=False):
         truth, probability = metrics.check_binary(part["truth"], part["probability"])
         right = (probability >= 0.5) == truth
-        groups, _ = patient_numbers(part["patient"], len(part))
+        groups, _ = metrics.patient_numbers(part["patient"], len(part))
         measures = {
-            "auc": lambda w, t=truth, p=probability: weighted_auc(w, t, p),
+            "auc": lambda w, t=truth, p=probability: metrics.weighted_auc(w, t, p),
             "accuracy": lambda w, r=right: _share(w, r, np.ones_like(r)),
             "sensitivity": lambda w, r=right, t=truth: _share(w, r, t),
             "specificity": lambda w, r=right, t=truth: _share(w, r, ~t),
         }
-        intervals = bootstrap_rows(measures, groups, "patient", 0.95, resamples, seed)
+        intervals = metrics.bootstrap_rows(measures, groups, "patient", 0.95, resamples, seed)
         for metric, (value, low, high, *_) in intervals.items():
             sizes = (len(part), part["patient"].nunique())
             blind = {"auc": 0.5, "accuracy": max(truth.mean(), 1 - truth.mean())}

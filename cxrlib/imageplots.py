@@ -26,17 +26,9 @@ def image_grid(images, titles=None, columns=6, suptitle="", note="", predictions
     need_items(images, "images")
     if titles is not None and len(titles) != len(images):
         raise ValueError(f"{len(titles)} titles for {len(images)} images: give one an image.")
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    side = WIDTH / columns
-    titled = 0.0 if titles is None else 0.2 * _lines(titles, side)
-    figure, axes = subplots(rows, columns, rows * (side + titled) + 0.4, squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
+    figure, axes = _grid(len(images), columns, titles, WIDTH, 0.4)
     for number, axis in zip(range(len(images)), axes.flat, strict=False):
         _show(axis, images[number])
-        if titles is not None:
-            axis.set_title(_wrap(titles[number], side), fontsize=SMALL)
     return finish(figure, suptitle, note, predictions)
 
 
@@ -52,12 +44,8 @@ def contact_sheet(cohort, per_label=6, seed=0, note=""):
     """
     need_items(cohort.labels, f"{cohort.name}: labels")
     rng = np.random.default_rng(seed)
-    figure, axes = subplots(
-        len(cohort.labels),
-        per_label,
-        len(cohort.labels) * (WIDTH / per_label + 0.25) + 0.5,
-        squeeze=False,
-    )
+    height = len(cohort.labels) * (WIDTH / per_label + 0.25) + 0.5
+    figure, axes = subplots(len(cohort.labels), per_label, height, squeeze=False)
     for row, label in zip(axes, cohort.labels, strict=True):
         places = np.flatnonzero(cohort.table["label"] == label)
         drawn = rng.permutation(places)[:per_label]
@@ -102,13 +90,8 @@ def augmentations(original, generated, columns=4, note=""):
         Name of the operation, and its result.
     """
     need_items(generated, "generated")
-    return image_grid(
-        [original, *generated.values()],
-        ["original", *generated],
-        columns,
-        "Augmentation (as Fig. 3)",
-        note,
-    )
+    images, titles = [original, *generated.values()], ["original", *generated]
+    return image_grid(images, titles, columns, "Augmentation (as Fig. 3)", note)
 
 
 def heat_map(image, heat, title="", note=""):
@@ -134,17 +117,10 @@ def heat_map_grid(images, heats, titles=None, columns=4, suptitle="", note=""):
     need_items(images, "images")
     if len(heats) != len(images) or (titles is not None and len(titles) != len(images)):
         raise ValueError(f"{len(images)} images need as many heat maps, and titles if any.")
-    columns = min(columns, len(images))
-    rows, side = -(-len(images) // columns), (WIDTH - 0.8) / columns
-    titled = 0.0 if titles is None else 0.2 * _lines(titles, side)
-    figure, axes = subplots(rows, columns, rows * (side + titled) + 0.6, squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
+    figure, axes = _grid(len(images), columns, titles, WIDTH - 0.8, 0.6)
     for number, axis in zip(range(len(images)), axes.flat, strict=False):
         shown = _overlay(axis, images[number], heats[number])
-        if titles is not None:
-            axis.set_title(_wrap(titles[number], side), fontsize=SMALL)
-    figure.colorbar(shown, ax=axes, label="evidence (0 to 1)", shrink=min(1, 1.4 / rows))
+    figure.colorbar(shown, ax=axes, label="evidence (0 to 1)", shrink=min(1, 1.4 / len(axes)))
     return finish(figure, suptitle, note, predictions=True)
 
 
@@ -172,9 +148,19 @@ def _overlay(axis, image, heat):
     )
 
 
+def _grid(number, columns, titles, width, more):
+    """Start a figure for square images, titled or not; `more` inches are for its title and foot."""
+    columns = min(columns, number)
+    rows, side = -(-number // columns), width / columns
+    titles = [_wrap(title, side) for title in ([] if titles is None else titles)]
+    height = side + 0.2 * max((title.count("\n") + 1 for title in titles), default=0)
+    figure, axes = subplots(rows, columns, rows * height + more, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, title in zip(axes.flat, titles, strict=False):
+        axis.set_title(title, fontsize=SMALL)
+    return figure, axes
+
+
 def _wrap(title, inches):
     return textwrap.fill(plain(title), max(8, int(inches * 12)))
-
-
-def _lines(titles, inches):
-    return max(_wrap(title, inches).count("\n") + 1 for title in titles)

@@ -32,9 +32,9 @@ import numpy as np
 import pandas as pd
 
 from cxrlib import explain, metrics, training
-from cxrlib.bootstrap import bootstrap_rows, weighted_auc
 from cxrlib.cohort import Cohort
 from cxrlib.machine import start_keras
+from cxrlib.metrics import bootstrap_rows, weighted_auc
 from cxrlib.phantom import make_cohort, render
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -189,14 +189,14 @@ def _train(model, train: Cohort, y, epochs: int, seed: int):
 def _measure(model, truth, inside: Cohort, new: Cohort, twins) -> dict:
     """Say how well a network does on the same patients in both cohorts, and what it goes by."""
     said = training.predict(model, inside.images)[:, 1]
-    row = _scores(truth, said, training.predict(model, new.images)[:, 1])
+    row = both_scores(truth, said, training.predict(model, new.images)[:, 1])
     for place, cohort in (("inside", inside), ("new", new)):
         found = heat_inside_lungs(model, cohort.take(truth == 1))
         row |= {f"{name}_{place}": value for name, value in found.items()}
-    return row | {"covered": _covered_share(model, inside), "finding": _finding_share(model, twins)}
+    return row | {"covered": covered_share(model, inside), "finding": finding_share(model, twins)}
 
 
-def _evidence(model, images) -> np.ndarray:
+def evidence(model, images) -> np.ndarray:
     """Give the model's logits; beyond one in a million float32 is too coarse to tell."""
     probability = np.clip(training.predict(model, images)[:, 1], 1e-6, 1 - 1e-6)
     return np.log(probability) - np.log1p(-probability)
@@ -206,27 +206,27 @@ def _share(part: float, rest: float) -> float:
     return float(part / (part + rest)) if part + rest > 0 else float("nan")
 
 
-def _covered_share(model, cohort: Cohort) -> float:
+def covered_share(model, cohort: Cohort) -> float:
     """Occlusion: share of the lungs in what moves the logit when painted in the mean grey."""
     images, lungs = cohort.images[:], cohort.masks["lungs"][:]
     grey = images.mean(axis=(1, 2), keepdims=True).astype(np.uint8)
-    before = _evidence(model, images)
+    before = evidence(model, images)
     without_lungs, without_rest = (
-        np.abs(_evidence(model, np.where(covered, grey, images)) - before).mean()
+        np.abs(evidence(model, np.where(covered, grey, images)) - before).mean()
         for covered in (lungs, ~lungs)
     )
     return _share(without_lungs, without_rest)
 
 
-def _finding_share(model, twins) -> float:
+def finding_share(model, twins) -> float:
     """Twins: share of the finding in what moves the logit, (2 labels, 2 scanners, n, ...)."""
-    logits = _evidence(model, twins.reshape(-1, *twins.shape[3:])).reshape(twins.shape[:3])
+    logits = evidence(model, twins.reshape(-1, *twins.shape[3:])).reshape(twins.shape[:3])
     finding, scanner = (logits[1] - logits[0]).mean(), (logits[:, 1] - logits[:, 0]).mean()
     # A finding that speaks against its own label is no evidence that was read.
     return _share(max(finding, 0), abs(scanner))
 
 
-def _scores(truth, inside, new) -> dict:
+def both_scores(truth, inside, new) -> dict:
     """AUC and accuracy of both tests, and the drop between them, with intervals."""
     row, known = {}, truth == 1
     for place, said in (("inside", inside), ("new", new)):

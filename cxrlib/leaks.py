@@ -15,6 +15,7 @@ from cxrlib import cluster, split, views
 from cxrlib.augment import expand
 from cxrlib.cohort import Cohort
 from cxrlib.machine import one_thread
+from cxrlib.metrics import t_interval
 
 CLEAN = "split patients, then augment"
 PROTOCOLS = {  # name: (how to divide, whether the copies are made before)
@@ -88,7 +89,7 @@ def leakage(
     classes = list(classes or cohort.labels)
     if len(set(classes)) < 2 or repeats < 1:
         raise LeakError(f"Give two classes and one repeat or more, not {classes} and {repeats}.")
-    part = _some(cohort.where(label=classes), most, seed)
+    part = some_patients(cohort.where(label=classes), most, seed)
     whole = expand(part, copies, seed)
     view = view or ("whole image" if extract else "histogram")
     described = views.features(whole, view, extract)
@@ -129,11 +130,11 @@ def leakage_summary(
     for labels, protocol in itertools.product(table["labels"].unique(), PROTOCOLS):
         found, clean = wide[labels, protocol], wide[labels, CLEAN]
         shared = 0.0 if labels == "permuted" else TEST / (1 - TEST)
-        mean, low, high = _t_interval(found, confidence, shared)
+        mean, low, high = t_interval(found, confidence, shared)
         row = {"protocol": protocol, "labels": labels, "mean": mean, "sd": found.std()}
         excess = (np.nan,) * 3
         if protocol != CLEAN:
-            excess = _t_interval(found - clean, confidence, shared)
+            excess = t_interval(found - clean, confidence, shared)
         low, high = np.clip((low, high), 0, 1)  # a share, though t knows nothing of that
         names = ("low", "high", "excess", "excess low", "excess high")
         rows.append(row | dict(zip(names, (low, high, *excess), strict=True)))
@@ -144,15 +145,15 @@ def _repeat(described, table, repeat, seed) -> list[dict]:
     """Test every protocol once, with true and with permuted labels: rows of the table."""
     rows, no_pixels = [], np.empty((len(table), 0, 0), np.uint8)
     whole = Cohort(table, no_pixels)
-    for labels, labelled in (("true", whole), ("permuted", _permute(whole, [seed, repeat]))):
+    for labels, labelled in (("true", whole), ("permuted", permute(whole, [seed, repeat]))):
         for protocol in PROTOCOLS:
-            train, test = _divide(labelled, protocol, seed + repeat)
+            train, test = divide(labelled, protocol, seed + repeat)
             first = {"protocol": protocol, "labels": labels, "repeat": repeat}
             rows.append(first | _remember(described, labelled.table, train, test))
     return rows
 
 
-def _some(cohort, most, seed):
+def some_patients(cohort, most, seed):
     """Draw whole patients, from each label in turn, until there are `most` images."""
     if most is None or len(cohort) <= most:
         return cohort
@@ -164,7 +165,7 @@ def _some(cohort, most, seed):
     return cohort.take(cohort.table["patient"].isin(kept).to_numpy())
 
 
-def _permute(cohort, seed):
+def permute(cohort, seed):
     """Shuffle the labels among the patients; one with several labels counts with the first."""
     first = cohort.table.drop_duplicates("patient").set_index("patient")["label"]
     if first.nunique() < len(cohort.labels):  # where all have several, deal the labels out evenly
@@ -174,11 +175,25 @@ def _permute(cohort, seed):
     return Cohort(cohort.table.assign(label=label), cohort.images, cohort.name)
 
 
-def _divide(whole, protocol, seed):
-    """Give the rows for training (copies and all) and those for testing."""
-    divide, before = PROTOCOLS[protocol]
+def divide(whole, protocol, seed):
+    """Divide originals and copies as a protocol says.
+
+    Parameters
+    ----------
+    whole : Cohort
+        As ``augment.expand`` gives it, with a column ``row`` that numbers the images.
+    protocol : str
+        One of :data:`PROTOCOLS`.
+    seed : int
+
+    Returns
+    -------
+    train, test : ndarray of int
+        Rows for training (copies and all) and for testing.
+    """
+    by, before = PROTOCOLS[protocol]
     source = whole if before else whole.take(whole.table["copy"].to_numpy() == 0)
-    test = divide(source, test=TEST, seed=seed).test.table["row"].to_numpy()
+    test = by(source, test=TEST, seed=seed).test.table["row"].to_numpy()
     if before:
         return np.setdiff1d(np.arange(len(whole)), test), test
     tested = whole.table["origin"].isin(whole.table["origin"].iloc[test])
@@ -205,15 +220,3 @@ def _remember(described, table, train, test) -> dict:
         "test images": len(test),
         "test patients": len(set(patient[test])),
     }
-
-
-def _t_interval(values, confidence: float, shared: float) -> tuple[float, float, float]:
-    """Mean and t interval of repeats; `shared` is what their having data in common adds."""
-    from scipy.stats import t
-
-    mean, repeats = float(np.mean(values)), len(values)
-    if repeats < 2:
-        return mean, np.nan, np.nan
-    error = np.sqrt(np.var(values, ddof=1) * (1 / repeats + shared))
-    wide = float(t.ppf((1 + confidence) / 2, repeats - 1) * error)
-    return mean, mean - wide, mean + wide

@@ -8,26 +8,23 @@ import json
 import os
 import reprlib
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from cxrlib.files import cache_folder, sha256, shipped
-from cxrlib.guards import parse_yaml
+import cxrlib
+from cxrlib.files import cache_folder, no_such, parse_yaml, sha256, shipped
 
 BACKENDS = ("tensorflow", "jax", "torch")
-NOT_USED_BY_NOTEBOOKS = (
-    *("cli.py", "course.py", "execute.py", "kernel.py", "lessons.py", "runfolder.py"),
-    *("progress.py", "report.py", "tables.py", "bulk.py", "bulkcli.py", "store.py"),
-    *("badges.py", "auditcli.py", "auditload.py", "auditpage.py"),
-    *("check.py", "checkcli.py", "measured.py", "verdicts.json"),
-)
+SHAPES_NOTHING = ("audit", "course")  # rooms of the package that no notebook's results hang on
+IN_A_WHEEL = ("data", "notebooks")  # folders of the course that lie in the installed package
 SOURCES = ("source", "stage1_source", "inside_source", "outside_source")  # parameters
 
 
 class CourseError(ValueError):
     """A run that cannot start: an unknown notebook, profile, parameter or backend."""
+
+    exit_code = 2  # of the command cxr: it was asked for something that does not exist
 
 
 @dataclass(frozen=True)
@@ -118,13 +115,6 @@ def choose(lessons: list[Lesson], only) -> list[Lesson]:
         raise CourseError(no_such("notebook", unknown[0], names))
     chosen = {by_key[Path(key).name].name for key in only}
     return [lesson for lesson in lessons if lesson.name in chosen]
-
-
-def no_such(kind: str, name: str, there: list[str]) -> str:
-    """Word the message on an unknown name, with the nearest known one."""
-    near = get_close_matches(str(name), there, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return f"There is no {kind} {name!r}.{hint} There are: {', '.join(there) or 'none'}."
 
 
 def read_profile(folder: Path, name: str) -> dict:
@@ -237,23 +227,40 @@ def _configured_backend() -> str:
         return "tensorflow"
 
 
-def surroundings() -> dict:
-    """Gather what outside a notebook shapes its results: package, data, backend, weights."""
-    package = Path(__file__).parent
-    data = [
-        path for path in shipped("data").rglob("*.*") if path.suffix in (".csv", ".json", ".yml")
-    ]
-    used = [
-        path for path in [*package.glob("*.py"), *data] if path.name not in NOT_USED_BY_NOTEBOOKS
-    ]
+def surroundings(package: Path | None = None) -> dict:
+    """Gather what outside a notebook shapes its results: package, data, backend, weights.
+
+    Parameters
+    ----------
+    package : path, optional
+        Folder of the package; that of ``cxrlib`` by default.
+    """
     weights = os.environ.get("CXR_WEIGHTS")
     files = sorted(Path(weights).expanduser().glob("*")) if weights else []
     name = backend()
     return {
-        "files": {f"{path.parent.name}/{path.name}": sha256(path) for path in sorted(used)},
+        "files": _hashes(package or Path(cxrlib.__file__).parent),
         "backend": [name, _version(name), _version("keras")],
         "weights": [weights, [(str(path), path.stat().st_mtime_ns) for path in files]],
     }
+
+
+def _hashes(package: Path) -> dict[str, str]:
+    """SHA-256 of all files of the package and of the data that can shape a result, by place.
+
+    All rooms count but those of :data:`SHAPES_NOTHING`, down to the last folder, code or not.
+    """
+    data = shipped("data")
+    used = {}
+    for path in package.rglob("*"):
+        place = path.relative_to(package)
+        counts = place.parts[0] not in (*SHAPES_NOTHING, *IN_A_WHEEL)
+        if counts and path.is_file() and "__pycache__" not in place.parts:
+            used[place.as_posix()] = path
+    for path in data.rglob("*.*"):
+        if path.suffix in (".csv", ".json", ".yml"):
+            used[f"data/{path.relative_to(data).as_posix()}"] = path
+    return {place: sha256(path) for place, path in sorted(used.items())}
 
 
 def _version(name: str) -> str | None:

@@ -32,7 +32,7 @@ PACKAGES = (
     "openvino",
     "papermill",
 )
-_engines: set[tuple[str, str]] = set()  # engines and precisions of frozen features, so far
+engines_used: set[tuple[str, str]] = set()  # engine, precision: of frozen features, so far
 
 
 def environment() -> dict:
@@ -52,8 +52,8 @@ def environment() -> dict:
         "backend_version": getattr(sys.modules.get(backend), "__version__", None),
         "device": device(),
         "training_precision": training_precision() if keras else None,
-        "engine": ", ".join(sorted({name for name, _ in _engines})) or None,
-        "precision": ", ".join(sorted({precision for _, precision in _engines})) or None,
+        "engine": ", ".join(sorted({name for name, _ in engines_used})) or None,
+        "precision": ", ".join(sorted({precision for _, precision in engines_used})) or None,
         "cores": os.cpu_count(),
         "versions": versions(),
     }
@@ -76,11 +76,6 @@ def collection_paused():
             gc.enable()
 
 
-def note_engine(name: str, precision: str) -> None:
-    """Remember what computed frozen features, for :func:`environment`."""
-    _engines.add((name, precision))
-
-
 def versions() -> dict[str, str]:
     """Versions of the packages that are installed, of those that shape a result."""
     found = {"cxrlib": __version__}
@@ -97,7 +92,8 @@ def device() -> str:
     kind = accelerator() if "keras" in sys.modules else ""
     if not kind:
         return processor()
-    return _first_line(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]) or kind.upper()
+    names = ask_system("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    return names.partition("\n")[0] or kind.upper()
 
 
 def start_keras():
@@ -149,6 +145,21 @@ def training_precision() -> str:
     return "mixed_bfloat16" if has_bfloat16(kind) else "mixed_float16"
 
 
+@contextmanager
+def dtype_policy(name: str):
+    """Let Keras build networks within a ``with`` block in another precision than float32.
+
+    In ``mixed_float16`` Keras also scales the loss, of networks built and compiled within.
+    """
+    keras = start_keras()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def has_bfloat16(kind: str) -> bool:
     """Tell whether a kind of accelerator computes in bfloat16: TPUs, NVIDIA's GPUs since 8.0."""
     return kind == "tpu" or (kind == "gpu" and _compute_capability() >= 8)
@@ -156,7 +167,7 @@ def has_bfloat16(kind: str) -> bool:
 
 def _compute_capability() -> float:
     """Tell that of the oldest NVIDIA GPU at hand; 0 where there is none."""
-    found = _command_output(("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"))
+    found = ask_system("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
     return min(map(float, re.findall(r"^\d+\.\d+", found, re.MULTILINE)), default=0.0)
 
 
@@ -168,21 +179,18 @@ def processor() -> str:
         found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
         name = found[1] if found else ""
     except OSError:
-        name = _first_line(["sysctl", "-n", "machdep.cpu.brand_string"])
+        name = ask_system("sysctl", "-n", "machdep.cpu.brand_string")
     return name or platform.processor() or platform.machine() or "unknown processor"
 
 
 @cache
-def _command_output(command: tuple[str, ...]) -> str:
+def ask_system(*command: str) -> str:
+    """Give what a command of the operating system prints; "" if it fails or is not there."""
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return ended.stdout
-
-
-def _first_line(command: list[str]) -> str:
-    return next(iter(_command_output(tuple(command)).splitlines()), "").strip()
+    return ended.stdout.strip()
 
 
 def one_thread():

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib import claims, verdicts
+from cxrlib.metrics import bootstrap, patient_numbers, percentiles, weighted_f1
 from cxrlib.results import Result
 from cxrlib.verdicts import LEVELS, Interval, Measurement, Verdict, effective_n, f1_of
 
@@ -68,9 +69,8 @@ def _claims_on(number: int):
 def _judge_histories(seeds: list[Result], protocol: str, why: str) -> dict[str, Verdict]:
     """Judge Model 1's training and validation accuracy by the last epochs."""
     found = {}
-    columns = {"train": "accuracy", "validation": "val_accuracy"}
-    for part, column in columns.items():
-        histories = [one.histories.get(protocol, pd.DataFrame()) for one in seeds]
+    histories = [one.histories.get(protocol, pd.DataFrame()) for one in seeds]
+    for part, column in {"train": "accuracy", "validation": "val_accuracy"}.items():
         if all(column in history and len(history) for history in histories):
             ends = tuple(float(history[column].iloc[-1]) for history in histories)
             name = f"model1.{part}_accuracy"
@@ -140,10 +140,8 @@ def _patients(known: pd.DataFrame) -> pd.Series:
 
 def _bootstrap(seeds) -> dict[float, Interval]:
     """Bootstrap intervals of the mean F1 by level; a patient is drawn for all seeds at once."""
-    from cxrlib.bootstrap import bootstrap_rows, patient_numbers, weighted_f1
-
     known = pd.concat(seeds, keys=range(len(seeds))).query("label.notna()")
-    groups, drawn = patient_numbers(_patients(known), len(known))
+    groups, _ = patient_numbers(_patients(known), len(known))
     truth, called = (known[column].eq("covid").to_numpy() for column in ("label", "predicted"))
     parts = [known.index.get_level_values(0) == number for number in range(len(seeds))]
 
@@ -151,8 +149,6 @@ def _bootstrap(seeds) -> dict[float, Interval]:
         each = [weighted_f1(weights[:, part], truth[part], called[part]) for part in parts]
         return np.mean(each, axis=0)
 
-    rows = {
-        level: bootstrap_rows({"f1": mean_f1}, groups, drawn, level, RESAMPLES, seed=0)["f1"]
-        for level in LEVELS
-    }
-    return {level: (low, high) for level, (_, low, high, *_) in rows.items() if low == low}
+    drawn = bootstrap({"f1": mean_f1}, groups, RESAMPLES, seed=0)["f1"]
+    ends = {level: percentiles(drawn, level) for level in LEVELS}
+    return {level: (low, high) for level, (low, high) in ends.items() if low == low}

@@ -7,6 +7,9 @@ safer guides. Those get a percentile bootstrap (Efron 1979, doi:10.1214/aos/1176
 draws whole patients, because images of one patient resemble each other. A bootstrap knows only
 the images at hand: an AUC of 1 gets the interval from 1 to 1, which is too sure of itself.
 
+A resample is how often each patient was drawn, which is a weight for each of their images: all
+resamples are then one table of weights, and a score of all of them is a few array operations.
+
 Throughout, an image is called positive when its probability is *at or above* the threshold.
 """
 
@@ -19,19 +22,15 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
-from cxrlib.bootstrap import bootstrap_rows, patient_numbers, weighted_auc, weighted_f1
-from cxrlib.checks import (
-    MetricsError,
-    check_binary,
-    check_confidence,
-    check_probabilities,
-    check_same_length,
-    class_numbers,
-)
-
 COLUMNS = ("value", "low", "high", "count", "n", "method")
+ROUNDING = 1e-6  # a float32 softmax may end at 1.0000001
 
 
+class MetricsError(ValueError):
+    """Predictions that cannot be scored; the message names the argument at fault."""
+
+
+# ---------------------------------------------------------------- Intervals
 def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Give Wilson's score interval for a proportion (1927, doi:10.1080/01621459.1927.10502953).
 
@@ -69,6 +68,99 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
+def t_interval(values, confidence: float = 0.95, shared: float = 0.0) -> tuple:
+    """Give the mean of repeats, and the ends of its t interval (NaN with fewer than two repeats).
+
+    Parameters
+    ----------
+    values : array_like, shape (repeats,)
+    confidence : float in (0, 1)
+    shared : float
+        Images for testing by images for training, where the repeats divide the same images: they
+        overlap, so that their results vary less than those of new images would (Nadeau and
+        Bengio 2003, doi:10.1023/A:1024068626366). 0 where they have no image in common.
+    """
+    from scipy.stats import t
+
+    values = np.asarray(values, dtype=float)
+    repeats = len(values)
+    if repeats < 2:
+        return float(np.mean(values)), float("nan"), float("nan")
+    mean, error = float(values.mean()), np.sqrt((1 / repeats + shared) * values.var(ddof=1))
+    half = float(t.ppf((1 + confidence) / 2, repeats - 1) * error)
+    return mean, mean - half, mean + half
+
+
+def patient_numbers(patients, n: int) -> tuple[np.ndarray, str]:
+    """Give each image its patient's number, and say what the bootstrap draws."""
+    if patients is None:
+        return np.arange(n), "image"
+    patients = pd.Series(np.asarray(patients))
+    check_same_length(y_true=range(n), patients=patients)
+    if patients.isna().any():
+        row = int(patients.isna().to_numpy().argmax())
+        raise MetricsError(f"patients: image number {row} has none; name one for every image.")
+    return pd.factorize(patients)[0], "patient"
+
+
+def draw_patients(groups: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw as many patients as there are, with replacement: how often each image was drawn.
+
+    `groups`, shape (n,), are the images' patients by number; weights, shape (resamples, n), float.
+    """
+    patients = groups.max() + 1
+    times = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
+    return times[:, groups].astype(float)
+
+
+def bootstrap(measures: dict, groups: np.ndarray, resamples: int, seed: int) -> dict:
+    """Score resamples of patients: arrays of shape (resamples,), NaN where undefined.
+
+    `measures` are functions from weights, shape (resamples, n), to scores, such as
+    :func:`weighted_auc` with its other arguments filled in; `groups` as :func:`draw_patients`.
+    """
+    if resamples < 1:
+        raise MetricsError(f"resamples={resamples}: give at least one.")
+    if groups.max() == 0:  # one patient again and again: an interval would have no width at all
+        return {name: np.full(resamples, np.nan) for name in measures}
+    rng = np.random.default_rng(seed)
+    found = {name: [] for name in measures}
+    at_once = max(1, 2_000_000 // len(groups))  # bounds the memory, however many images there are
+    for start in range(0, resamples, at_once):
+        weights = draw_patients(groups, min(at_once, resamples - start), rng)
+        for name, measure in measures.items():
+            found[name].append(measure(weights))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def percentiles(scores: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Give the ends of the middle share of resampled scores; those that are NaN are left out."""
+    defined = scores[~np.isnan(scores)]
+    if len(defined) == 0:
+        return np.nan, np.nan
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_rows(
+    measures, groups, drawn: str, confidence: float, resamples: int, seed: int
+) -> dict:
+    """Score all images, and resamples for an interval: rows of value, low, high, count, n, method.
+
+    `measures` and `groups` as for :func:`bootstrap`; `drawn`, what is drawn, words the method.
+    """
+    found, n, rows = bootstrap(measures, groups, resamples, seed), len(groups), {}
+    for name, measure in measures.items():
+        value = float(measure(np.ones((1, n)))[0])
+        ends, method = percentiles(found[name], confidence), f"bootstrap by {drawn}"
+        if np.isnan(value):
+            why = "a class is missing from y_true" if "auc" in name else "no positive image or call"
+            ends, method = (np.nan, np.nan), f"undefined: {why}"
+        rows[name] = (value, *ends, pd.NA, n, method)
+    return rows
+
+
+# ---------------------------------------------------------------- Scores
 def binary_scores(
     y_true,
     probability,
@@ -120,7 +212,7 @@ def binary_scores(
     }
     measures = {
         "f1": partial(weighted_f1, truth=truth, called=called),
-        "auc": partial(weighted_auc, truth=truth, probability=probability),
+        "auc": partial(weighted_auc, truth=truth, score=probability),
     }
     rows |= bootstrap_rows(measures, groups, drawn, confidence, resamples, seed)
     return _scores(rows)
@@ -171,21 +263,33 @@ def class_scores(
     groups, drawn = patient_numbers(patients, len(truth))
     answer = probabilities.argmax(axis=1)
     rows = {"accuracy": _proportion(answer == truth, "image", confidence)}
-    measures = {}
+    measures, areas = {}, []
     for number, name in enumerate(classes):
         called, member = answer == number, truth == number
         rows[f"precision {name}"] = _proportion(member[called], f"image called {name}", confidence)
         rows[f"recall {name}"] = _proportion(called[member], f"{name} image", confidence)
         rows[f"f1 {name}"] = None  # keeps the place; the bootstrap fills it
         measures[f"f1 {name}"] = partial(weighted_f1, truth=member, called=called)
-    aucs = [
-        partial(weighted_auc, truth=truth == number, probability=probabilities[:, number])
-        for number in range(len(classes))
-    ]
+        areas.append(partial(weighted_auc, truth=member, score=probabilities[:, number]))
     f1s = list(measures.values())
     measures["macro f1"] = lambda w: np.mean([f1(w) for f1 in f1s], axis=0)
-    measures["macro auc"] = lambda w: np.mean([auc(w) for auc in aucs], axis=0)
+    measures["macro auc"] = lambda w: np.mean([area(w) for area in areas], axis=0)
     return _scores(rows | bootstrap_rows(measures, groups, drawn, confidence, resamples, seed))
+
+
+def _proportion(hits: np.ndarray, trial: str, confidence: float) -> tuple:
+    """Score a share of `hits`: value, low, high, count, n, method."""
+    count, n = int(np.sum(hits)), len(hits)
+    if n == 0:
+        return (np.nan, np.nan, np.nan, count, n, f"undefined: no {trial}")
+    return (count / n, *wilson(count, n, confidence), count, n, "Wilson")
+
+
+def _scores(rows: dict) -> pd.DataFrame:
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS))
+    table.index.name = "metric"
+    kinds = {"value": float, "low": float, "high": float, "count": "Int64", "n": "Int64"}
+    return table.astype(kinds)
 
 
 def confusion(y_true, y_pred, classes) -> pd.DataFrame:
@@ -208,11 +312,8 @@ def confusion(y_true, y_pred, classes) -> pd.DataFrame:
     check_same_length(y_true=actual, y_pred=predicted)
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(counts, (actual, predicted), 1)
-    return pd.DataFrame(
-        counts,
-        index=pd.Index(classes, name="actual"),
-        columns=pd.Index(classes, name="predicted"),
-    )
+    actual, predicted = (pd.Index(classes, name=name) for name in ("actual", "predicted"))
+    return pd.DataFrame(counts, index=actual, columns=predicted)
 
 
 def row_percent(matrix: pd.DataFrame) -> pd.DataFrame:
@@ -230,6 +331,56 @@ def row_percent(matrix: pd.DataFrame) -> pd.DataFrame:
     return percent
 
 
+def weighted_f1(weights: np.ndarray, truth: np.ndarray, called: np.ndarray) -> np.ndarray:
+    """Give F1 for each row of weights: 2 TP / (2 TP + FP + FN); NaN without any of the three."""
+    hits = weights @ (truth & called)
+    sizes = weights @ truth.astype(float) + weights @ called.astype(float)
+    return np.divide(2 * hits, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
+
+
+def weighted_auc(weights, truth: np.ndarray, score: np.ndarray, fold=None) -> np.ndarray:
+    """Give the area under the ROC curve for each row of weights.
+
+    It is the share of pairs of a positive and a negative image that are in the right order,
+    a tie counting half (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747).
+
+    Parameters
+    ----------
+    weights : ndarray, shape (resamples, n)
+        How often each image was drawn.
+    truth, score : ndarray, shape (n,)
+        Whether positive (bool), and a probability or anything larger for positive images.
+    fold : ndarray, shape (n,), int, optional
+        Which model scored an image. Only images that the same one scored are then compared: the
+        scales of models differ (Forman and Scholz 2010, doi:10.1145/1882471.1882479).
+
+    Returns
+    -------
+    ndarray, shape (resamples,)
+        0 to 1; NaN without a pair.
+    """
+    fold = np.zeros(len(truth), int) if fold is None else fold
+    right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for number in np.unique(fold):
+        rows = np.flatnonzero(fold == number)
+        order = rows[np.argsort(score[rows], kind="stable")]
+        ties = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
+        drawn = weights[:, order]
+        positive = np.add.reduceat(drawn * truth[order], ties, axis=1)
+        negative = np.add.reduceat(drawn * ~truth[order], ties, axis=1)
+        below = np.cumsum(negative, axis=1) - negative / 2
+        right += (positive * below).sum(axis=1)
+        pairs += positive.sum(axis=1) * negative.sum(axis=1)
+    return np.divide(right, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+
+def auc(y_true, probability) -> float:
+    """Area under the ROC curve, 0 to 1; NaN where a class is missing. See :func:`weighted_auc`."""
+    truth, probability = check_binary(y_true, probability)
+    return float(weighted_auc(np.ones((1, len(truth))), truth, probability)[0])
+
+
+# ---------------------------------------------------------------- Calibration
 def calibration(y_true, probability, bins: int = 10) -> pd.DataFrame:
     """Compare what was promised with what happened, in equally wide bins of probability.
 
@@ -286,16 +437,62 @@ def threshold_for(y_true, probability, sensitivity: float = 0.95) -> float:
     return float(positives[needed - 1])
 
 
-def _proportion(hits: np.ndarray, trial: str, confidence: float) -> tuple:
-    """Score a share of `hits`: value, low, high, count, n, method."""
-    count, n = int(np.sum(hits)), len(hits)
-    if n == 0:
-        return (np.nan, np.nan, np.nan, count, n, f"undefined: no {trial}")
-    return (count / n, *wilson(count, n, confidence), count, n, "Wilson")
+# ---------------------------------------------------------------- Checks before scoring
+def check_confidence(confidence: float) -> None:
+    """Complain about a confidence that is no share."""
+    if not 0 < confidence < 1:
+        raise MetricsError(f"confidence={confidence}: give a share between 0 and 1, such as 0.95.")
 
 
-def _scores(rows: dict) -> pd.DataFrame:
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS))
-    table.index.name = "metric"
-    kinds = {"value": float, "low": float, "high": float, "count": "Int64", "n": "Int64"}
-    return table.astype(kinds)
+def check_same_length(**arrays) -> None:
+    """Complain about arrays, given by name, that differ in length."""
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise MetricsError(f"Lengths differ: {said}.")
+
+
+def check_probabilities(probabilities, name: str) -> np.ndarray:
+    """Turn probabilities into floats in 0 to 1, or complain about what they are instead."""
+    try:
+        values = np.asarray(probabilities, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise MetricsError(f"{name}: not a rectangle of numbers ({error}).") from error
+    if values.size == 0:
+        raise MetricsError(f"{name} is empty: there is nothing to score.")
+    if np.isnan(values).any():
+        row = int(np.argwhere(np.isnan(values))[0][0])
+        raise MetricsError(f"{name}: NaN for image number {row}; did the training diverge?")
+    if values.min() < -ROUNDING or values.max() > 1 + ROUNDING:
+        raise MetricsError(
+            f"{name} runs from {values.min():g} to {values.max():g}, not within 0 to 1; "
+            "give the output of a sigmoid or softmax."
+        )
+    return values.clip(0, 1)
+
+
+def check_binary(y_true, probability) -> tuple[np.ndarray, np.ndarray]:
+    """Turn labels into bool and probabilities into float, both of shape (n,), or complain."""
+    probability = check_probabilities(probability, "probability")
+    truth = np.asarray(y_true)
+    for name, array in (("y_true", truth), ("probability", probability)):
+        if array.ndim != 1:
+            raise MetricsError(f"{name} has the shape {array.shape}; give one value an image.")
+    check_same_length(y_true=truth, probability=probability)
+    wrong = [value for value in pd.unique(pd.Series(truth)) if value not in (0, 1)]
+    if wrong:
+        raise MetricsError(f"y_true holds {wrong[0]!r}; it may hold 0 and 1 only.")
+    return truth.astype(bool), probability
+
+
+def class_numbers(values, classes: list, name: str) -> np.ndarray:
+    """Turn numbers or names into class numbers, or complain about the first that is neither."""
+    values = pd.Series(np.asarray(values))
+    if values.empty:
+        raise MetricsError(f"{name} is empty: there is nothing to score.")
+    known = {number: number for number in range(len(classes))}
+    numbers = values.map(known | {label: number for number, label in enumerate(classes)})
+    if numbers.isna().any():
+        wrong = values[numbers.isna()].iloc[0]
+        raise MetricsError(f"{name} holds {wrong!r}, which is no class of {classes}.")
+    return numbers.to_numpy(dtype=np.int64)

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from cxrlib import NOT_CLINICAL
-from cxrlib.explorer import MOVE_IT, beside, explorer, is_movable, options, picture, words
-from cxrlib.uploads import FORMATS, MOST_BYTES, UploadError, read_upload
+from cxrlib import NOT_CLINICAL, plots, predictor, results
+from cxrlib.explorer import MOVE_IT, beside, explorer, message, options, picture, words
+from cxrlib.images import ImageError, read_grey
+from cxrlib.frontend import is_movable
+from cxrlib.phantom import make_cohort
 
+FORMATS = ".png,.jpg,.jpeg,.dcm,.dicom"
+MOST_BYTES = 8_000_000  # Jupyter's server takes messages of 10 MB at most
 MOST_FILMS = 60  # in the list; more are no choice
 MOST_ANSWERS = 32  # kept; half a megabyte each
 WARNING = f'<p style="font-weight:bold;margin:0">{NOT_CLINICAL}</p>'
 OWN = "your file"  # how the names of uploaded films begin
 
 
+class UploadError(ValueError):
+    """A file that cannot be taken; the message names it and the remedy."""
+
+
 def newest_models() -> Path:
     """Folder of the models of the newest run: ``CXR_RUN``, else the newest under ``runs/``."""
-    from cxrlib.results import run_folder
-
-    run = run_folder()
+    run = results.run_folder()
     cards = [] if os.environ.get("CXR_RUN") else [*run.parent.glob("*/models/*/predictor.json")]
     if not cards:
         return run / "models"
@@ -49,8 +56,10 @@ def prediction(models, images=None):
     found = _find(models)
     if not found:
         return _no_model(models)
-    films = _films(_phantoms() if images is None else images)
-    asker = _Asker(found, films)
+    cohort = images
+    if images is None:
+        cohort = make_cohort(patients=9, images_per_patient=(1, 1), seed=7)
+    asker = _Asker(found, _films(cohort))
     return _make(asker) if is_movable() else _static(asker)
 
 
@@ -75,105 +84,123 @@ def _no_model(folder):
     return ipywidgets.HTML(WARNING + words(told))
 
 
-def _phantoms():
-    from cxrlib.phantom import make_cohort
-
-    return make_cohort(patients=9, images_per_patient=(1, 1), seed=7)
-
-
 def _films(cohort) -> dict:
     """Name some films of a cohort: name -> (grey image, what its set says about it)."""
     chosen = np.unique(np.linspace(0, len(cohort) - 1, min(MOST_FILMS, len(cohort))).astype(int))
-    table, films = cohort.table, {}
-    for row in chosen:
-        label = str(table["label"].iloc[row])
-        synthetic = str(table["source"].iloc[row]).startswith("phantom")
-        about = f"Its set calls it {label}." + (" The film is synthetic." if synthetic else "")
-        films[f"{table['image'].iloc[row]} ({label})"] = (cohort.images[int(row)], about)
-    return films
+    named = {}
+    for row, facts in zip(chosen, cohort.table.iloc[chosen].to_dict("records"), strict=True):
+        synthetic = str(facts["source"]).startswith("phantom")
+        about = f"Its set calls it {facts['label']}." + " The film is synthetic." * synthetic
+        named[f"{facts['image']} ({facts['label']})"] = (cohort.images[int(row)], about)
+    return named
 
 
 class _Asker:
     """Loads models when they are first asked, and remembers answers: a heat map takes seconds."""
 
     def __init__(self, models: dict, films: dict):
-        self.models, self.films, self.answers = dict(models), dict(films), {}
+        self.models, self.films, self.answers = models, films, {}
 
     def answer(self, model: str, film: str):
-        from cxrlib import predictor
-
         if (model, film) not in self.answers:
             if isinstance(self.models[model], Path):
                 self.models[model] = predictor.load(self.models[model])
             if len(self.answers) >= MOST_ANSWERS:
-                del self.answers[next(iter(self.answers))]  # the oldest
+                self.answers.clear()
             self.answers[model, film] = self.models[model].predict(self.films[film][0])
         return self.answers[model, film]
 
     def add(self, name: str, image) -> str:
         """Put an uploaded film in the place of the one before."""
+        self.answers.clear()
         self.films = {key: film for key, film in self.films.items() if not key.startswith(OWN)}
-        self.answers = {key: said for key, said in self.answers.items() if key[1] in self.films}
         self.films[f"{OWN}: {name}"] = (image, "Your file: nobody told what it shows.")
         return f"{OWN}: {name}"
 
 
 def _make(asker):
     """Build the widget."""
-    import ipywidgets as widgets
+    from ipywidgets import HTML, Dropdown, FileUpload, FloatSlider, HBox
 
-    state = {"busy": False, "html": ""}
     # Its line is kept free: an answer must not jump when a message comes and goes
-    message = widgets.HTML(layout={"min_height": "44px"})
+    told = HTML(layout={"min_height": "44px"})
 
     def draw(model, film, opacity):
-        if not state["busy"]:
+        if (model, film) not in asker.answers:
             asking = f"Asking {model}: this can take seconds. Below stands the answer before."
-            message.value = "" if (model, film) in asker.answers else _told(asking)
-            try:
-                answer = asker.answer(model, film)
-                about = asker.films[film][1]
-                state["html"] = _show_answer(answer, model, film, about, opacity)
-                message.value = ""
-            except (
-                Exception
-            ) as error:  # whatever it is, nobody in front of an app reads a traceback
-                state["html"] = ""
-                message.value = _told(f"The model gave no answer. {error}", bad=True)
-        return state["html"]
+            told.value = message(asking)
+        try:
+            shown = _show_answer(asker.answer(model, film), model, film, asker.films, opacity)
+        except Exception as error:  # whatever it is, nobody in front of an app reads a traceback
+            told.value = message(f"The model gave no answer. {error}", bad=True)
+            return ""
+        told.value = ""
+        return shown
 
-    upload = widgets.FileUpload(
-        accept=FORMATS, multiple=False, description="Upload a film", layout={"width": "15em"}
-    )
+    heat = {"min": 0, "max": 1, "step": 0.05}
     controls = {
-        "model": widgets.Dropdown(options=list(asker.models), **options("model")),
-        "film": widgets.Dropdown(options=list(asker.films), **options("film")),
-        "opacity": widgets.FloatSlider(
-            0.4, min=0, max=1, step=0.05, **options("opacity of the heat")
-        ),
+        "model": Dropdown(options=list(asker.models), **options("model")),
+        "film": Dropdown(options=list(asker.films), **options("film")),
+        "opacity": FloatSlider(0.4, **heat, **options("opacity of the heat")),
     }
-    hint = f"PNG, JPEG or DICOM, at most {MOST_BYTES // 10**6} MB."
-    row = widgets.HBox([upload, widgets.HTML(words(hint))], layout={"flex_flow": "row wrap"})
-    box = explorer(controls, draw, above=WARNING, more=[row, message])
-    box.upload, box.message = upload, message
+    wide = {"layout": {"width": "15em"}}
+    upload = FileUpload(accept=FORMATS, multiple=False, description="Upload a film", **wide)
+    hint = HTML(words(f"PNG, JPEG or DICOM, at most {MOST_BYTES // 10**6} MB."))
+    row = HBox([upload, hint], layout={"flex_flow": "row wrap"})
+    box = explorer(controls, draw, above=WARNING, more=[row, told])
+    box.upload, box.message = upload, told
 
     def on_upload(change):
         if not change["new"]:
             return
         try:
-            name, image = read_upload(change["new"])
+            key = asker.add(*read_upload(change["new"]))
         except UploadError as error:
-            message.value = _told(str(error), bad=True)
+            told.value = message(str(error), bad=True)
             return
-        state["busy"] = True  # a new list selects its first film for a moment
-        key = asker.add(name, image)
-        controls["film"].options = list(asker.films)
-        controls["film"].value = key
-        state["busy"] = False
+        film = controls["film"]
+        film.unobserve(box.redraw, "value")  # a new list selects its first film for a moment
+        film.options = list(asker.films)
+        film.value = key
+        film.observe(box.redraw, "value")
         box.redraw()
 
     upload.observe(on_upload, "value")
     return box
+
+
+def read_upload(value) -> tuple[str, np.ndarray]:
+    """Read what a FileUpload holds, of ipywidgets 7 (a dict by name) or 8 (a tuple of dicts).
+
+    Returns
+    -------
+    name : str
+        As the browser gave it: escape it before it is shown.
+    image : ndarray, shape (height, width), uint8
+
+    Raises
+    ------
+    UploadError
+        If the file is too large, or no usable image.
+    """
+    seven = isinstance(value, dict)
+    name, entry = list(value.items())[-1] if seven else (value[-1]["name"], value[-1])
+    content = bytes(entry["content"])
+    if len(content) > MOST_BYTES:
+        raise UploadError(
+            f"{name}: {len(content) / 1e6:.1f} MB is more than {MOST_BYTES // 10**6} MB. "
+            "Save it smaller, or as PNG."
+        )
+    suffix = ".dcm" if Path(name).suffix.lower() in {".dcm", ".dicom"} else ".film"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"film{suffix}"  # never the browser's name
+        path.write_bytes(content)
+        try:
+            return name, read_grey(path)
+        except ImageError as error:
+            raise UploadError(str(error).replace(str(path), name)) from error
+        except Exception as error:  # a decoder's own bug is no reason to show a traceback
+            raise UploadError(f"{name}: it cannot be read. Save it as PNG.") from error
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
@@ -184,20 +211,17 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
     return np.rint(image[..., None] * (1 - opacity) + colour * opacity).astype(np.uint8)
 
 
-def _show_answer(answer, model, film, about, opacity) -> str:
+def _show_answer(answer, model, film, known, opacity) -> str:
     where = _where(answer.heat_map)
     said = ", ".join(f"{name} {p:.0%}" for name, p in answer.probabilities.items())
     alt = f"{film}, with a heat map at {opacity:.0%} opacity: {where}. {model} says: {said}."
     bars = "".join(_bar(name, p) for name, p in answer.probabilities.items())
-    told = [about, f"Heat for {answer.label}: {where}.", *answer.warnings]
+    told = [known[film][1], f"Heat for {answer.label}: {where}.", *answer.warnings]
     style = "border-collapse:collapse;line-height:1.6;overflow-wrap:anywhere"
     # Named, because another may be chosen already while this answer still stands
     who = f'<caption style="text-align:left">{escape(model)} says</caption>'
-    right = f'<table style="{style}">{who}{bars}</table>' + "".join(words(line) for line in told)
-    return beside(
-        picture(overlay(answer.image, answer.heat_map, opacity), alt, film, 340),
-        right,
-    )
+    right = f'<table style="{style}">{who}{bars}</table>' + "".join(map(words, told))
+    return beside(picture(overlay(answer.image, answer.heat_map, opacity), alt, film, 340), right)
 
 
 def _bar(name: str, p: float) -> str:
@@ -219,16 +243,7 @@ def _where(heat: np.ndarray) -> str:
     return f"hottest in the {down} {across} of the picture"
 
 
-def _told(text: str, bad: bool = False) -> str:
-    kind = (
-        'role="alert" style="color:#8b0000;background:#fdecea' if bad else 'role="status" style="'
-    )
-    return f'<p {kind};padding:6px;margin:4px 0;line-height:1.4">{escape(text)}</p>'
-
-
 def _static(asker):
-    from cxrlib import plots
-
     model, film = next(iter(asker.models)), next(iter(asker.films))
     answer = asker.answer(model, film)
     said = ", ".join(f"{name} {p:.2f}" for name, p in answer.probabilities.items())

@@ -12,8 +12,7 @@ import numpy as np
 
 from cxrlib import backbone, explain, training
 from cxrlib.cohort import SIDE
-from cxrlib.files import sha256, whole_file, write_json
-from cxrlib.guards import check_weights
+from cxrlib.files import check_weights, sha256, whole_file, write_json
 from cxrlib.machine import start_keras
 
 PLAIN = {"keras", *(f"keras.{name}" for name in ("layers", "models", "initializers"))}
@@ -131,11 +130,10 @@ class Predictor:
 
         Raises
         ------
-        cxrlib.films.ImageError
+        cxrlib.images.ImageError
             If the file is no usable image.
         """
-        from cxrlib.films import read_grey
-        from cxrlib.images import resize
+        from cxrlib.images import read_grey, resize
 
         grey = image if isinstance(image, np.ndarray) else read_grey(image)
         seen = resize(grey, SIDE)[None]
@@ -176,7 +174,7 @@ def load(folder: Path | str) -> Predictor:
     ------
     PredictorError
         If the folder holds no whole model, or it was written by an incompatible Keras.
-    cxrlib.weights.WeightsError
+    cxrlib.backbone.WeightsError
         If the backbone's weights cannot be had.
     """
     keras = start_keras()

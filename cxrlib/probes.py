@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cxrlib.bootstrap import bootstrap_rows
-from cxrlib.checks import check_confidence
 from cxrlib.machine import one_thread
+from cxrlib.metrics import bootstrap_rows, check_confidence, weighted_auc
 
 RIDGE = 1.0  # penalty, where each image's similarity to itself is 1
 
@@ -101,13 +100,13 @@ def probe(
     scores = smoother @ np.eye(classes)[targets]
     wanted = [1] if classes == 2 else range(classes)
     shuffled = _shuffle(targets, groups, permutations, rng)
-    areas = {k: _areas(smoother @ (shuffled == k), shuffled == k, fold) for k in wanted}
-    measured = {k: _areas(scores[:, [k]], (targets == k)[:, None], fold)[0] for k in wanted}
+    areas = {k: fold_areas(smoother @ (shuffled == k), shuffled == k, fold) for k in wanted}
+    measured = {k: fold_areas(scores[:, [k]], (targets == k)[:, None], fold)[0] for k in wanted}
     best = max(measured, key=lambda k: np.nan_to_num(measured[k]))
     p = _share_as_good(measured[best], np.stack(list(areas.values())))
 
     def auc(weights):
-        return weighted_fold_auc(weights, targets == best, scores[:, best], fold)
+        return weighted_auc(weights, targets == best, scores[:, best], fold)
 
     row = bootstrap_rows({"auc": auc}, groups, "patient", confidence, 1000, seed)["auc"]
     return Probe(*row[:3], p, len(targets), int(groups.max() + 1), scores, int(best))
@@ -161,39 +160,6 @@ def smoother_matrix(similar: np.ndarray, fold: np.ndarray) -> np.ndarray:
     return found
 
 
-def weighted_fold_auc(weights, truth: np.ndarray, score: np.ndarray, fold: np.ndarray):
-    """Area under the ROC curve over pairs of images that the same model scored.
-
-    Models of different folds have different scales; comparing across them would bias the area
-    (Forman and Scholz 2010, doi:10.1145/1882471.1882479).
-
-    Parameters
-    ----------
-    weights : ndarray, shape (resamples, n)
-        How often each image was drawn.
-    truth : ndarray, shape (n,), bool
-    score : ndarray, shape (n,), float
-    fold : ndarray, shape (n,), int
-
-    Returns
-    -------
-    ndarray, shape (resamples,)
-        NaN where no fold has both classes.
-    """
-    right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
-    for number in np.unique(fold):
-        rows = np.flatnonzero(fold == number)
-        order = rows[np.argsort(score[rows], kind="stable")]
-        ties = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
-        drawn = weights[:, order]
-        positive = np.add.reduceat(drawn * truth[order], ties, axis=1)
-        negative = np.add.reduceat(drawn * ~truth[order], ties, axis=1)
-        below = np.cumsum(negative, axis=1) - negative / 2
-        right += (positive * below).sum(axis=1)
-        pairs += positive.sum(axis=1) * negative.sum(axis=1)
-    return np.divide(right, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-
-
 def _shuffle(targets, groups, permutations, rng) -> np.ndarray:
     """Shuffle labels among patients of one class; within patients of several. (n, permutations).
 
@@ -229,8 +195,23 @@ def _share_as_good(measured: float, by_chance: np.ndarray) -> float:
     return float((1 + np.sum(best >= measured - 1e-12)) / (1 + len(best)))
 
 
-def _areas(scores: np.ndarray, truth: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of each column, over pairs within a fold, from ranks."""
+def fold_areas(scores: np.ndarray, truth: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each column, over pairs within a fold.
+
+    As :func:`cxrlib.metrics.weighted_auc` of one column after another, but a thousand shuffles
+    at once: without weights, ranks are enough.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n, columns), float
+    truth : ndarray, shape (n, columns), bool
+    fold : ndarray, shape (n,), int
+
+    Returns
+    -------
+    ndarray, shape (columns,)
+        0 to 1; NaN where no fold has both classes.
+    """
     from scipy.stats import rankdata
 
     right, pairs = 0.0, 0.0

@@ -15,20 +15,18 @@ prints as nothing.
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from cxrlib.rounding import (  # noqa: F401, callers want them
+from cxrlib.rounding import (
     RULES,
     ReconstructError,
     Span,
     check_size,
-    counts_table,
     denominators,
     numerators,
-    prints_as,
-    row_counts,
     span_of,
 )
 
@@ -217,6 +215,64 @@ def consistent(printed, matrix: pd.DataFrame, rule: str = "any") -> pd.DataFrame
         rows[name] = {key: float(known.get(key, "nan")) for key in FIGURES}
         rows[name] |= {"agree": agree, "consistent": agree == len(FIGURES)}
     return pd.DataFrame.from_dict(rows, "index").rename_axis("reading")
+
+
+def prints_as(count: int, n: int, text: str, rule: str = "half up") -> bool:
+    """Tell whether the share `count` of `n` prints as `text`, such as ``".45"`` or ``"45.8%"``.
+
+    Examples
+    --------
+    >>> prints_as(41, 48, "0.8541"), prints_as(41, 48, "0.8541", "cut off")
+    (False, True)
+    """
+    if not 0 <= count <= n or n < 1:
+        raise ReconstructError(f"count={count} of n={n} is no share: give 0 <= count <= n, n >= 1.")
+    return span_of(text, rule, "text").holds(Fraction(int(count), int(n)))
+
+
+def row_counts(percent, total: int, rule: str = "any") -> list[tuple[int, ...]]:
+    """List whole numbers that add up to `total` and print as these shares of it.
+
+    Parameters
+    ----------
+    percent : sequence of str
+        As printed, such as ``["41.7%", "33.3%", "25%"]``.
+    total : int
+    rule : str
+        As for :func:`fits`.
+    """
+    total = np.array([check_size(total, "total")])
+    ends = [numerators(total, span_of(text, rule, "percent")) for text in percent]
+    free = [range(low[0], high[0] + 1) for low, high in ends]
+    return [row for row in product(*free) if sum(row) == total[0]]
+
+
+def counts_table(percent: pd.DataFrame, totals, rule: str = "any") -> pd.DataFrame:
+    """Turn a table of printed percentages into the only counts that print so.
+
+    Parameters
+    ----------
+    percent : DataFrame of str
+        A row for each actual class, a column for each predicted one.
+    totals : Series or dict of int
+        Images of each row.
+
+    Raises
+    ------
+    ReconstructError
+        If the counts of a row are impossible, or more than one set of them fits.
+    """
+    rows = {}
+    for name, texts in percent.iterrows():
+        found = row_counts(texts, totals[name], rule)
+        if len(found) != 1:
+            raise ReconstructError(
+                f"Row {name!r}: {len(found)} sets of counts print as {', '.join(texts)} of "
+                f"{totals[name]} images. Check the percentages and the total, or the rule."
+            )
+        rows[name] = found[0]
+    table = pd.DataFrame.from_dict(rows, "index", columns=percent.columns)
+    return table.rename_axis(percent.index.name)
 
 
 def _spans(printed, rule: str) -> dict[str, Span]:

@@ -1,8 +1,9 @@
-"""What helps at another hospital, how much, and where nothing does.
+"""What helps at another hospital: remedies tried one by one, and what each gains there.
 
-Several remedies are tried on one pair of cohorts, so by luck one of them may seem to help: ask for
-more confidence than 95 %. The share cut off (`CENTRE`) and CLAHE's settings are customary values;
-the penalty of the model (`transfer.PENALTY`) was chosen among four with phantoms' scores in view.
+What is lost there in the first place is measured in :mod:`cxrlib.transfer`. Several remedies are
+tried on one pair of cohorts, so by luck one of them may seem to help: ask for more confidence than
+95 %. The share cut off (`CENTRE`) and CLAHE's settings are customary values; the penalty of the
+model (`transfer.PENALTY`) was chosen among four with phantoms' scores in view.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pandas as pd
 
 from cxrlib import transfer, views
 from cxrlib.cohort import Cohort
+from cxrlib.metrics import weighted_auc
 
 CENTRE = 0.12  # of each side is cut off where no lung mask is known
 AS_IT_IS = "as it is: images divided"
@@ -67,7 +69,7 @@ def remedies(
     predict = partial(transfer.predict, *cohorts, classes, seed=seed)
     plain = seen()
     images, patients = predict(*plain, by_image=True), predict(*plain)
-    weights, said = _balanced(inside, classes, by)
+    weights, said = balanced_weights(inside, classes, by)
     balanced = None if weights is None else predict(*plain, weights=weights)
     tried = {
         "always the most frequent class": (_constant(patients), "knows nothing of an image"),
@@ -79,7 +81,7 @@ def remedies(
     for name, change in CHANGES.items():
         tried[name] = (predict(*seen(change)), "")
     if all("lungs" in cohort.masks for cohort in cohorts):
-        tried[TO_LUNGS] = (predict(*seen(_to_lungs)), "true masks, which real films lack")
+        tried[TO_LUNGS] = (predict(*seen(to_lungs)), "true masks, which real films lack")
     return _remedy_rows(tried, confidence, resamples, seed)
 
 
@@ -93,8 +95,8 @@ def _constant(tables):
     )
 
 
-def _balanced(cohort, classes, by):
-    """Weights by which every label draws equally from each source, and what to say of them.
+def balanced_weights(cohort, classes, by):
+    """Weigh images so that every label draws equally from each source, and say what it cost.
 
     A source without one of the labels cannot be balanced and gets no weight.
     """
@@ -131,7 +133,8 @@ def _equalised_locally(cohort, number):
     return cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(cohort.images[number])
 
 
-def _to_lungs(cohort, number):
+def to_lungs(cohort, number):
+    """Cut an image to the box around its lung mask; one without lungs stays as it is."""
     mask = cohort.masks["lungs"][number]
     down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(down) == 0:
@@ -160,16 +163,19 @@ CHANGES = {
 
 
 def _remedy_rows(tried, confidence, resamples, seed) -> pd.DataFrame:
+    def areas(table, seed):
+        return transfer.resampled(table, weighted_auc, resamples, seed)
+
     # Another seed outside: the two sets of patients are independent
-    areas = partial(transfer.areas, resamples=resamples, seed=[seed, 1])
-    base = areas(tried[AS_IT_IS][0][1])
+    elsewhere = [seed, 1]
+    base = areas(tried[AS_IT_IS][0][1], elsewhere)
     names = [f"{part} {what}" for part in ("inside", "outside") for what in ("auc", "low", "high")]
     rows = []
     for remedy, (tables, note) in tried.items():
         if tables is None:
             rows.append({"remedy": remedy} | dict.fromkeys((*names, *GAINS), np.nan))
         else:
-            here, there = transfer.areas(tables[0], resamples, seed), areas(tables[1])
+            here, there = areas(tables[0], seed), areas(tables[1], elsewhere)
             changes = (here, there, here - there, there - base)
             values = [each for change in changes for each in transfer.interval(change, confidence)]
             rows.append({"remedy": remedy} | dict(zip((*names, *GAINS), values, strict=True)))

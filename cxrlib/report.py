@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import cxrlib
 from cxrlib import NOT_CLINICAL, results
 from cxrlib.files import whole_file
 from cxrlib.progress import clock
@@ -42,18 +43,20 @@ def write(folder: Path | str) -> Path:
     found, damaged = _load(folder)
     if not states and not found and not damaged:
         raise ResultsError(f"{folder} holds no run. Make one: cxr run --out {folder}")
+    profiles = {one.profile for one in found.values()}
+    profiles |= {state["profile"] for state in states.values() if state.get("profile")}
     page = _template().render(
         not_clinical=NOT_CLINICAL,
         banners=_banners(found),
         damaged=damaged,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        profiles=sorted({one.profile for one in found.values()} | _profiles(states)),
+        profiles=sorted(profiles),
         runs=_runs(states, found),
         table1=table1(found),
         table2=table2(found),
         verdicts=verdicts(found),
         sections=[_section(one) for one in found.values()],
-        facts=_facts(found),
+        facts=[(name, _facts(one)) for name, one in found.items()],
     )
     with whole_file(folder / "report.html") as partial:
         # A file's name may hold bytes that are no text, which Python keeps as lone surrogates
@@ -74,14 +77,12 @@ def _load(folder: Path) -> tuple[dict[str, Result], list[str]]:
 def _template():
     from jinja2 import Environment, FileSystemLoader
 
-    loader = FileSystemLoader(Path(__file__).parent)
-    return Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    ).get_template("report.html.j2")
-
-
-def _profiles(states: dict) -> set[str]:
-    return {state["profile"] for state in states.values() if state.get("profile")}
+    # Its own folder, and the package's, which holds what all pages share
+    folders = [Path(__file__).parent, Path(cxrlib.__file__).parent]
+    room = Environment(
+        loader=FileSystemLoader(folders), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return room.get_template("report.html.j2")
 
 
 def _banners(found: dict[str, Result]) -> list[str]:
@@ -160,10 +161,9 @@ def _section(one: Result) -> Section:
             na_rep="–",
             index=table.index.dtype.kind != "i",
         )
-        more = (
-            f" (first {LONGEST_TABLE} of {len(table)} rows)" if len(table) > LONGEST_TABLE else ""
-        )
-        section.tables.append((f"{name}{more}", shown))
+        if len(table) > LONGEST_TABLE:
+            name = f"{name} (first {LONGEST_TABLE} of {len(table)} rows)"
+        section.tables.append((name, shown))
     return section
 
 
@@ -193,29 +193,20 @@ def _embed(figure) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _facts(found: dict[str, Result]) -> list[tuple[str, dict[str, str]]]:
-    """Where each notebook's numbers come from."""
-    return [(name, _facts_of(one)) for name, one in found.items()]
-
-
-def _facts_of(one: Result) -> dict[str, str]:
+def _facts(one: Result) -> dict[str, str]:
+    """Say where a notebook's numbers come from."""
     data, machine = one.data, one.environment
-    counts = "; ".join(
-        f"{label}: {count['images']} images of {count['patients']} patients"
-        for label, count in data["counts"].items()
-    )
-    weights = "; ".join(_weights(name, facts) for name, facts in one.weights.items())
+    weights = [_weights(name, facts) for name, facts in one.weights.items()]
+    versions = {"Python": machine["python"]} | machine["versions"]
     keras = f"Keras {machine['keras']} on {machine['backend']} {machine['backend_version'] or ''}"
     trained, computed = machine.get("training_precision"), machine.get("engine")
     return {
-        "Data": _data(data, counts),
-        "Weights": weights or "no backbone",
+        "Data": _data(data),
+        "Weights": "; ".join(weights) or "no backbone",
         "Backend": ", ".join(filter(None, [keras, trained])) if machine["keras"] else "none used",
         "Frozen features": f"{computed}, {machine['precision']}" if computed else "none computed",
         "Device": f"{machine['device']}, {machine['cores']} cores; {machine['platform']}",
-        "Versions": ", ".join(
-            f"{name} {version}" for name, version in _all_versions(machine).items()
-        ),
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "Parameters": ", ".join(f"{name}={value!r}" for name, value in one.parameters.items()),
         "Seed": str(one.seed),
         "Profile": one.profile,
@@ -224,9 +215,13 @@ def _facts_of(one: Result) -> dict[str, str]:
     }
 
 
-def _data(data: dict, counts: str) -> str:
+def _data(data: dict) -> str:
     if not data["images"]:
         return f"{data['name']}; no images"
+    counts = "; ".join(
+        f"{label}: {count['images']} images of {count['patients']} patients"
+        for label, count in data["counts"].items()
+    )
     kind = "synthetic" if data["synthetic"] else "real"
     people = f"{data['images']} images of {data['patients']} patients"
     return f"{data['name']} ({kind}), {people} ({counts})"
@@ -235,7 +230,3 @@ def _data(data: dict, counts: str) -> str:
 def _weights(name: str, facts: dict) -> str:
     digest = f", SHA-256 {facts['sha256'][:12]}" if facts.get("sha256") else ""
     return f"{name}: {facts['kind']}{digest}"
-
-
-def _all_versions(machine: dict) -> dict[str, str]:
-    return {"Python": machine["python"]} | machine["versions"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -16,9 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrlib import jsontable
-from cxrlib.files import shipped, whole_file, write_json
-from cxrlib.guards import harmless, original
+from cxrlib.files import harmless, original, shipped, whole_file, write_json
 from cxrlib.machine import environment
 
 SCHEMA = 1
@@ -169,9 +168,9 @@ def record(
         "command": os.environ.get("CXR_COMMAND"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "notes": notes,
-        "scores": jsontable.pack_all(scores),
-        "histories": jsontable.pack_all(histories),
-        "tables": jsontable.pack_all(tables),
+        "scores": pack_all(scores),
+        "histories": pack_all(histories),
+        "tables": pack_all(tables),
     }
     folder = run_folder()
     table = folder / "predictions" / f"{notebook}.csv"
@@ -184,7 +183,7 @@ def record(
             # In quotes, all of it: a carriage return in a name would begin a new row
             how = {"quoting": csv.QUOTE_NONNUMERIC, "errors": "surrogateescape"}
             safe.to_csv(partial, index=False, **how)
-    return write_json(folder / "results" / f"{notebook}.json", jsontable.to_native(content))
+    return write_json(folder / "results" / f"{notebook}.json", to_native(content))
 
 
 def predictions(test, probabilities, classes, protocol: str) -> pd.DataFrame:
@@ -258,7 +257,7 @@ def load(folder: Path | str, notebook: str) -> Result:
             f"{SCHEMA}): run {notebook} again."
         )
     for kind in ("scores", "histories", "tables"):
-        content[kind] = jsontable.unpack_all(content.get(kind, {}))
+        content[kind] = {name: unpack(table) for name, table in content.get(kind, {}).items()}
     table = Path(folder) / "predictions" / f"{notebook}.csv"
     if table.exists():
         # Patient "007" must stay "007", and a label "NA" is a label.
@@ -287,15 +286,8 @@ def load_all(folder: Path | str) -> dict[str, Result]:
 def provenance(notebook: str, profile: str, cohort, seed: int) -> dict:
     """Facts that a saved model carries along: where it comes from, and on what it was trained."""
     data = describe_data(cohort)
-    return {
-        "notebook": notebook,
-        "profile": profile,
-        "seed": seed,
-        "data": data["name"],
-        "synthetic": data["synthetic"],
-        "images": data["images"],
-        "patients": data["patients"],
-    }
+    facts = {name: data[name] for name in ("synthetic", "images", "patients")}
+    return {"notebook": notebook, "profile": profile, "seed": seed, "data": data["name"]} | facts
 
 
 def describe_data(cohort) -> dict:
@@ -378,3 +370,53 @@ def _check_predictions(table: pd.DataFrame) -> None:
     _check_protocols(table["protocol"].unique())
     if table[[f"p_{name}" for name in _classes(table)]].isna().any(axis=None):
         raise ResultsError("Some of the predictions have no probability (NaN).")
+
+
+def to_native(value):
+    """Turn NumPy and pandas values into what JSON knows; NaN and infinity become None."""
+    if isinstance(value, dict):
+        return {str(key): to_native(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | np.ndarray | pd.Index):
+        return [to_native(item) for item in value]
+    if isinstance(value, np.generic):
+        return to_native(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return None if value is pd.NA or value is pd.NaT else str(value)
+
+
+def pack(table: pd.DataFrame) -> dict:
+    """Turn a DataFrame into what JSON can hold: pandas' "split", and the index's name.
+
+    pandas' own ``to_json`` would do, but for numbers: it writes 15 digits at most, of 17.
+    """
+    content = {"index_name": table.index.name} | table.to_dict("split")
+    return to_native(content | {"index": _flat(table.index), "columns": _flat(table.columns)})
+
+
+def _flat(labels: pd.Index) -> list:
+    """Labels as JSON can hold them: those of a MultiIndex joined."""
+    if labels.nlevels == 1:
+        return list(labels)
+    return [" / ".join(str(part) for part in label if str(part)) for label in labels]
+
+
+def unpack(content: dict) -> pd.DataFrame:
+    """Turn what :func:`pack` made into a DataFrame; None is NaN among numbers."""
+    index = pd.Index(content["index"], name=content["index_name"])
+    table = pd.DataFrame(content["data"], index=index, columns=content["columns"], dtype=object)
+    for place in range(table.shape[1]):
+        column = table.iloc[:, place]
+        known = {type(value) for value in column if value is not None}
+        if known == {bool} and not column.isna().any():
+            table.isetitem(place, column.astype(bool))
+        elif known <= {int, float}:
+            table.isetitem(place, pd.to_numeric(column))
+    return table
+
+
+def pack_all(tables: dict | None) -> dict:
+    """Turn DataFrames, by name, into what JSON can hold."""
+    return {name: pack(table) for name, table in (tables or {}).items()}

@@ -10,17 +10,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
-from cxrlib.files import remove_partials, sha256
+from cxrlib.files import remove_partials, sha256, write_json
 from cxrlib.lessons import CourseError
 
 DONE = "done"
-ORPHAN = 20  # seconds; a kernel notices within one or two that its run was killed
 
 
 class RunIsBusyError(CourseError):
@@ -34,13 +32,17 @@ def state_file(out: Path, name: str) -> Path:
 
 def read_states(out: Path | str) -> dict[str, dict]:
     """Read what became of each notebook in a run folder; damaged files are left out."""
-    found = {}
-    for path in sorted((Path(out) / "state").glob("[!.]*.json")):
-        with suppress(ValueError):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(content, dict):
-                found[path.stem] = content
-    return found
+    paths = sorted((Path(out) / "state").glob("[!.]*.json"))
+    return {path.stem: state for path in paths if (state := _read(path))}
+
+
+def _read(path: Path) -> dict:
+    """Read a JSON file of names and values; nothing, if it is damaged or not there."""
+    with suppress(OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+    return {}
 
 
 def outputs(out: Path, name: str) -> list[str]:
@@ -52,7 +54,7 @@ def outputs(out: Path, name: str) -> list[str]:
 
 def is_finished(out: Path, name: str, mark: str) -> bool:
     """Tell whether a notebook succeeded with this fingerprint, and its results still stand."""
-    state = read_states(out).get(name, {})
+    state = _read(state_file(out, name))
     if state.get("status") != DONE or state.get("fingerprint") != mark:
         return False
     whole = all(
@@ -76,58 +78,64 @@ def forget(out: Path, name: str) -> None:
 
 @contextmanager
 def locked(out: Path):
-    """Keep other runs out of a folder; gives the number of the open lock file.
+    """Keep other runs out of a folder; the lock of a process that died is free at once.
 
-    The lock of a process that died is free at once. Kernels inherit it, so that after a run was
-    killed, the next one waits for the end of a kernel that might still write results.
+    Raises
+    ------
+    RunIsBusyError
+        If another run holds the lock.
+    OSError
+        If the folder cannot be written to.
     """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(out / ".lock", timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("a+", encoding="utf-8")
+        with suppress(NotImplementedError):  # some file systems have no such lock
+            lock.acquire()
+    except Timeout as error:
+        holder = _read(_running(out)).get("run", "of an unknown number")
+        why = f"Another run (process {holder}) is writing to {out}. Wait for it to end"
+        raise RunIsBusyError(f"{why}, or choose another folder with --out.") from error
     except OSError as error:
         raise OSError(
             f"{out} cannot be written to ({error.strerror}). Choose another folder with --out."
         ) from error
-    with file:
-        with suppress(ImportError, OSError):  # Windows and some file systems have no such lock
-            _take(file, out)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield file.fileno()
-
-
-def _take(file, out: Path) -> None:
-    """Lock a file that nobody else holds; wait for the kernels of a run that was killed."""
-    import fcntl
-
-    end = None
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip()
-            if _lives(holder):
-                why = f"Another run (process {holder}) is writing to {out}. Wait for it to end"
-                raise RunIsBusyError(f"{why}, or choose another folder with --out.") from error
-            if end is None:
-                click.echo("The last run was killed; waiting for its kernel to end.")
-                end = time.monotonic() + ORPHAN
-            if time.monotonic() > end:
-                raise RunIsBusyError(
-                    f"The last run in {out} was killed, but a kernel of it still runs. End it "
-                    f"('fuser {out / '.lock'}' names it), or choose another folder with --out."
-                ) from error
-        time.sleep(0.05)
-
-
-def _lives(process: str) -> bool:
-    """Tell whether there is a process of this number."""
     try:
-        os.kill(int(process), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
+        _end_kernel_left(out)
+        note_running(out)
+        yield
+    finally:
+        _running(out).unlink(missing_ok=True)
+        lock.release()
+
+
+def _running(out: Path) -> Path:
+    """File that names the processes at work in a folder."""
+    return out / ".running.json"
+
+
+def note_running(out: Path, kernel: int | None = None) -> None:
+    """Note this process, and its kernel before that is given anything to do."""
+    import psutil
+
+    begun = psutil.Process(kernel).create_time() if kernel else None
+    write_json(_running(out), {"run": os.getpid(), "kernel": kernel, "begun": begun})
+
+
+def _end_kernel_left(out: Path) -> None:
+    """End the kernel of a run that was killed: a cell might still run there, and write results.
+
+    A kernel looks after the process that started it, but only once a second.
+    """
+    import psutil
+
+    left = _read(_running(out))
+    with suppress(psutil.NoSuchProcess, KeyError, TypeError):
+        kernel = psutil.Process(left["kernel"])
+        # Numbers of processes are used again; the time tells two of the same number apart.
+        if left["kernel"] and abs(kernel.create_time() - left["begun"]) < 1:
+            click.echo("The last run was killed; ending the kernel that it left.")
+            kernel.kill()
+            kernel.wait()

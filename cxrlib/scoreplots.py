@@ -13,14 +13,19 @@ from cxrlib.style import (
     ORANGE,
     PURPLE,
     SMALL,
+    coloured,
     colours,
     finish,
     heat_table,
+    interval,
     legend_above,
     need_columns,
     need_items,
+    score_rows,
     subplots,
 )
+
+SCORES = ("model", "protocol", "metric", "value", "low", "high")  # columns of a table of scores
 
 
 def confusion_matrix(matrix, title="", note=""):
@@ -53,16 +58,13 @@ def roc_curves(predictions, title="", note=""):
     predictions : dict of str to (y_true, probability)
         Name of the curve, and arrays of shape (n,): 0 or 1, and 0 to 1.
     """
-    from sklearn.metrics import roc_auc_score, roc_curve
+    from sklearn.metrics import roc_curve
 
-    need_items(predictions, "predictions")
     figure, axis = subplots(height=4.8, width=5.4)
-    for (name, (y, p)), colour in zip(predictions.items(), colours(list(predictions)), strict=True):
-        y, p = metrics.check_binary(y, p)
-        _need_both_classes(y, name)
+    for name, y, p, colour in _checked(predictions):
         false_alarms, found, _ = roc_curve(y, p, drop_intermediate=False)
-        area = roc_auc_score(y, p)
-        axis.plot(false_alarms, found, color=colour, linewidth=2, label=f"{name}: AUC {area:.3f}")
+        label = f"{name}: AUC {metrics.auc(y, p):.3f}"
+        axis.plot(false_alarms, found, color=colour, linewidth=2, label=label)
     axis.plot([0, 1], [0, 1], ":", color=GREY, label="by chance: AUC 0.5")
     axis.set(xlabel="false alarms (1 - specificity)", ylabel="sensitivity (recall)")
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
@@ -74,18 +76,14 @@ def precision_recall_curves(predictions, title="", note=""):
     """Draw precision against recall over all thresholds; parameters as :func:`roc_curves`."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
-    need_items(predictions, "predictions")
-    shares = []
+    shares = {}
     figure, axis = subplots(height=4.6, width=6)
-    for (name, (y, p)), colour in zip(predictions.items(), colours(list(predictions)), strict=True):
-        y, p = metrics.check_binary(y, p)
-        _need_both_classes(y, name)
+    for name, y, p, colour in _checked(predictions):
         precision, recall, _ = precision_recall_curve(y, p)
         label = f"{name}: average precision {average_precision_score(y, p):.3f}"
         axis.plot(recall, precision, color=colour, linewidth=2, label=label, drawstyle="steps-post")
-        shares.append(y.mean())
-    for share in dict.fromkeys(shares):
-        label = f"all called positive: precision {share:.3f}"
+        shares[y.mean()] = f"all called positive: precision {y.mean():.3f}"
+    for share, label in shares.items():
         axis.axhline(share, linestyle=":", color=GREY, label=label)
     axis.set(xlabel="recall (sensitivity)", ylabel="precision")
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -102,24 +100,19 @@ def reliability_diagram(tables, title="", note=""):
         As ``metrics.calibration`` gives them.
     """
     need_items(tables, "tables")
-    figure, (above, below) = subplots(
-        2, 1, 5, 6, sharex=True, gridspec_kw={"height_ratios": [3, 1]}
-    )
+    heights = {"height_ratios": [3, 1]}
+    figure, (above, below) = subplots(2, 1, 5, 6, sharex=True, gridspec_kw=heights)
     above.plot([0, 1], [0, 1], ":", color=GREY, label="perfectly calibrated")
-    for place, ((name, table), colour) in enumerate(
-        zip(tables.items(), colours(list(tables)), strict=True)
-    ):
+    for place, (name, table, colour) in enumerate(coloured(tables)):
         need_columns(table, ["mean_probability", "fraction_positive", "n"], name)
-        x, y = table["mean_probability"], table["fraction_positive"]
-        ends = np.array(
-            [metrics.wilson(round(f * n), n) for f, n in zip(y, table["n"], strict=True)]
-        )
-        errors = np.abs(ends.T - y.to_numpy())
+        x, y, n = table["mean_probability"], table["fraction_positive"], table["n"]
+        ends = [metrics.wilson(round(f * k), k) for f, k in zip(y, n, strict=True)]
+        look = {"color": colour, "marker": MARKERS[place % 8], "alpha": 0.9}
         above.errorbar(
-            x, y, errors, color=colour, marker=MARKERS[place % 8], capsize=3, label=name, alpha=0.9
+            x, y, np.abs(np.transpose(ends) - y.to_numpy()), capsize=3, label=name, **look
         )
         shift = 0.02 * (place - (len(tables) - 1) / 2)
-        below.bar(x + shift, table["n"], 0.018, color=colour)
+        below.bar(x + shift, n, 0.018, color=colour)
     above.set(ylabel="observed share of positives", ylim=(-0.03, 1.03), xlim=(-0.03, 1.03))
     below.set(xlabel="predicted probability", ylabel="images")
     legend_above(figure, above, title, columns=2)
@@ -168,38 +161,25 @@ def score_comparison(table, title="", note=""):
         Columns ``model``, ``protocol``, ``metric``, ``value``, ``low``, ``high`` (0 to 1; NaN
         draws nothing), and ``printed`` where there is one to compare with.
     """
-    need_columns(table, ["model", "protocol", "metric", "value", "low", "high"], "table")
-    names = list(table["metric"].unique())
-    models, protocols = list(table["model"].unique()), list(table["protocol"].unique())
+    need_columns(table, SCORES, "table")
+    names, models = list(table["metric"].unique()), list(table["model"].unique())
     panels = min(2, len(names))
     rows = -(-len(names) // panels)
-    height = rows * (0.3 * len(models) * len(protocols) + 1.0) + 0.9
+    height = rows * (0.3 * len(models) * table["protocol"].nunique() + 1.0) + 0.9
     figure, axes = subplots(rows, panels, height, sharey=True, sharex=True, squeeze=False)
     for axis in axes.flat[len(names) :]:
         axis.axis("off")
     for axis, name in zip(axes.flat, names, strict=False):
-        for place, protocol in enumerate(protocols):
-            chosen = table[(table["metric"] == name) & (table["protocol"] == protocol)]
-            shift = 0.5 * (place - (len(protocols) - 1) / 2) / len(protocols)
-            _intervals(axis, chosen, models, shift, protocol, MARKERS[place % 8])
+        chosen = table[table["metric"] == name]
+        _draw_protocols(axis, chosen, models, list(table["protocol"].unique()), 0.5)
         if "printed" in table:
-            chosen = table[table["metric"] == name].drop_duplicates("model")
-            y = [models.index(model) for model in chosen["model"]]
-            axis.scatter(
-                chosen["printed"],
-                y,
-                marker="D",
-                facecolors="none",
-                edgecolors=BLACK,
-                s=45,
-                label="printed in the paper",
-                zorder=3,
-            )
+            printed = chosen.drop_duplicates("model")
+            y = [models.index(model) for model in printed["model"]]
+            hollow = {"marker": "D", "facecolors": "none", "edgecolors": BLACK, "s": 45}
+            axis.scatter(printed["printed"], y, label="printed in the paper", zorder=3, **hollow)
         axis.set_title(name, fontsize=10)
-        axis.set(xlim=(-0.02, 1.02), ylim=(len(models) - 0.5, -0.5), xlabel="score, 95 % interval")
-        axis.set_yticks(range(len(models)), models)
+        score_rows(axis, models, "score, 95 % interval", "", -0.02)
         axis.xaxis.set_tick_params(labelbottom=True)
-        axis.grid(axis="x", alpha=0.3)
     for axis in axes[:, 0]:
         axis.set_ylabel("model")
     legend_above(figure, axes[0, 0], title)
@@ -216,36 +196,41 @@ def protocol_comparison(table, metric="accuracy", title="", note=""):
     metric : str
         Which of its scores.
     """
-    need_columns(table, ["model", "protocol", "metric", "value", "low", "high"], "table")
+    need_columns(table, SCORES, "table")
     table = table[table["metric"] == metric]
     need_items(table, f"table: rows with the metric {metric!r}")
     models, protocols = list(table["model"].unique()), list(table["protocol"].unique())
     figure, axis = subplots(height=0.75 * len(models) + 1.7)
-    for place, protocol in enumerate(protocols):
-        shift = 0.24 * (place - (len(protocols) - 1) / 2)
-        chosen = table[table["protocol"] == protocol]
-        _intervals(axis, chosen, models, shift, protocol, MARKERS[place % 8])
+    _draw_protocols(axis, table, models, protocols, 0.24 * len(protocols))
     wide = table.pivot(index="model", columns="protocol", values="value").loc[models, protocols]
     if len(protocols) == 2:
         for place, change in enumerate(wide[protocols[1]] - wide[protocols[0]]):
             said = "" if np.isnan(change) else f"{change:+.3f}"
             axis.text(1.04, place, said, va="center", fontsize=10)
         axis.text(1.04, -0.55, f"{protocols[1]} - {protocols[0]}", fontsize=SMALL, color=GREY)
-    axis.set_yticks(range(len(models)), models)
-    axis.set(xlim=(0, 1.02), ylim=(len(models) - 0.5, -0.5), xlabel=f"{metric}, 95 % interval")
-    axis.set_ylabel("model")
-    axis.grid(axis="x", alpha=0.3)
+    score_rows(axis, models, f"{metric}, 95 % interval", "model")
     legend_above(figure, axis, title)
     return finish(figure, "", note, predictions=True)
 
 
-def _intervals(axis, chosen, models, shift, protocol, marker):
-    """Draw a dot and its interval for each model of one protocol."""
-    y = np.array([models.index(model) for model in chosen["model"]]) + shift
-    value, low, high = (chosen[name].to_numpy(float) for name in ("value", "low", "high"))
-    colour = colours([protocol])[0]
-    axis.hlines(y, low, high, color=colour, linewidth=2)
-    axis.plot(value, y, marker, color=colour, label=f"{protocol} protocol")
+def _draw_protocols(axis, table, models, protocols, room):
+    """Draw a mark and its interval for each model and protocol, those of a model in `room`."""
+    for place, protocol in enumerate(protocols):
+        chosen = table[table["protocol"] == protocol]
+        shift = room * (place - (len(protocols) - 1) / 2) / len(protocols)
+        y = np.array([models.index(model) for model in chosen["model"]]) + shift
+        ends = chosen[["value", "low", "high"]].to_numpy(float).T
+        label, marker = f"{protocol} protocol", MARKERS[place % 8]
+        interval(axis, y, ends, colours([protocol])[0], marker, label, 2)
+
+
+def _checked(predictions):
+    """Go through predictions: name, truth (bool), probability and colour of each curve."""
+    need_items(predictions, "predictions")
+    for name, answers, colour in coloured(predictions):
+        y, p = metrics.check_binary(*answers)
+        _need_both_classes(y, name)
+        yield name, y, p, colour
 
 
 def _need_both_classes(truth, name):

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cxrlib import chexpert, folders, pinned
+from cxrlib.chexpert import chexpert_counts as chexpert_counts  # lessons count Fig. 2 by it
 from cxrlib.cohort import SIDE, Cohort
-from cxrlib.files import cache_folder, shipped, whole_file
-from cxrlib.guards import printable
-from cxrlib.pinned import Pinned, place, states
+from cxrlib.files import cache_folder, printable, shipped, whole_file
 
 SHOWN = 10  # names in a message; the rest is counted
 
@@ -133,13 +133,14 @@ def manifest(name: str) -> pd.DataFrame:
     commit, path, bytes (NaN: not known), git_sha1, sha256, height, width, origin_url.
     """
     if not _source(name).download:
-        raise SourceError(f"{name} has no files to fetch; {', '.join(_pinned_names())} have.")
+        others = [other for other, source in SOURCES.items() if source.download]
+        raise SourceError(f"{name} has no files to fetch; {', '.join(others)} have.")
     texts = dict.fromkeys(["patient", "licence", "view", "commit", "git_sha1", "sha256"], str)
     path = shipped("data") / f"{name}.csv"
     try:
         table = pd.read_csv(path, dtype=texts, index_col=False)
         for file in _pinned(table):
-            place(_folder(), file.path)
+            pinned.place(cache_folder("files"), file.path)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise SourceError(f"{path.name} is no list of pinned files: {error}") from error
     return table
@@ -167,17 +168,17 @@ def fetch(name, allow_missing=False, workers=8, progress=True, limit=None, seed=
     SourceError
         If the server lacks files (counted by cohort and label) and `allow_missing` is False.
         All others have been fetched by then.
-    cxrlib.download.DownloadError
-        If nothing answers, the content is wrong, or the disk is full.
+    cxrlib.pinned.DownloadError
+        If nothing answers, or the content is wrong.
+    OSError
+        If the disk is full or read-only.
     """
-    from cxrlib import download
-
     table = _at_most(manifest(name), limit, seed)
-    table["state"] = download.fetch(_pinned(table), _folder(), workers, progress)
+    table["state"] = pinned.fetch(_pinned(table), cache_folder("files"), workers, progress)
     missing = table[table["state"] == "missing"]
     if len(missing) and not allow_missing:
         raise SourceError(
-            f"{download.mirror()} lacks {len(missing)} of {len(table)} files of {name}:\n"
+            f"{pinned.mirror()} lacks {len(missing)} of {len(table)} files of {name}:\n"
             f"{_counts(missing)}\nThe others are fetched. Name another server in CXR_MIRROR, or "
             "go on without them: --allow-missing (in Python allow_missing=True)."
         )
@@ -194,15 +195,8 @@ def verify(name: str) -> pd.DataFrame:
         :func:`fetch` replaces damaged files.
     """
     table = manifest(name)
-    table["state"] = states(_folder(), _pinned(table))
+    table["state"] = pinned.states(cache_folder("files"), _pinned(table))
     return table
-
-
-def chexpert_counts(train_csv) -> pd.DataFrame:
-    """Count CheXpert's labels as Fig. 2 does: :func:`cxrlib.chexpert.chexpert_counts`."""
-    from cxrlib import chexpert
-
-    return chexpert.chexpert_counts(train_csv)
 
 
 def _load_pinned(
@@ -213,29 +207,27 @@ def _load_pinned(
     table = manifest(name)
     if not allow_missing:
         table = _at_most(table, limit, seed)
-    pinned = _pinned(table)
-    table["state"] = states(_folder(), pinned)
+    files, folder = _pinned(table), cache_folder("files")
+    table["state"] = pinned.states(folder, files)
     lacking = table[table["state"] != "present"]
     if len(lacking) and (not allow_missing or len(lacking) == len(table)):
         raise SourceError(
-            f"{name}: {len(lacking)} of {len(table)} files are missing or damaged in {_folder()}:"
+            f"{name}: {len(lacking)} of {len(table)} files are missing or damaged in {folder}:"
             f"\n{_counts(lacking)}\nFetch them: cxr data fetch {name} (in Python "
             f"sources.fetch({name!r})), or go on without them: allow_missing=True."
         )
     gone = sorted(set(lacking["label"]) - set(table.loc[table["state"] == "present", "label"]))
     if gone:
         warnings.warn(f"{name}: no image at all of {', '.join(gone)}.", stacklevel=3)
-    table = table.assign(path=[one.path for one in pinned]).drop(columns=["repo", "commit"])
+    table = table.assign(path=[file.path for file in files]).drop(columns=["repo", "commit"])
     table = _at_most(table[table["state"] == "present"], limit, seed).drop(columns="state")
-    return _decode(name, table, _folder(), allow_missing, side, progress, keys=table["git_sha1"])
+    return _decode(name, table, folder, allow_missing, side, progress, keys=table["git_sha1"])
 
 
 def _load_chexpert(
     *, folder, view="frontal", uncertain="ignore", allow_missing=False, limit=None, seed=0,
     side=SIDE, progress=True,
 ) -> Cohort:  # fmt: skip
-    from cxrlib import chexpert
-
     root = Path(folder).expanduser()
     table = _at_most(chexpert.make_table(root, view, uncertain), limit, seed)
     return _decode("chexpert", table, root, allow_missing, side, progress)
@@ -244,8 +236,6 @@ def _load_chexpert(
 def _load_folder(
     *, folder, allow_missing=False, limit=None, seed=0, side=SIDE, progress=True
 ) -> Cohort:
-    from cxrlib import folders
-
     table, root = folders.make_table(folder)
     return _decode(
         root.name or "folder", _at_most(table, limit, seed), root, allow_missing, side, progress
@@ -294,14 +284,10 @@ def _source(name: str) -> Source:
     return SOURCES[name]
 
 
-def _pinned_names() -> list[str]:
-    return [name for name, source in SOURCES.items() if source.download]
-
-
-def _pinned(table: pd.DataFrame) -> list[Pinned]:
+def _pinned(table: pd.DataFrame) -> list[pinned.Pinned]:
     rows = table.astype(object).where(table.notna(), None).itertuples()
     return [
-        Pinned(
+        pinned.Pinned(
             f"{row.repo}/{row.commit}/{row.path}",
             None if row.bytes is None else int(row.bytes),
             row.sha256 or "",
@@ -309,10 +295,6 @@ def _pinned(table: pd.DataFrame) -> list[Pinned]:
         )
         for row in rows
     ]
-
-
-def _folder() -> Path:
-    return cache_folder("files")
 
 
 def _at_most(table: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:

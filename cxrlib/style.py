@@ -16,9 +16,8 @@ WIDTH = 7.2  # inches; fits a notebook column and a page
 SMALL = 9  # points, the smallest text of any figure
 
 # Okabe and Ito (2008): distinct for colour-blind readers too.
-ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
-BLUE, VERMILLION, PURPLE, BLACK = "#0072B2", "#D55E00", "#CC79A7", "#000000"
-GREY = "#666666"
+ORANGE, SKY, GREEN, BLUE = "#E69F00", "#56B4E9", "#009E73", "#0072B2"
+VERMILLION, PURPLE, BLACK, GREY = "#D55E00", "#CC79A7", "#000000", "#666666"
 
 FIXED = {
     "healthy": GREEN,
@@ -73,10 +72,16 @@ def _describe_panel(axis) -> str:
 
 def colours(names) -> list[str]:
     """Colours of these classes, protocols or curves: the fixed one, or the next free one."""
+    names = list(names)
     free = [colour for colour in OTHERS if colour not in {FIXED.get(name) for name in names}]
     others = [name for name in dict.fromkeys(names) if name not in FIXED]
     chosen = {name: free[place % len(free)] for place, name in enumerate(others)}
     return [FIXED.get(name) or chosen[name] for name in names]
+
+
+def coloured(named: dict):
+    """Go through a dict: name, value and the name's colour."""
+    return zip(named, named.values(), colours(named), strict=True)
 
 
 def subplots(rows: int = 1, columns: int = 1, height: float = 3.6, width: float = WIDTH, **options):
@@ -110,6 +115,24 @@ def heat_table(axis, values, said, unit: str, low=None, high=None) -> None:
         cbar_kws={"label": unit},
     )
     axis.tick_params(length=0, labelrotation=0)
+
+
+def score_rows(axis, names, xlabel: str, ylabel: str, least: float = 0) -> None:
+    """Lay an axis out for scores up to 1: a row a name from the top, with room for all ends."""
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlim=(least, 1.02), ylim=(len(names) - 0.5, -0.5), xlabel=xlabel, ylabel=ylabel)
+    axis.grid(axis="x", alpha=0.3)
+
+
+def interval(axis, y, ends, colour: str, marker: str, label=None, width=2.5, size=None) -> None:
+    """Draw scores as marks with their intervals as lines.
+
+    `ends` is value, low and high: three numbers, or three arrays as long as `y`. `width` is the
+    line's, `size` the mark's, in points.
+    """
+    value, low, high = ends
+    axis.hlines(y, low, high, color=colour, linewidth=width)
+    axis.plot(value, y, marker, color=colour, markersize=size, label=label)
 
 
 def legend_above(figure: Figure, axis, title: str = "", columns: int = 4) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cxrlib import claims, measured, metrics
-from cxrlib.check import by_level, describe
+from cxrlib.check import describe
 from cxrlib.results import Result
 from cxrlib.verdicts import INCOMPARABLE, SEEDS, Verdict
 
@@ -139,9 +139,9 @@ def _verdict_row(name: str, mine: dict[str, Verdict]) -> Row:
     cells = [(claims.printed(name), "")]
     for protocol in OURS:
         if protocol in mine:
-            _, ours, interval, _ = describe(mine[protocol])
+            _, ours, interval, verdict = describe(mine[protocol])
             why = mine[protocol].reason if mine[protocol].seeds >= SEEDS else ""  # the caption
-            cells += [(ours, interval), (by_level(mine[protocol]), why)]
+            cells += [(ours, interval), (verdict, why)]
         else:
             cells += [("–", ""), ("–", "")]
     return Row(name, cells)

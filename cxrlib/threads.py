@@ -1,4 +1,4 @@
-"""Work shared by the cores of this machine."""
+"""Work shared by the cores of this machine, and work done ahead of time."""
 
 from __future__ import annotations
 
@@ -39,6 +39,29 @@ def share(work, count: int, threads: int | None = None) -> None:
         wait(helpers)
     for helper in helpers:
         helper.result()  # raises what it has raised
+
+
+def ahead(make, arguments):
+    """Yield ``make(argument)`` of each argument; the next is made in a thread meanwhile.
+
+    So images are read while a network works on those before them. At most one result waits.
+
+    Parameters
+    ----------
+    make : callable
+        Runs in one thread, one call after another. What it raises, whoever asks next gets.
+    arguments : iterable
+        Read one step ahead, in the thread that asks.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        coming = None
+        for argument in arguments:
+            made = coming and coming.result()  # its error comes before anything else is begun
+            first, coming = coming is None, thread.submit(make, argument)
+            if not first:
+                yield made
+        if coming:
+            yield coming.result()
 
 
 @cache

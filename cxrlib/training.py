@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pandas as pd
 
-from cxrlib import devices
 from cxrlib.heads import SCORES, Head, check_head, check_targets, fit_heads, moments
 from cxrlib.heads import TrainingError as TrainingError  # `fit` raises it too
-from cxrlib.machine import accelerator, start_keras
+from cxrlib.machine import accelerator, dtype_policy, start_keras, training_precision
+from cxrlib.threads import share
 
 
 def set_seed(seed: int) -> None:
@@ -44,8 +46,8 @@ def fit(
 ) -> pd.DataFrame:
     """Train a Keras model and return what happened, epoch by epoch.
 
-    Networks on images are trained in mixed precision on a GPU, and on several devices where there
-    are some: see :mod:`cxrlib.devices`.
+    Networks on images are trained in mixed precision on a GPU, see
+    :func:`cxrlib.machine.training_precision`; the model itself stays in float32.
 
     Parameters
     ----------
@@ -77,23 +79,47 @@ def fit(
     y = check_targets(x, y, outputs, "training")
     y_held = check_targets(x_held, y_held, outputs, "validation")
     compile_model(model, learning_rate)
-    if len(model.input_shape) == 4:
-        data = batches(x, model.input_shape[1], y, batch_size, shuffle=True, seed=seed)
-        held = batches(x_held, model.input_shape[1], y_held, batch_size)
-        with devices.twin(model, batch_size, min(len(x), len(x_held))) as (trained, several):
-            if trained is not model:
-                compile_model(trained, learning_rate)
-                set_seed(seed)  # building the twin drew random numbers
-            data = devices.even(data, len(x), batch_size, several)
-            held = devices.even(held, len(x_held), batch_size, several)
-            history = trained.fit(data, validation_data=held, epochs=epochs, verbose=0)
+    how = {"epochs": epochs, "verbose": 0}
+    if len(model.input_shape) != 4:
+        history = model.fit(x, y, batch_size, validation_data=(x_held, y_held), **how)
     else:
-        history = model.fit(
-            x, y, validation_data=(x_held, y_held), epochs=epochs, batch_size=batch_size, verbose=0
-        )
+        side = model.input_shape[1]
+        data = batches(x, side, y, batch_size, shuffle=True, seed=seed)
+        held = batches(x_held, side, y_held, batch_size)
+        with _in_precision(model, training_precision(), learning_rate, seed) as trained:
+            history = trained.fit(data, validation_data=held, **how)
     table = pd.DataFrame(history.history)
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
     return table
+
+
+@contextmanager
+def _in_precision(model, policy: str, learning_rate: float, seed: int):
+    """Give what to train: the model, or a copy that computes in another precision.
+
+    Keras takes the precision when a network is built. So the layers of a copy, but for the last,
+    get the policy, and at the end, also an interrupted one, the model gets the copy's weights.
+    """
+    if policy == "float32":
+        yield model
+        return
+    import keras
+
+    def layer(old):
+        settings = old.get_config()
+        if old is not model.layers[-1]:
+            settings["dtype"] = policy
+        return old.__class__.from_config(settings)
+
+    with dtype_policy(policy):
+        copy = keras.models.clone_model(model, clone_function=layer, recursive=True)
+        copy.set_weights(model.get_weights())
+        compile_model(copy, learning_rate)
+        set_seed(seed)  # building the copy drew random numbers
+        try:
+            yield copy
+        finally:
+            model.set_weights(copy.get_weights())
 
 
 def predict(model, x, batch_size: int = 32) -> np.ndarray:
@@ -144,8 +170,6 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
     """
     import cv2
     import keras
-
-    from cxrlib.threads import share
 
     class ImageBatches(keras.utils.PyDataset):
         def __init__(self):

@@ -1,7 +1,8 @@
-"""Another hospital: what is left of a score there, and what helps.
+"""What is left of a score at another hospital.
 
 A logistic regression on what a view (or a frozen backbone) gives of each image is trained on one
 cohort and tested on another. It is quick, and shows the mechanism, not the best score possible.
+What helps there is asked in :mod:`cxrlib.remedies`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ import numpy as np
 import pandas as pd
 
 from cxrlib import metrics, views
-from cxrlib.bootstrap import bootstrap_rows, patient_numbers, weighted_auc
-from cxrlib.checks import check_binary, check_confidence
 from cxrlib.cohort import Cohort
 from cxrlib.machine import one_thread
 
@@ -130,40 +129,32 @@ def compare(inside, outside, confidence=0.95, seed=0, resamples=1000, sensitivit
     TransferError
         If a column or a class is missing, or a class has fewer than two patients.
     """
-    for name, table in (("inside", inside), ("outside", outside)):
-        _check_table(table, name)
-    check_confidence(confidence)
     parts = {"inside": inside, "outside": outside}
-    outside = outside.assign(
-        recalibrated=recalibrate(*_columns(outside), outside["patient"], seed=seed)
-    )
+    for name, table in parts.items():
+        _check_table(table, name)
+    metrics.check_confidence(confidence)
+    mended = recalibrate(*_columns(outside), outside["patient"], seed=seed)
+    outside = outside.assign(recalibrated=mended)
+    options = {"confidence": confidence, "resamples": resamples, "seed": seed}
     scores = [
-        metrics.binary_scores(
-            *_columns(table), patients=table["patient"], confidence=confidence,
-            resamples=resamples, seed=seed,
-        )
+        metrics.binary_scores(*_columns(table), patients=table["patient"], **options)
         for table in parts.values()
-    ]  # fmt: skip
+    ]
     threshold = metrics.threshold_for(*_columns(inside), sensitivity)
-    found = dict(
-        zip(PARTS, [_columns(inside), _columns(outside),
-                    _columns(outside, "recalibrated")], strict=True)
-    )  # fmt: skip
-    quality = {
-        name: {"brier": metrics.brier(*each), "images": len(each[0]),
-               "ece": metrics.expected_calibration_error(*each)}
-        for name, each in found.items()
-    }  # fmt: skip
+    promised = [_columns(inside), _columns(outside), _columns(outside, "recalibrated")]
+    quality = [
+        (metrics.brier(*each), metrics.expected_calibration_error(*each), len(each[0]))
+        for each in promised
+    ]
+    both = pd.concat([inside.assign(part="inside"), outside.assign(part="outside")])
     return External(
         *scores,
-        _drop(parts, confidence, resamples, seed),
+        _drop(parts, **options),
         threshold,
-        _at_threshold(parts, threshold, confidence, resamples, seed),
-        {name: metrics.calibration(*each) for name, each in found.items()},
-        pd.DataFrame(quality).T[["brier", "ece", "images"]].astype({"images": int}),
-        pd.concat([inside.assign(part="inside"), outside.assign(part="outside")])[
-            ["part", *COLUMNS, "recalibrated"]
-        ].reset_index(drop=True),
+        _at_threshold(parts, threshold, **options),
+        {name: metrics.calibration(*each) for name, each in zip(PARTS, promised, strict=True)},
+        pd.DataFrame(quality, index=list(PARTS), columns=["brier", "ece", "images"]),
+        both[["part", *COLUMNS, "recalibrated"]].reset_index(drop=True),
     )
 
 
@@ -190,13 +181,10 @@ def recalibrate(y_true, probability, patients, seed: int = 0) -> np.ndarray:
         If there are fewer than two patients with the class, or without it.
     """
     from scipy.special import logit
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    truth, probability = check_binary(y_true, probability)
-    groups, _ = patient_numbers(patients, len(truth))
+    truth, probability = metrics.check_binary(y_true, probability)
+    groups, _ = metrics.patient_numbers(patients, len(truth))
     label = np.array([truth[groups == number].max() for number in range(groups.max() + 1)])
     if np.bincount(label, minlength=2).min() < 2:
         raise TransferError("Recalibration needs two patients with and two without the class.")
@@ -206,9 +194,7 @@ def recalibrate(y_true, probability, patients, seed: int = 0) -> np.ndarray:
     found = np.empty(len(truth))
     for fitted, applied in (halves, halves[::-1]):
         learn, use = np.isin(groups, fitted), np.isin(groups, applied)
-        curve = make_pipeline(StandardScaler(), LogisticRegression()).fit(
-            score[learn], truth[learn]
-        )
+        curve = _model().fit(score[learn], truth[learn])
         found[use] = curve.predict_proba(score[use])[:, 1]
     return found
 
@@ -252,7 +238,7 @@ def _check_table(table, name) -> None:
     lacking = [column for column in COLUMNS if column not in table]
     if lacking:
         raise TransferError(f"The predictions {name} lack {', '.join(lacking)}.")
-    truth, _ = check_binary(table["truth"], table["probability"])
+    truth, _ = metrics.check_binary(table["truth"], table["probability"])
     for value in (False, True):
         patients = table.loc[truth == value, "patient"].nunique()
         if patients < 2:
@@ -266,16 +252,36 @@ def _columns(table, column="probability"):
     return table["truth"].to_numpy(), table[column].to_numpy(dtype=float)
 
 
-def _model():
+def _model(penalty: float = 1.0):
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=2000))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=2000))
 
 
 def predict(inside, outside, classes, seen, unseen, seed, weights=None, by_image=False):
-    """Give tables of predictions: cross-validated inside, and outside by a model of all inside."""
+    """Give tables of predictions: cross-validated inside, and outside by a model of all inside.
+
+    Parameters
+    ----------
+    inside, outside : Cohort
+        As :func:`choose` leaves them.
+    classes : (str, str)
+    seen, unseen : ndarray, shape (n, d)
+        Features of the images inside and outside.
+    seed : int
+        Of the folds.
+    weights : ndarray, shape (n,), optional
+        Of the images inside, for training; the table of them then has a column ``weight``.
+    by_image : bool
+        Divide images and not patients, which is leaky.
+
+    Returns
+    -------
+    inside, outside : DataFrame
+        As :func:`compare` takes them.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
     truth = inside.targets(classes)
@@ -290,18 +296,16 @@ def predict(inside, outside, classes, seen, unseen, seed, weights=None, by_image
             raise TransferError(f"{inside.name}: too few patients to cross-validate; add some.")
         model = _fitted(seen[train], truth[train], given[train])
         probability[test] = model.predict_proba(seen[test])[:, 1]
-    model = _fitted(seen, truth, given)
-    return (
-        _table(inside, truth, probability)
-        if weights is None
-        else _table(inside, truth, probability).assign(weight=weights),
-        _table(outside, outside.targets(classes), model.predict_proba(unseen)[:, 1]),
-    )
+    found = _table(inside, truth, probability)
+    if weights is not None:
+        found["weight"] = weights
+    told = _fitted(seen, truth, given).predict_proba(unseen)[:, 1]
+    return found, _table(outside, outside.targets(classes), told)
 
 
 def _fitted(described, truth, weights):
     with one_thread():
-        return _model().fit(described, truth, logisticregression__sample_weight=weights)
+        return _model(PENALTY).fit(described, truth, logisticregression__sample_weight=weights)
 
 
 def _table(cohort, truth, probability):
@@ -309,29 +313,30 @@ def _table(cohort, truth, probability):
     return found.assign(truth=truth, probability=probability)
 
 
-def _draws(table, resamples, seed) -> np.ndarray:
-    """How often each image was drawn, shape (resamples + 1, n); the first row is all of them."""
-    groups, _ = patient_numbers(table["patient"], len(table))
-    patients = groups.max() + 1
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
-    return np.vstack([np.ones(len(table)), times[:, groups]])
+def resampled(table, measure, resamples, seed) -> np.ndarray:
+    """Measure all predictions of a table, then each resample of their patients.
 
+    Parameters
+    ----------
+    table : DataFrame
+        As :func:`predict` gives it; a column ``weight`` counts in every resample.
+    measure : callable
+        From weights, shape (resamples, n), truth and probability to scores, such as
+        :func:`cxrlib.metrics.weighted_auc`.
+    resamples : int
+    seed : int or sequence of int
 
-def areas(table, resamples, seed) -> np.ndarray:
-    """Area under the curve of all images, then of each resample of patients."""
-    truth, probability = check_binary(*_columns(table))
-    drawn = _draws(table, resamples, seed)
+    Returns
+    -------
+    ndarray, shape (1 + resamples,)
+    """
+    truth, probability = metrics.check_binary(*_columns(table))
+    groups, _ = metrics.patient_numbers(table["patient"], len(table))
+    drawn = metrics.draw_patients(groups, resamples, np.random.default_rng(seed))
+    drawn = np.vstack([np.ones(len(table)), drawn])
     if "weight" in table:
         drawn = drawn * table["weight"].to_numpy()
-    return weighted_auc(drawn, truth, probability)
-
-
-def _hits(table, resamples, seed) -> np.ndarray:
-    """Accuracy at 0.5 of all images, then of each resample of patients."""
-    truth, probability = check_binary(*_columns(table))
-    drawn = _draws(table, resamples, seed)
-    return drawn @ (truth == (probability >= 0.5)) / drawn.sum(axis=1)
+    return measure(drawn, truth, probability)
 
 
 def interval(values, confidence) -> tuple[float, float, float]:
@@ -341,12 +346,16 @@ def interval(values, confidence) -> tuple[float, float, float]:
     return float(values[0]), float(low), float(high)
 
 
+def _accuracy(drawn, truth, probability) -> np.ndarray:
+    return drawn @ (truth == (probability >= 0.5)) / drawn.sum(axis=1)
+
+
 def _drop(parts, confidence, resamples, seed) -> pd.DataFrame:
     rows = {}
-    for name, measure in (("auc", areas), ("accuracy", _hits)):
+    for name, measure in (("auc", metrics.weighted_auc), ("accuracy", _accuracy)):
         # Another seed outside: the two sets of patients are independent
-        here = measure(parts["inside"], resamples, seed)
-        there = measure(parts["outside"], resamples, [seed, 1])
+        here = resampled(parts["inside"], measure, resamples, seed)
+        there = resampled(parts["outside"], measure, resamples, [seed, 1])
         values = (here[0], there[0], *interval(here - there, confidence))
         rows[name] = dict(zip(("inside", "outside", "drop", "low", "high"), values, strict=True))
     return pd.DataFrame(rows).T
@@ -356,17 +365,17 @@ def _at_threshold(parts, threshold, confidence, resamples, seed) -> pd.DataFrame
     """Sensitivity and specificity with intervals that draw patients."""
     rows = []
     for part, table in parts.items():
-        truth, probability = check_binary(*_columns(table))
+        truth, probability = metrics.check_binary(*_columns(table))
         for metric, kept, right in (
             ("sensitivity", truth, probability >= threshold),
             ("specificity", ~truth, probability < threshold),
         ):
             hits = right[kept]
-            groups, drawn = patient_numbers(table["patient"][kept], len(hits))
+            groups, drawn = metrics.patient_numbers(table["patient"][kept], len(hits))
             patients = int(groups.max() + 1)
             measure = {"share": lambda w, hits=hits: w @ hits / w.sum(axis=1)}
-            row = bootstrap_rows(measure, groups, drawn, confidence, resamples, seed)["share"]
-            value, low, high = row[:3]
+            found = metrics.bootstrap_rows(measure, groups, drawn, confidence, resamples, seed)
+            value, low, high = found["share"][:3]
             if value in (0, 1):  # no resample differs; Wilson's interval of patients still can
                 low, high = metrics.wilson(int(value) * patients, patients, confidence)
             rows.append((part, metric, value, low, high, len(hits), patients))

@@ -39,11 +39,13 @@ interval for J, its ends turned into F1, is one for F1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
+
+from cxrlib import claims
+from cxrlib.metrics import t_interval, wilson
 
 LEVELS = (0.90, 0.95, 0.99)
 SEEDS = 5
@@ -129,11 +131,7 @@ class Verdict:
 
 
 def verdict(
-    name: str,
-    measured: Measurement,
-    why_not_comparable: str = "",
-    lower_is_better: bool = False,
-    test_to_train: float = TEST_TO_TRAIN,
+    name: str, measured: Measurement, why_not_comparable: str = "", lower_is_better: bool = False
 ) -> Verdict:
     """Judge one claim by what several seeds measured.
 
@@ -147,8 +145,6 @@ def verdict(
         Why the results cannot be set against the paper's; empty where they can.
     lower_is_better : bool
         For shares of errors: to exceed the paper is then to make fewer.
-    test_to_train : float
-        Images for testing by images for training, for the spread over seeds.
 
     Returns
     -------
@@ -169,46 +165,29 @@ def verdict(
     """
     _check(name, measured)
     is_f1 = name.endswith(".f1")
-    claimed, printed, theirs = _claim_facts(name)
-    found = {
-        "claimed": claimed,
-        "measured": measured.mean,
-        "seeds": len(measured.values),
-        "claim_intervals": theirs,
-        "intervals": {
-            level: measured_interval(measured, level, is_f1, test_to_train) for level in LEVELS
-        },
+    claimed, theirs = _claimed(name)
+    ours = {level: measured_interval(measured, level, is_f1) for level in LEVELS}
+    differences = {
+        level: difference(measured.mean, ours[level], claimed, theirs[level]) for level in LEVELS
     }
-    found["differences"] = {
-        level: difference(found["measured"], found["intervals"][level], claimed, theirs[level])
-        for level in LEVELS
+    seeds = len(measured.values)
+    found = Verdict(
+        name, claims.printed(name), {}, "", claimed, measured.mean, seeds, theirs, ours, differences
+    )
+    decided = {
+        level: _decide(found, level, why_not_comparable, lower_is_better) for level in LEVELS
     }
-    rule = partial(_decide, **found, why=why_not_comparable, lower_is_better=lower_is_better)
-    decided = {level: rule(level) for level in LEVELS}
     verdicts = {level: said for level, (said, _) in decided.items()}
-    return Verdict(name, printed, verdicts, decided[0.95][1], **found)
+    return replace(found, verdicts=verdicts, reason=decided[0.95][1])
 
 
 def exact(name: str, count: int) -> Verdict:
     """Judge a claim that is a plain count, such as a cell of Fig. 2: equal or not."""
-    from cxrlib import claims
-
     claim = claims.claim(name)
     equal = int(claim["count"]) == int(count)
-    said = REPRODUCED if equal else FAILED
+    said = dict.fromkeys(LEVELS, REPRODUCED if equal else FAILED)
     reason = "the count is the same" if equal else "the count is another"
-    return Verdict(
-        name, claim["printed"], dict.fromkeys(LEVELS, said), reason, float(claim["count"]), count
-    )
-
-
-def claim_interval(name: str, level: float = 0.95) -> Interval:
-    """Values that the paper's own test set allows; NaN where its size is not known.
-
-    Wilson's interval at the claim's n, or at its patients where they are known: then the
-    count is scaled down, as if all images of a patient told the same.
-    """
-    return _claim_facts(name, (level,))[2][level]
+    return Verdict(name, claim["printed"], said, reason, float(claim["count"]), count)
 
 
 def difference(ours: float, our_ends: Interval, theirs: float, their_ends: Interval) -> Interval:
@@ -218,7 +197,6 @@ def difference(ours: float, our_ends: Interval, theirs: float, their_ends: Inter
 
     Examples
     --------
-    >>> from cxrlib.metrics import wilson
     >>> low, high = difference(56 / 70, wilson(56, 70), 48 / 80, wilson(48, 80))
     >>> round(low, 4), round(high, 4)  # Newcombe 1998, Table II, example (a)
     (0.0524, 0.3339)
@@ -227,23 +205,6 @@ def difference(ours: float, our_ends: Interval, theirs: float, their_ends: Inter
     low = gap - np.hypot(ours - our_ends[0], their_ends[1] - theirs)
     high = gap + np.hypot(our_ends[1] - ours, theirs - their_ends[0])
     return float(low), float(high)
-
-
-def spread(values, level: float = 0.95, test_to_train: float = TEST_TO_TRAIN) -> Interval:
-    """Corrected t interval of a mean over seeds (Nadeau and Bengio 2003).
-
-    Splits of the same data overlap, so that their results vary less than those of new data
-    would: the variance of the mean is (1/K + n_test/n_train) s^2, not s^2/K.
-    """
-    from scipy import stats
-
-    values = np.asarray(values, dtype=float)
-    seeds = len(values)
-    if seeds < 2:
-        return UNKNOWN
-    error = np.sqrt((1 / seeds + test_to_train) * values.var(ddof=1))
-    half = stats.t.ppf((1 + level) / 2, seeds - 1) * error
-    return float(values.mean() - half), float(values.mean() + half)
 
 
 def effective_n(patients) -> float:
@@ -267,9 +228,7 @@ def effective_n(patients) -> float:
     return float(1 / (weights**2).sum()) if len(weights) else 0.0
 
 
-def measured_interval(
-    measured: Measurement, level: float, is_f1: bool = False, test_to_train: float = TEST_TO_TRAIN
-) -> Interval:
+def measured_interval(measured: Measurement, level: float, is_f1: bool = False) -> Interval:
     """Smallest interval that holds that of sampling and that of the spread over seeds.
 
     NaN where a seed has no value, or n is not known.
@@ -278,7 +237,7 @@ def measured_interval(
         return UNKNOWN
     ends = [
         _sampling(measured.mean, measured.n, level, is_f1),
-        spread(measured.values, level, test_to_train),
+        t_interval(measured.values, level, TEST_TO_TRAIN)[1:],
         measured.drawn.get(level, UNKNOWN),  # without width for an F1 of 1, unlike the first
     ]
     lows, highs = zip(*ends, strict=True)
@@ -295,36 +254,33 @@ def _check(name: str, measured: Measurement) -> None:
         raise VerdictError(f"{name}: n={measured.n}; give the number of patients, 0 if unknown.")
 
 
-def _claim_facts(name: str, levels=LEVELS) -> tuple[float, str, dict[float, Interval]]:
-    """Give a claim as a number and as printed, and its interval at each level."""
-    from cxrlib import claims
+def _claimed(name: str) -> tuple[float, dict[float, Interval]]:
+    """Give a claim as a number, and what the paper's test set allows, by level.
 
+    That is Wilson's interval at the claim's n, or at its patients where they are known: then the
+    count is scaled down, as if all images of a patient told the same.
+    """
     claim = claims.claim(name)
     is_f1 = claim["metric"] == "f1"
     if not isinstance(claim["value"], float):
         raise VerdictError(f"{name} prints {claim['printed']!r}, which is no share of images.")
     count, n = _f1_counts(name) if is_f1 else (claim["count"], claim["n"])
     if pd.isna(n):
-        return claim["value"], claim["printed"], dict.fromkeys(levels, UNKNOWN)
+        return claim["value"], dict.fromkeys(LEVELS, UNKNOWN)
     share = claim["value"] if pd.isna(count) else count / n
     claimed = float(f1_of(share) if is_f1 else share)
     trials = n if pd.isna(claim["patients"]) else min(n, claim["patients"])
-    ends = {level: _sampling(claimed, trials, level, is_f1) for level in levels}
-    return claimed, claim["printed"], ends
+    return claimed, {level: _sampling(claimed, trials, level, is_f1) for level in LEVELS}
 
 
 def _f1_counts(name: str) -> tuple:
     """TP, and TP + FP + FN, of a claim on F1, from the counts of precision and recall."""
-    from cxrlib import claims
-
     precision, recall = (claims.claim(name[:-2] + one) for one in ("precision", "recall"))
     return precision["count"], precision["n"] + recall["n"] - precision["count"]
 
 
 def _sampling(value: float, n: float, level: float, is_f1: bool = False) -> Interval:
     """Wilson's interval of a share among n trials; of an F1, for its share J, turned back."""
-    from cxrlib.metrics import wilson
-
     share = value / (2 - value) if is_f1 else value
     low, high = wilson(min(share * n, n), n, level)
     return (f1_of(low), f1_of(high)) if is_f1 else (low, high)
@@ -335,44 +291,32 @@ def f1_of(share: float) -> float:
     return 2 * share / (1 + share)
 
 
-def _decide(
-    level,
-    claimed,
-    measured,
-    seeds,
-    claim_intervals,
-    intervals,
-    differences,
-    why,
-    lower_is_better,
-) -> tuple[str, str]:
+def _decide(found: Verdict, level: float, why: str, lower_is_better: bool) -> tuple[str, str]:
     """Give the verdict at a level, and why."""
     if why:
         return INCOMPARABLE, why
-    if seeds < SEEDS:
-        return UNDECIDABLE, f"{WORDS[seeds]} seed{'s' * (seeds > 1)}; the spread needs five"
-    if np.isnan(measured):
+    if found.seeds < SEEDS:
+        few = f"{WORDS[found.seeds]} seed{'s' * (found.seeds > 1)}"
+        return UNDECIDABLE, f"{few}; the spread needs five"
+    if np.isnan(found.measured):
         return UNDECIDABLE, "undefined for a seed: no image of the kind that it is a share of"
-    if np.isnan(claim_intervals[level]).any():
+    if np.isnan(found.claim_intervals[level]).any():
         return UNDECIDABLE, "the paper does not tell on how many images"
-    low, high = differences[level]
+    low, high = found.differences[level]
     if lower_is_better:
         low, high = -high, -low
     if low > 0:
         return EXCEEDED, "better than the paper prints, by more than chance explains"
     if high < 0:
         return FAILED, "worse than the paper prints, by more than chance explains"
-    loosest = LEVELS[0]
-    within = _holds(claim_intervals[loosest], intervals[level])
-    if within and _holds(intervals[loosest], (claimed, claimed)):
-        return (
-            REPRODUCED,
-            "our data allow the printed figure, and nothing that the paper's rule out",
-        )
-    beside = not _holds(intervals[level], (claimed, claimed))
-    whose = "the paper's test set is" if beside else "our test sets or seeds are"
-    few = "too small" if beside else "too few"
-    return UNDECIDABLE, f"agreement and a difference are both possible: {whose} {few} to tell"
+    loosest, printed = LEVELS[0], (found.claimed, found.claimed)
+    within = _holds(found.claim_intervals[loosest], found.intervals[level])
+    if within and _holds(found.intervals[loosest], printed):
+        why = "our data allow the printed figure, and nothing that the paper's rule out"
+        return REPRODUCED, why
+    beside = not _holds(found.intervals[level], printed)
+    whose = "the paper's test set is too small" if beside else "our test sets or seeds are too few"
+    return UNDECIDABLE, f"agreement and a difference are both possible: {whose} to tell"
 
 
 def _holds(outer: Interval, inner: Interval) -> bool:

@@ -22,8 +22,6 @@ sys.path[:0] = [str(DOCS), str(ROOT)]
 
 from _site import executed, pages, project, tables  # noqa: E402
 
-from cxrlib import badges  # noqa: E402
-
 
 class BuildError(Exception):
     """The site cannot be built; the message says why."""
@@ -44,8 +42,8 @@ def main(arguments=None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(f"Site: {options.out / 'index.html'} ({time.monotonic() - start:.0f} s)")
-    if project.repository() == badges.PLACEHOLDER:
-        print("Its buttons lead nowhere yet: `cxr badges --repository OWNER/NAME` says where to.")
+    if project.repository() == project.PLACEHOLDER:
+        print("Its buttons lead nowhere yet: `make badges REPOSITORY=OWNER/NAME` says where to.")
     return 0
 
 

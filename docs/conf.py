@@ -9,7 +9,6 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from _site import project as facts  # noqa: E402
 
 import cxrlib  # noqa: E402
-from cxrlib import badges  # noqa: E402
 
 project = "Can a network see COVID-19 in a chest X-ray?"
 author = "the authors of the course"
@@ -36,8 +35,8 @@ myst_url_schemes = {
     "http": None,
     "https": None,
     "mailto": None,
-    "colab": badges.colab(facts.repository(), "{{path}}", facts.branch()),
-    "binder": badges.binder(facts.repository(), "{{path}}", facts.branch()),
+    "colab": facts.colab("{{path}}"),
+    "binder": facts.binder("{{path}}"),
 }
 
 # -- notebooks: executed already, by `cxr run` -------------------------------------------------

@@ -3,14 +3,13 @@
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from cxrlib import cluster
+from faults import wait_for
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 class Dask:
     """Processes in ``stack``, which ends them all; ``environment`` is theirs."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, **environment):
         self.folder, self.file, self.workers = folder, folder / "scheduler.json", []
         self.environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
@@ -26,6 +25,7 @@ class Dask:
             "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False",
         }
         self.environment.pop(cluster.ADDRESS, None)
+        self.environment |= environment
         self.stack = ExitStack()
 
     def start(self, module, *words):
@@ -35,57 +35,51 @@ class Dask:
             [*command, *words, "--scheduler-file", str(self.file)],
             stdout=log, stderr=log, env=self.environment, cwd=self.folder,
         )  # fmt: skip
-        self.stack.callback(process.wait, 20)
+        self.stack.callback(process.wait, 120)
         self.stack.callback(process.kill)
         return process
 
-    def start_scheduler(self):
-        scheduler = self.start("dask_scheduler", "--port", "0", "--dashboard-address", ":0")
-        while not self.file.exists():
-            assert scheduler.poll() is None, (self.folder / "dask_scheduler.log").read_text()
-            time.sleep(0.05)
-        self.address = json.loads(self.file.read_text())["address"]
-        return scheduler
-
     def start_worker(self):
         """Start a worker without a nanny: killed, it stays dead."""
-        words = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "60"]
-        self.workers.append(
-            self.start("dask_worker", *words, "--local-directory", str(self.folder))
-        )
+        words = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory"]
+        self.workers.append(self.start("dask_worker", *words, str(self.folder)))
 
-    def wait_for(self, workers):
-        from distributed import Client
-
-        with Client(self.address, set_as_default=False) as there:
-            there.wait_for_workers(workers, timeout=60)
-
-    def kill_worker(self):
+    def kill_worker(self, replace=True):
         """SIGKILL a worker, and start another in its place."""
         worker = self.workers.pop(0)
-        worker.send_signal(signal.SIGKILL)
-        worker.wait(10)
-        self.start_worker()
+        worker.kill()
+        worker.wait(120)
+        if replace:
+            self.start_worker()
 
 
 @contextmanager
-def dask(folder, workers=2):
-    made = Dask(folder)
+def dask(folder, workers=2, **environment):
+    """Run a scheduler, at ``address``, and workers."""
+    from distributed import Client
+
+    made = Dask(folder, **environment)
     with made.stack:
-        made.start_scheduler()
+        made.scheduler = made.start("dask_scheduler", "--port", "0", "--dashboard-address", ":0")
+        wait_for(made.file.exists)
+        made.address = json.loads(made.file.read_text())["address"]
         for _ in range(workers):
             made.start_worker()
-        made.wait_for(workers)
+        with Client(made.address, set_as_default=False) as there:
+            there.wait_for_workers(workers, timeout=120)
         yield made
 
 
-def forget():
-    """Close this process's connections."""
-    while cluster._clients:
-        cluster._clients.popitem()[1].close(timeout=5)
+@contextmanager
+def used(made, monkeypatch):
+    """Let this process use a cluster, and leave it afterwards."""
+    monkeypatch.setenv(cluster.ADDRESS, made.address)
+    yield made
+    with suppress(cluster.ClusterError):
+        cluster.client().close(timeout=5)
 
 
-def kill_at_work(made, monkeypatch, after=1):
+def kill_at_work(made, monkeypatch, after=1, replace=True):
     """Kill a worker once so many tasks of some work are done; gives the list of those killed."""
     spread, killed, done = cluster.spread, [], itertools.count(1)
 
@@ -94,7 +88,7 @@ def kill_at_work(made, monkeypatch, after=1):
             yield found
             if next(done) == after:
                 killed.append(made.workers[0].pid)
-                made.kill_worker()
+                made.kill_worker(replace)
 
     monkeypatch.setattr(cluster, "spread", spread_and_kill)
     return killed

@@ -1,5 +1,6 @@
 """For tests that hurt the course: commands to be killed, and disks that fill up."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from cxrlib.pinned import Pinned
+
+CONTENT = bytes(range(256)) * 2000  # of a file to fetch
 PRELOADED = ["pandas", "papermill", "requests"]
 PRELOADED += ["cxrlib.course", "cxrlib.plots", "cxrlib.report", "cxrlib.sources"]
 
@@ -22,6 +26,16 @@ def fault(request, record_property):
     """
     if request.function.__doc__:
         record_property("what", request.function.__doc__.splitlines()[0].rstrip("."))
+
+
+def pin(path, content, size=True, sha256=True) -> Pinned:
+    """Pin a file by its content, with or without what some manifests lack."""
+    return Pinned(
+        path,
+        len(content) if size else None,
+        hashlib.sha256(content).hexdigest() if sha256 else "",
+        hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
+    )
 
 
 def cxr(words, log, surroundings, data=None):

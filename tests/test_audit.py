@@ -1,26 +1,47 @@
+"""The audit as a whole, and what each finding is worth, from what the experiments found."""
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import audit, phantom
+from cxrlib import audit, auditpage, duplicates, judge, phantom, shortcuts
 from cxrlib.cohort import Cohort
+from helpers import tiny_cohort
 
 CLASSES = ("healthy", "covid")
 
 
-def phantoms(confounding, seed=11, patients=60):
+def phantoms(confounding, seed=11, patients=60, size=64):
     return phantom.make_cohort(
-        patients, labels=CLASSES, confounding=confounding, size=96, seed=seed
+        patients, labels=CLASSES, confounding=confounding, size=size, seed=seed
     )
+
+
+def change(cohort, **columns):
+    return Cohort(cohort.table.assign(**columns), cohort.images, cohort.name)
 
 
 def light_of(found, name):
     return next(finding.light for finding in found.findings if finding.name == name)
 
 
+def border(cohort):
+    """Judge the border alone, without the other probes."""
+    table = shortcuts.shortcuts(cohort, seen=("border",))
+    (found,) = judge.views_without_lungs(cohort, cohort.labels, table)
+    assert found.name == "Border alone"
+    return found
+
+
 @pytest.fixture(scope="module")
-def honest():
-    return audit.run(phantoms(0))
+def told():
+    """What is said of the progress of the honest audit."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def honest(told):
+    return audit.run(phantoms(0), progress=lambda *step: told.append(step))
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +52,7 @@ def confounded():
 def test_phantoms_without_confounding_raise_no_red_light(honest):
     assert honest.light != "red", [f.headline for f in honest.findings if f.light == "red"]
     assert light_of(honest, "Your split") == light_of(honest, "Source and label") == "grey"
+    assert light_of(honest, "Image-level split") == "amber"  # patients have several images
     assert honest.synthetic
 
 
@@ -46,88 +68,32 @@ def test_every_finding_says_what_it_means_and_what_to_do(honest, confounded):
         assert found.light in audit.LIGHTS
         assert found.headline.endswith(".") and found.meaning and found.advice
         assert "nan" not in found.headline
-    assert len({finding.name for finding in honest.findings}) == len(honest.findings)
+    assert len({finding.name for finding in honest.findings}) == len(honest.findings) == 13
 
 
-def test_the_leak_of_an_image_level_split_is_an_amber_light(honest):
-    assert light_of(honest, "Image-level split") == "amber"  # patients have several images
+def test_the_page_draws_what_the_findings_want_drawn(confounded, tmp_path):
+    page = auditpage.write(confounded, tmp_path / "page.html").read_text(encoding="utf-8")
+    wanted = [caption for finding in confounded.findings for caption in finding.figures]
+    assert len(wanted) == 3 and page.count("<img src=") == 3
+    assert all(f'alt="{caption}"' in page for caption in wanted)
 
 
-def change(cohort, **columns):
-    return Cohort(cohort.table.assign(**columns), cohort.images, cohort.name)
-
-
-def test_a_copy_under_another_name_is_red_and_shares_a_patient_from_then_on():
-    cohort = phantoms(0, patients=40)
-    table, images = cohort.table, np.array(cohort.images[:])
-    other = int(np.flatnonzero(table["label"] != table["label"][0])[0])
-    images[other] = images[0]
-    planted = Cohort(table, images, "planted")
-    found = audit.run(planted)
-    finding = next(f for f in found.findings if f.name == "Duplicates")
-    assert finding.light == "red" and "1 pair under two labels" in finding.headline
-    pairs = pd.DataFrame({"image": [table["image"][0]], "other": [table["image"][other]]})
-    joined = audit.together(planted, pairs).table["patient"]
-    assert joined[0] == joined[other]
-    assert joined.nunique() == table["patient"].nunique() - 1
-    same = [0, other]
-    others = table.index[~table["patient"].isin(table["patient"][same])]
-    assert (joined[others] == table["patient"][others]).all()
-
-
-def test_a_split_that_divides_patients_is_red_and_one_that_does_not_is_green():
-    cohort = phantoms(0, patients=30)
-    by_image = np.where(np.arange(len(cohort)) % 2, "train", "test")
-    number = pd.factorize(cohort.table["patient"])[0]
-    by_patient = np.where(number % 2, "train", "test")
-    assert light_of(audit.run(change(cohort, split=by_image)), "Your split") == "red"
-    assert light_of(audit.run(change(cohort, split=by_patient)), "Your split") == "green"
-
-
-def test_progress_is_told_step_by_step():
-    said = []
-    audit.run(phantoms(0, patients=24), progress=lambda *told: said.append(told))
-    assert [number for number, _, _ in said] == list(range(len(said)))
-    assert said[-1][1] == len(said)
+def test_progress_is_told_step_by_step(honest, told):
+    assert told == [(number, len(audit.STEPS), name) for number, name in enumerate(audit.STEPS)]
 
 
 @pytest.mark.parametrize(
     ("cohort", "options", "message"),
     [
-        (lambda: phantoms(0).where(label="covid"), {}, "two classes"),
-        (lambda: phantoms(0, patients=16), {}, "only 8 patients"),
-        (lambda: phantoms(0), {"by": "hospital"}, "no column 'hospital'"),
-        (lambda: change(phantoms(0), patient=None), {}, "names no patient"),
+        (lambda: tiny_cohort(labels=("covid",)), {}, "two classes"),
+        (lambda: tiny_cohort(16), {}, "only 8 patients"),
+        (lambda: tiny_cohort(20), {"by": "hospital"}, "no column 'hospital'"),
+        (lambda: change(tiny_cohort(20), patient=None), {}, "names no patient"),
     ],
 )
 def test_what_cannot_be_audited_is_named(cohort, options, message):
     with pytest.raises(audit.AuditError, match=message):
         audit.run(cohort(), **options)
-
-
-def test_three_classes_can_be_audited():
-    cohort = phantom.make_cohort(45, confounding=1.0, size=64, seed=2)
-    assert light_of(audit.run(cohort), "Border alone") == "red"
-
-
-def test_a_shortcut_is_red_where_every_patient_is_in_both_classes():
-    cohort = phantom.make_cohort(30, (2, 2), ("healthy",), size=64, seed=5)
-    images = np.array(cohort.images[:])
-    ill = np.arange(len(images)) % 2 == 1
-    images[ill, :3] = 255
-    table = cohort.table.assign(label=np.where(ill, "covid", "healthy"))
-    found = audit.run(Cohort(table, images, "follow-up"))
-    assert light_of(found, "Border alone") == "red"
-    assert light_of(found, "Patients in two classes") == "amber"
-
-
-def test_a_shortcut_in_one_class_of_four_is_red_and_names_it():
-    cohort = phantom.make_cohort(60, (1, 1), ("healthy",), size=64, seed=6)
-    images, label = np.array(cohort.images[:]), np.array(list("abcd"))[np.arange(60) % 4]
-    images[label == "c", :3] = 255
-    found = audit.run(Cohort(cohort.table.assign(label=label), images, "four"))
-    finding = next(one for one in found.findings if one.name == "Border alone")
-    assert finding.light == "red" and "'c'" in finding.headline
 
 
 def test_copies_that_leave_too_few_patients_make_probes_grey_not_the_audit_fail():
@@ -137,30 +103,91 @@ def test_copies_that_leave_too_few_patients_make_probes_grey_not_the_audit_fail(
     images[is_ill] = images[np.flatnonzero(is_ill)[0]]
     found = audit.run(Cohort(cohort.table, images, "copies"))
     assert light_of(found, "Duplicates") == "red"
-    assert light_of(found, "Border alone") == light_of(found, "Thumbnail alone") == "grey"
+    for name in ("Border alone", "Thumbnail alone", "Image-level split"):
+        assert light_of(found, name) == "grey", name
+
+
+def test_a_copy_under_another_name_is_red():
+    cohort = phantoms(0, patients=20)
+    images = np.array(cohort.images[:])
+    other = int(np.flatnonzero(cohort.table["label"] != cohort.table["label"][0])[0])
+    images[other] = images[0]
+    planted = Cohort(cohort.table, images, "planted")
+    found = judge.copies(planted, duplicates.near_duplicates(planted))
+    assert found.light == "red" and "1 pair under two labels" in found.headline
+    pair = pd.DataFrame({"image": ["a"], "other": ["b"], "similarity": [1.0]})
+    for patient, label, light in (
+        (True, False, "red"),
+        (False, True, "red"),
+        (True, True, "green"),
+    ):
+        one = pair.assign(**{"same patient": patient, "same label": label})
+        assert judge.copies(cohort, one).light == light
+
+
+def test_a_split_that_divides_patients_is_red_and_one_that_does_not_is_green():
+    cohort = tiny_cohort(20, 3)
+    pairs = duplicates.near_duplicates(cohort)[:0]
+    number = np.arange(len(cohort))
+    for column, light in (
+        (np.where(number % 2, "train", "test"), "red"),
+        (np.where(number // 3 % 2, "train", "test"), "green"),
+        ("train", "grey"),
+    ):
+        assert judge.split(change(cohort, split=column), pairs).light == light
+
+
+def test_a_shortcut_is_found_in_three_classes_and_in_one_of_four():
+    three = phantom.make_cohort(45, (1, 1), confounding=1.0, size=64, seed=2)
+    assert border(three).light == "red"
+    cohort = phantom.make_cohort(60, (1, 1), ("healthy",), size=64, seed=6)
+    images, label = np.array(cohort.images[:]), np.array(list("abcd"))[np.arange(60) % 4]
+    images[label == "c", :3] = 255
+    found = border(Cohort(cohort.table.assign(label=label), images, "four"))
+    assert found.light == "red" and "'c'" in found.headline
+
+
+def test_a_shortcut_is_red_where_every_patient_is_in_both_classes():
+    cohort = phantom.make_cohort(30, (2, 2), ("healthy",), size=64, seed=5)
+    images = np.array(cohort.images[:])
+    ill = np.arange(len(images)) % 2 == 1
+    images[ill, :3] = 255
+    both = Cohort(cohort.table.assign(label=np.where(ill, "covid", "healthy")), images, "follow-up")
+    assert border(both).light == "red"
+    found = judge.two_classes(both)
+    assert found.light == "amber" and "30 of 30 patients" in found.headline
+    assert judge.two_classes(cohort).light == "green"
 
 
 def test_a_source_that_is_not_known_or_as_good_as_a_name_is_grey():
-    cohort = phantoms(0, patients=40)
+    cohort = tiny_cohort(40, 1)
     one_class = np.where(cohort.table["label"] == "covid", None, "north")
-    assert light_of(audit.run(change(cohort, source=one_class)), "Source and label") == "grey"
-    assert light_of(audit.run(cohort, by="patient"), "Source and label") == "grey"
+    assert judge.source_and_label(change(cohort, source=one_class), "source").light == "grey"
+    assert judge.source_and_label(cohort, "patient").light == "grey"
+    told = judge.source_and_label(change(cohort, source=cohort.table["label"]), "source")
+    assert told.light == "red" and "they coincide" in told.headline
 
 
-def test_a_split_with_one_value_is_grey():
-    cohort = change(phantoms(0, patients=24), split="train")
-    assert light_of(audit.run(cohort), "Your split") == "grey"
-
-
-def test_the_light_of_a_source_needs_its_own_p_and_its_own_size(monkeypatch):
-    """One label's small p and another's large area make no red light together."""
-    from types import SimpleNamespace
-
-    from cxrlib import judgeviews
-
-    rows = [("a", 0.75, 0.30), ("b", 0.57, 0.001)]
+@pytest.mark.parametrize(
+    ("rows", "confounded", "light"),
+    [
+        # One label's small p and another's large area make no red light together
+        ([("a", 0.75, 0.30), ("b", 0.57, 0.001)], True, "amber"),
+        ([("a", 0.75, 0.001), ("b", 0.57, 0.3)], True, "red"),
+        ([("a", 0.75, 0.001), ("b", 0.57, 0.3)], False, "amber"),
+        ([("a", 0.75, 0.006), ("b", 0.57, 0.3)], True, "amber"),  # two tests: p counts double
+        ([], True, "grey"),
+    ],
+)
+def test_the_light_of_a_source_needs_its_own_p_and_its_own_size(rows, confounded, light):
     table = pd.DataFrame(rows, columns=["label", "auc", "p"]).assign(low=0.5, high=0.8, told="x")
-    monkeypatch.setattr(judgeviews.shortcuts, "sources_within_class", lambda *_, **__: table)
-    evidence = SimpleNamespace(cohort=None, by="s", extract=None, seed=0, source_light="red")
-    (found,) = judgeviews.source_within_class(evidence)
-    assert found.light == "amber" and "Among b images" in found.headline
+    assert judge.source_within_class(table, confounded).light == light
+
+
+@pytest.mark.parametrize(
+    ("p", "large", "light"),
+    [(0.01, True, "red"), (0.01, False, "amber"), (0.05, True, "amber"), (0.06, True, "green"),
+     (np.nan, True, "grey")],
+)  # fmt: skip
+def test_a_light_needs_both_a_small_p_and_a_large_effect(p, large, light):
+    assert judge.light_of(p, large) == light

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from cxrlib import audit, auditcli, auditload, auditpage, backbone, cli, folders, phantom, sources
 
 ORDER = ("red", "amber", "green", "grey")
+AUDIT = audit.run  # most tests put a stand-in in its place
 
 
 def cxr(*words):
@@ -113,7 +114,7 @@ def test_options_reach_the_audit_and_the_page(films, run):
     assert data["light"] == "red" and data["findings"][0]["headline"] == "Numbers of the red one."
     typed = "cxr audit 'my films.csv' --out new/page.html --by hospital --label c --label a"
     assert data["facts"]["Command"] == f"{typed} --limit 5 --seed 7 --json new/found.json"
-    assert data["facts"]["Seed"] == "7" and data["facts"]["Time"].startswith("0:0")
+    assert data["facts"]["Seed"] == "7" and data["facts"]["Time"].endswith(" seconds")
     notes = " ".join(data["notes"])
     unlabelled = int(notes.split(" images have no label")[0])
     assert "--limit 5: only 5 of 6 images of a, 6 images of c took part, chosen by seed 7" in notes
@@ -158,13 +159,11 @@ def test_unreadable_images_are_named(films, run):
         (["films", "--by", "label"], 2, "the label gives itself away"),
         (["films", "--out", "page.pdf"], 2, "must end in .html"),
         (["films", "--out", "bad.csv/page.html"], 2, "bad.csv/page.html cannot be written"),
-        (["films", "--out", "/proc/page.html"], 2, "/proc/page.html cannot be written"),
         (["films", "--json", "bad.csv/x.json"], 2, "bad.csv/x.json cannot be written"),
         (["films", "--out", f"{'x' * 245}.html"], 2, "cannot be written"),
         (["films", "--json", "data.csv"], 2, "must end in .json"),
         (["page.html", "--out", "page.html"], 2, "overwrite what is to be audited"),
         (["films", "--weights", "random"], 2, "only a network has weights"),
-        (["films", "--features", "VGG17"], 1, "Did you mean VGG19 or VGG16"),
         (["films", "--fail-on", "green"], 2, "'red', 'amber'"),
         (["films", "--limit", 0], 2, "x>=1"),
         (["open"], 1, "cxr data fetch open"),
@@ -193,7 +192,13 @@ def test_fail_on(films, run, worst, fail_on):
 
 
 def test_a_network_sees_the_images(films, run, monkeypatch):
-    monkeypatch.setattr(backbone, "find_weights", lambda *asked: backbone.Weights(*asked[:2]))
+    asked = []
+
+    def find(*given):
+        asked.append(given)
+        return backbone.Weights("MobileNet", "random")
+
+    monkeypatch.setattr(backbone, "find_weights", find)
     found = cxr("films", "--features", "MobileNet", "--weights", "random")
     assert found.exit_code == 0, found.output
     assert run.extract.func is backbone.features
@@ -201,28 +206,18 @@ def test_a_network_sees_the_images(films, run, monkeypatch):
     assert run.extract.keywords == {"name": "MobileNet", "weights": weights}
     assert "Note: RANDOM WEIGHTS" in found.stdout
     assert "RANDOM WEIGHTS" in Path("audit-films.html").read_text(encoding="utf-8")
+    cxr("films", "--features", "MobileNet", "--seed", 3)  # ImageNet's unless told otherwise
+    assert asked == [("MobileNet", "random", 0), ("MobileNet", "imagenet", 3)]
 
 
-def test_a_network_has_imagenet_weights_unless_told_otherwise(films, run, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        backbone, "find_weights", lambda *a: asked.append(a) or backbone.Weights("N", "random")
-    )
-    cxr("films", "--features", "MobileNet", "--seed", 3)
-    assert asked == [("MobileNet", "imagenet", 3)]
+def test_a_network_needs_a_backend_that_is_installed(films, run, monkeypatch):
+    def find(*given):
+        raise ModuleNotFoundError("No module named 'jax'")
 
-
-def test_phantoms_differ_by_scanner(here, run, monkeypatch):
-    make = phantom.make_cohort
-    small = functools.wraps(make)(lambda **more: make(**{"size": 64, **more}))
-    monkeypatch.setattr(phantom, "make_cohort", small)
-    (here / "phantom").mkdir()
-    found = cxr("phantom", "--limit", 4, "--label", "covid", "--label", "healthy")
-    assert found.exit_code == 0, found.output
-    assert run.by == "scanner" and len(run.cohort) == 8
-    assert "your own is ./phantom" in found.stderr
-    assert Path("audit-phantom.html").exists() and "name no patient" not in found.output
-    assert "--limit 4: only 4 of" in found.stdout
+    monkeypatch.setattr(backbone, "find_weights", find)
+    found = cxr("films", "--features", "MobileNet")
+    assert found.exit_code == 2 and "named 'jax'" in found.output
+    assert "KERAS_BACKEND" in found.output
 
 
 def test_the_phantoms_have_a_secret_that_the_page_tells(here, run, monkeypatch):
@@ -230,29 +225,31 @@ def test_the_phantoms_have_a_secret_that_the_page_tells(here, run, monkeypatch):
 
     def small(confounding=0.0, **more):
         asked.append(confounding)
-        return make(**{"size": 64, "confounding": confounding, **more})
+        return make(**{"size": 32, "confounding": confounding, **more})
 
     monkeypatch.setattr(phantom, "make_cohort", functools.wraps(make)(small))
-    assert cxr("phantom").exit_code == 0
+    (here / "phantom").mkdir()
+    found = cxr("phantom")
+    assert found.exit_code == 0, found.output
+    assert run.by == "scanner" and "your own is ./phantom" in found.stderr
+    assert "name no patient" not in found.output
     first = run.cohort.table
     assert asked[-1] == auditload.SECRET == 0.8
     # Label number k is seen by scanner number k, in 80 % of patients and by chance in others
     often = pd.crosstab(first["label"], first["scanner"], normalize="index").max(axis=1)
     assert (often > 0.7).all()
     assert "confounding 0.8" in Path("audit-phantom.html").read_text(encoding="utf-8")
-    assert "a set with a secret" in " ".join(cxr("--help").output.split())
-    cxr("phantom")
-    pd.testing.assert_frame_equal(first, run.cohort.table)
-
-
-def test_folders_are_made_only_for_labels_that_exist(films, run):
-    assert cxr("films", "--out", "new/page.html", "--label", "covd").exit_code == 2
-    assert not Path("new").exists()
-    assert cxr("films", "--out", "new/page.html").exit_code == 0
-    assert [file.name for file in Path("new").iterdir()] == ["page.html"]
+    found = cxr("phantom", "--limit", 4, "--label", "covid", "--label", "healthy")
+    assert len(run.cohort) == 8 and "--limit 4: only 4 of" in found.stdout
+    again = first[first["image"].isin(run.cohort.table["image"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(again, run.cohort.table)
 
 
 def test_what_cannot_be_written_is_refused_before_an_image_is_opened(films, run, monkeypatch):
+    assert cxr("films", "--out", "new/page.html", "--label", "covd").exit_code == 2
+    assert not Path("new").exists()  # made only for labels that exist
+    assert cxr("films", "--out", "new/page.html").exit_code == 0
+    assert [file.name for file in Path("new").iterdir()] == ["page.html"]
     monkeypatch.setattr(sources, "load", None)
     found = cxr("films", "--out", "/proc/page.html")
     assert found.exit_code == 2 and "cannot be written" in found.output
@@ -280,15 +277,13 @@ def test_too_few_patients_name_the_labels_that_are_enough(films):
     assert "--limit" not in found.output  # it took nothing from what is too small
 
 
-def test_too_few_patients_because_of_the_limit(films):
+def test_a_limit_says_what_it_cut_and_what_came_of_it(films, run, monkeypatch):
+    assert "--limit 12: only" not in cxr("films", "--limit", 12).stdout
+    assert "only 11 of 12 images of healthy" in cxr("films", "--limit", 11).stdout
+    monkeypatch.setattr(audit, "run", AUDIT)
     found = cxr("films", "--limit", 5)
     assert found.exit_code == 1
     assert "It was --limit 5 that left so few: raise it, or leave it out." in found.output
-
-
-def test_a_limit_that_cuts_nothing_is_no_news(films, run):
-    assert "--limit 12: only" not in cxr("films", "--limit", 12).stdout
-    assert "only 11 of 12 images of healthy" in cxr("films", "--limit", 11).stdout
 
 
 def test_one_of_a_thing_is_no_plural(films, run):

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from cxrlib import augment, backbone, engine
-from cxrlib.weights import is_weights_of
+from cxrlib import augment, backbone
+from cxrlib.threads import ahead
 from helpers import tiny_cohort
 
 SIZE = 48
@@ -55,7 +55,7 @@ def test_each_image_passes_the_backbone_once(monkeypatch):
     first = backbone.features(images[:8], "MobileNet", SIZE, "random")
     twice = backbone.features(np.concatenate([images, images]), "MobileNet", SIZE, "random")
     assert seen == [8, 4]
-    np.testing.assert_array_equal(twice[:8], first)
+    np.testing.assert_array_equal(twice[:8], first)  # from the cache
     np.testing.assert_array_equal(twice[:12], twice[12:])
 
 
@@ -83,20 +83,15 @@ def test_reading_ahead_gives_the_same_features_and_keeps_what_is_done(monkeypatc
     assert len(at_once) == 36 and len(np.unique(at_once, axis=0)) == 36
     monkeypatch.setenv("CXR_CACHE", str(backbone.cache_folder("second")))
     monkeypatch.setattr(backbone, "BLOCK", 8)
-    computed, load = [], engine.on_keras
+    computed, compute = [], backbone.compute_features
 
-    def stop_at_third(*given):
-        compute = load(*given)
+    def stop_at_third(ready, *given):
+        computed.append(len(ready))
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        return compute(ready, *given)
 
-        def once(ready):
-            computed.append(len(ready))
-            if len(computed) == 3:
-                raise KeyboardInterrupt
-            return compute(ready)
-
-        return once
-
-    monkeypatch.setattr(engine, "on_keras", stop_at_third)
+    monkeypatch.setattr(backbone, "compute_features", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
         backbone.features(cohort.images, "MobileNet", SIZE, "random", progress=False)
     again = backbone.features(cohort.images, "MobileNet", SIZE, "random", progress=False)
@@ -106,9 +101,16 @@ def test_reading_ahead_gives_the_same_features_and_keeps_what_is_done(monkeypatc
 
 def test_the_next_block_is_read_while_this_one_is_worked_on():
     begun = [threading.Event() for _ in range(3)]
-    for number in backbone._ahead(lambda number: begun[number].set() or number, range(3)):
-        assert number == 2 or begun[number + 1].wait(10)
-    assert list(backbone._ahead(str, [])) == [] and list(backbone._ahead(str, [1])) == ["1"]
+    for number in ahead(lambda number: begun[number].set() or number, range(3)):
+        assert number == 2 or begun[number + 1].wait(300)
+    assert list(ahead(str, [])) == [] and list(ahead(str, [1])) == ["1"]
+
+
+def test_what_goes_wrong_while_reading_ahead_comes_in_its_turn():
+    read = ahead(lambda number: 1 / number, (4, 0, 1))
+    assert next(read) == 0.25
+    with pytest.raises(ZeroDivisionError):
+        next(read)
 
 
 def test_damaged_cache_is_computed_again():
@@ -156,7 +158,7 @@ def test_local_folder_comes_first(offline, local_weights):
 def test_weights_of_another_network_are_refused(offline, local_weights):
     folder, _ = local_weights
     path = str(folder / "vgg16_notop.weights.h5")
-    for other in ("VGG19", "ResNet50"):
+    for other in ("VGG19", "MobileNet"):
         with pytest.raises(backbone.WeightsError, match=f"does not hold the weights of {other}"):
             backbone.load(other, SIZE, path)
 
@@ -182,7 +184,7 @@ def test_damaged_weights_are_refused(offline, local_weights):
     ],
 )
 def test_weights_files_are_recognised_by_name(name, file, expected):
-    assert is_weights_of(name, file) is expected
+    assert backbone.is_weights_of(name, file) is expected
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import jsontable, sources
+from cxrlib import results, sources
 from cxrlib.headline import CONDITIONS
 from cxrlib.phantom import make_cohort
 
@@ -72,7 +72,7 @@ def change(run, notebook, **changes):
     content["tables"] = {} if like != path else content["tables"]
     for name, value in changes.items():
         if isinstance(value, pd.DataFrame):
-            content["tables"][name.replace("_", " ")] = jsontable.pack(value)
+            content["tables"][name.replace("_", " ")] = results.pack(value)
         else:
             content[name] = value
     path.write_text(json.dumps(content), encoding="utf-8")

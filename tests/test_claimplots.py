@@ -23,9 +23,7 @@ def figures():
         "fits": claimplots.fits_by_size({"Model 2": counts, "none": counts * 0}, "t", NOTE),
         "widths": claimplots.interval_widths({"s": 0.9}, [12, 48], {"patients": 12}, "t", NOTE),
         "copies": claimplots.copies_and_evidence(SIMULATED, 48, 12, "t", NOTE),
-        "power": claimplots.power_curves(
-            {"a": [0.1, 0.5], "b": [0.2, 0.9]}, [10, 90], 96, "t", NOTE
-        ),
+        "power": claimplots.power_curves(CURVES, [10, 90], 96, "t", NOTE),
     }
 
 

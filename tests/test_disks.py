@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from cxrlib import files, images, results
-from cxrlib.films import read_grey
-from faults import Disk, fault, start_cxr, wait_for  # noqa: F401, a fixture of all tests
+from cxrlib.images import read_grey
+from faults import CONTENT, Disk, fault, pin, start_cxr, wait_for  # noqa: F401, a fixture of all tests
 from helpers import tiny_cohort
-from test_download import CONTENT, pin
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 TOLD = '''
@@ -76,14 +75,14 @@ def test_full_disk_while_fetching(disk, loopback):
         loopback.files[f"/{name}"] = CONTENT + name.encode()
     pinned = [pin(name, loopback.files[f"/{name}"], size=False) for name in names]
     script = f"""{TOLD}
-from cxrlib import download
+from cxrlib import pinned
 from cxrlib.pinned import Pinned, states
 files = {pinned!r}
-told(lambda: download.fetch(files, disk, 4, False), str(disk), "full", "CXR_CACHE")
+told(lambda: pinned.fetch(files, disk, 4, False), str(disk), "full", "CXR_CACHE")
 assert set(states(disk, files)) == {{"present", "missing"}}  # none is damaged
 before = states(disk, files).count("present")
 (disk / "filler").unlink()
-assert download.fetch(files, disk, 4, False) == ["present"] * 12
+assert pinned.fetch(files, disk, 4, False) == ["present"] * 12
 print(before, "were kept", "right")
 """
     script = script.replace("files = [", "fill(2_600_000)\nfiles = [", 1)
@@ -94,7 +93,7 @@ def test_full_disk_while_decoding(disk, films):
     """The disk fills up while images are decoded; it is freed, and decoded again"""
     script = f"""{TOLD}
 from cxrlib import images
-from cxrlib.films import read_grey
+from cxrlib.images import read_grey
 films = sorted(Path({str(films)!r}).glob("*.png"))
 keys = [film.name for film in films]
 nowhere = [disk / film.name for film in films]
@@ -176,7 +175,7 @@ print("right")
 
 
 FETCH = """
-from cxrlib import download
+from cxrlib import pinned
 from cxrlib.pinned import Pinned
 files = FILES
 """
@@ -189,7 +188,7 @@ def test_read_only_cache_that_holds_all_serves(disk, loopback, films, tmp_path):
     common = FETCH.replace("FILES", repr(pinned)) + (
         "from cxrlib import images\n"
         "def use():\n"
-        "    assert download.fetch(files, disk / 'files', progress=False) == ['present']\n"
+        "    assert pinned.fetch(files, disk / 'files', progress=False) == ['present']\n"
         "    paths = [disk / 'files' / 'a.png']\n"
         "    return images.decode(paths, disk / 'decoded', progress=False, keys=['a'])\n"
         "found = use()\n"
@@ -209,7 +208,7 @@ def test_read_only_cache_that_lacks_files_says_so(disk, loopback, films):
         + FETCH.replace("FILES", repr(pinned))
         + f"""
 from cxrlib import files as places, images
-told(lambda: download.fetch(files, disk / "files", progress=False), "cannot be", "CXR_CACHE")
+told(lambda: pinned.fetch(files, disk / "files", progress=False), "cannot be", "CXR_CACHE")
 told(lambda: places.write_json(disk / "a.json", 1), "a.json", "cannot be written", "CXR_CACHE")
 told(lambda: places.cache_folder("new"), "cannot be made", "CXR_CACHE")
 paths = [{str(films / "0.png")!r}]

@@ -44,3 +44,22 @@ def test_the_cache_can_be_moved_and_says_when_it_cannot(tmp_path, monkeypatch):
 def test_sha256_of_a_known_text(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert files.sha256(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.EDQUOT, "Free some space"), (errno.EROFS, "that you may write")]
+)
+def test_why_a_file_cannot_be_written(number, remedy):
+    said = files.cannot_write("a/b.json", OSError(number, "odd words"))
+    assert said.startswith("a/b.json cannot be written") and remedy in said and "CXR_CACHE" in said
+
+
+def test_a_file_is_not_read_in_a_million_parts():
+    honest = files.Sparing(bytes(1_000_000))
+    assert sum(len(honest.read(1000)) for _ in range(1001)) == 1_000_000
+    with pytest.raises(ValueError, match="no end, or its parts are too many"):
+        list(iter(lambda: files.Sparing.read(honest, 1) or b"again", None))
+
+
+def test_what_a_terminal_would_obey_is_shown():
+    assert files.printable("a\x1b[31m\u202eb\nä") == "a\\x1b[31m\\u202eb\nä"

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from browser import page
-from cxrlib.guessfile import read
+from cxrlib.guesses import read
 from servers import ROOT, jupyter_lab
 from test_browser import run_all
 

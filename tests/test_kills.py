@@ -1,13 +1,10 @@
-"""SIGKILL at random moments, then the same command again: nothing is lost, nothing is wrong."""
+"""SIGKILL, then the same command again: nothing is lost, nothing is wrong."""
 
 import hashlib
 import json
 import os
 import shutil
-import sys
 import time
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -18,13 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import runfolder, sources
+from cxrlib import sources
 from cxrlib.files import cache_folder, sha256
+from cxrlib.images import resize
 from faults import fault, kill, start_cxr, wait_for  # noqa: F401, a fixture of all tests
 
 KILLS = 50
 IN_A_ROW = 3  # kills before a run may go to its end; else most would hit its last moments
-LANES = 2  # runs that are killed side by side, each with a folder and a cache of its own
 SEED = 20
 PASSING = {"created", "ended", "seconds", "command", "fingerprint"}  # differ from run to run
 
@@ -146,135 +143,116 @@ def decoded(cache: Path) -> list:
     return found
 
 
-def check_halves(lane, whole, arrays):
+def check_halves(lane):
     """Hold what a killed run left against the uninterrupted one: less is there, none wrong."""
     # A state is removed before the files that it vouches for, so read it with care: only the
     # kernel may still be at work, and it writes no states.
     for name, content in contents(lane.out).items():
-        assert content == whole[name], name
-    for (done, images), (all_done, all_images) in zip(decoded(lane.cache), arrays, strict=False):
+        assert content == lane.whole[name], name
+    there = zip(decoded(lane.cache), lane.arrays, strict=False)
+    for (done, images), (all_done, all_images) in there:
         rows = np.flatnonzero(done[:, 0])
         assert (done[rows] == all_done[rows]).all()
         assert (images[rows] == all_images[rows]).all()
 
 
-def check_whole(lane, whole, arrays):
+def check_whole(lane):
     """Hold a resumed run against the uninterrupted one: they are equal."""
-    assert contents(lane.out) == whole
+    assert contents(lane.out) == lane.whole
     left = [path.name for path in lane.out.rglob(".*") if path.name != ".lock"]
     assert not left
-    for (done, images), (all_done, all_images) in zip(decoded(lane.cache), arrays, strict=True):
+    there = zip(decoded(lane.cache), lane.arrays, strict=True)
+    for (done, images), (all_done, all_images) in there:
         assert (done == all_done).all() and (images == all_images).all()
 
 
-def test_runs_killed_at_random_moments(tmp_path, films, record_property):
-    """`cxr run` killed at a random moment, alone or with its kernel, and run again"""
+@pytest.fixture
+def lane(tmp_path, films):
+    """A lane whose run takes a second or two, and what a run that nobody disturbs leaves."""
     profile = {"profile": "quick", "seed": 3, "folder": str(films)}
     cells = {"01_films": [FILMS, RECORD], "02_reads": [READS]}
     notebooks = write_notebooks(tmp_path / "notebooks", profile, **cells)
-    usual = Lane(tmp_path / "usual", notebooks)
+    usual, lane = Lane(tmp_path / "usual", notebooks), Lane(tmp_path / "lane", notebooks)
     usual.finish()
-    whole, arrays = contents(usual.out), decoded(usual.cache)
-    assert len(whole) == 9 and len(arrays) == 1
-    usual.restart()
-    lasts = usual.finish()
-    kills = deque(range(KILLS))  # still to be made
-    counts = {"survived": 0, "finished": 0}
+    lane.whole, lane.arrays = contents(usual.out), decoded(usual.cache)
+    assert len(lane.whole) == 9 and len(lane.arrays) == 1
+    return lane
+
+
+MOMENTS = {  # what is there when it is killed, and whether the kernel is killed too
+    "notebooks/.01_films.part.ipynb": False,
+    "results/01_films.json": True,
+    "state/01_films.json": False,
+    "results/02_reads.json": True,
+}
+
+
+def test_runs_killed_at_chosen_moments(lane, record_property):
+    """`cxr run` killed while a notebook runs, writes or is done, and run again"""
+    record_property("tried", len(MOMENTS))
+    for place, family in MOMENTS.items():
+        process = lane.start()
+        wait_for((lane.out / place).exists)
+        assert process.is_alive()
+        kill(process, family=family)
+        check_halves(lane)
+    lane.finish()
+    check_whole(lane)
+
+
+@pytest.mark.sweep
+def test_runs_killed_at_random_moments(lane, record_property):
+    """`cxr run` killed at a random moment, alone or with its kernel, and run again"""
+    lasts, rng, killed, pending = lane.finish(), np.random.default_rng(SEED), 0, 0
     record_property("tried", KILLS)
-
-    def hurt(number):
-        lane, rng = Lane(tmp_path / f"lane{number}", notebooks), np.random.default_rng(number)
-        pending = 0  # kills since the folder was new
-        while (one := take(kills) if pending < IN_A_ROW else []) or pending:
-            process = lane.start()
-            process.join(rng.uniform(0, lasts) if one else None)
-            if process.is_alive():
-                kill(process, family=rng.random() < 0.5)
-                check_halves(lane, whole, arrays)
-                pending += 1
-                continue
-            kills.extend(one)  # it was too fast
-            assert process.exitcode == 0, lane.log.read_text()[-3000:]
-            check_whole(lane, whole, arrays)
-            counts["survived"] += pending
-            pending = 0
-            lane.restart()
-
-    with ThreadPoolExecutor(LANES) as pool:
-        list(pool.map(hurt, range(LANES)))
-    record_property("survived", counts["survived"])
-    assert counts["survived"] == KILLS
+    lane.restart()
+    while killed < KILLS or pending:
+        process = lane.start()
+        process.join(rng.uniform(0, lasts) if killed < KILLS and pending < IN_A_ROW else None)
+        if process.is_alive():
+            kill(process, family=rng.random() < 0.5)
+            check_halves(lane)
+            killed, pending = killed + 1, pending + 1
+            continue
+        assert process.exitcode == 0, lane.log.read_text()[-3000:]
+        check_whole(lane)
+        pending = 0
+        lane.restart()
 
 
-def take(kills: deque) -> list:
-    """Take one out of those that are left: a list of one or none."""
-    try:
-        return [kills.pop()]
-    except IndexError:
-        return []
-
-
-LATE = """
+ENDLESS = """
 import os, time
-os.getppid = lambda parent=os.getppid(): parent  # so that ipykernel does not see its parent die
 if slow:
-    import ctypes
-    ctypes.CDLL(None).prctl(1, 0)  # nor Linux: the worst that a kernel could do
-    open(os.environ["CXR_RUN"] + "/started", "w").close()
-    time.sleep(3)
+    os.getppid = lambda parent=os.getppid(): parent  # so that ipykernel does not see it die
+    (run / "started").write_text(str(os.getpid()))
+    while not (run / "state" / "01_late.json").exists():  # until the next run is done
+        time.sleep(0.01)
 """
 WRITE = """
-from pathlib import Path
 from cxrlib.files import write_json
-written = write_json(Path(os.environ["CXR_RUN"]) / "results" / "01_late.json", {"slow": slow})
-if slow:
-    os._exit(0)
+written = write_json(run / "results" / "01_late.json", {"slow": slow})
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="uses prctl")
 def test_a_kernel_that_outlives_its_run_does_not_write_over_the_next(tmp_path):
     """A kernel that goes on after its run was killed, while the next run begins"""
-    notebooks = write_notebooks(
-        tmp_path / "notebooks", {"profile": "quick", "slow": False}, **{"01_late": [LATE + WRITE]}
-    )
-    lane = Lane(tmp_path / "lane", notebooks)
+    import psutil
+
+    place = "import os; from pathlib import Path; run = Path(os.environ['CXR_RUN'])\n"
+    cells = {"01_late": [place + ENDLESS + WRITE]}
+    profile = {"profile": "quick", "slow": False}
+    lane = Lane(tmp_path / "lane", write_notebooks(tmp_path / "notebooks", profile, **cells))
     process = lane.start("--set", "slow=true")
-    wait_for((lane.out / "started").exists)
+    wait_for(lambda: (lane.out / "started").exists() and (lane.out / "started").read_text())
+    kernel = psutil.Process(int((lane.out / "started").read_text()))
     kill(process)
+    assert kernel.is_running()
     lane.finish()
-    assert "waiting for its kernel to end" in lane.log.read_text()
+    assert "ending the kernel that it left" in lane.log.read_text()
+    psutil.wait_procs([kernel], timeout=120)
+    assert not kernel.is_running()
     assert json.loads((lane.out / "results" / "01_late.json").read_text()) == {"slow": False}
-    time.sleep(0.5)  # whatever is still alive would write now
-    assert json.loads((lane.out / "results" / "01_late.json").read_text()) == {"slow": False}
-    states = runfolder.read_states(lane.out)["01_late"]
-    assert states["files"]["results/01_late.json"] == sha256(lane.out / "results" / "01_late.json")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_no_kernel_outlives_a_run_that_was_killed(tmp_path):
-    """A kernel that does nothing special ends with its run at once, not after a second"""
-    import psutil
-
-    cells = {"01_waits": ["import time; time.sleep(60)"]}
-    lane = Lane(tmp_path / "lane", write_notebooks(tmp_path / "n", {"profile": "quick"}, **cells))
-    process = lane.start()
-    runner = psutil.Process(process.pid)
-    wait_for(lambda: any("cxrlib.kernel" in one.cmdline() for one in runner.children()))
-    time.sleep(0.2)  # it has begun, but ipykernel may not yet be imported
-    kernels = runner.children()
-    kill(process)
-    wait_for(lambda: not any(map(_runs, kernels)), 0.5)
-
-
-def _runs(process) -> bool:
-    """Tell whether a process still runs; one that waits for its funeral does not."""
-    import psutil
-
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    assert not (lane.out / ".running.json").exists()
 
 
 @pytest.fixture
@@ -333,57 +311,64 @@ class Always:
 
 
 def check_fetched(folder, films) -> int:
-    """Hold what lies in the cache against the films: a prefix, or the whole; how many whole."""
-    whole = 0
-    for path in folder.rglob("*.png*"):
-        content = films[path.relative_to(folder).as_posix().removesuffix(".part")]
-        if path.suffix == ".part":
-            assert content.startswith(path.read_bytes())
-        else:
-            assert path.read_bytes() == content
-            whole += 1
-    return whole
+    """Hold what lies in the cache under its name against the films; how many are there."""
+    there = list(folder.rglob("[!.]*.png"))
+    assert all(path.read_bytes() == films[path.relative_to(folder).as_posix()] for path in there)
+    return len(there)
 
 
-def test_downloads_killed_at_random_moments(tmp_path, collection, monkeypatch, record_property):
-    """`cxr data fetch` killed at a random moment, and run again"""
-    films, data = collection
-    log, rng, cache = tmp_path / "log.txt", np.random.default_rng(SEED), tmp_path / "cache"
-    monkeypatch.setenv("CXR_CACHE", str(cache))
+@pytest.fixture
+def fetching(tmp_path, collection, monkeypatch):
+    """A function that starts ``cxr data fetch`` of the collection; the cache is the test's own."""
+    _, data = collection
+    monkeypatch.setenv("CXR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(sources, "shipped", lambda _: data)
+    words = ["data", "fetch", "open", "--workers", "4"]
+    return lambda: start_cxr(words, tmp_path / "log.txt", dict(os.environ), data)
+
+
+def check_all_fetched(process, films, tmp_path):
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "log.txt").read_text()[-2000:]
+    assert check_fetched(cache_folder("files"), films) == len(films)
+    for image, content in zip(
+        sources.load("open", progress=False).images[:], films.values(), strict=True
+    ):
+        film = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert (image == resize(film, image.shape[0])).all()
+
+
+def test_a_download_killed_half_way(tmp_path, collection, fetching):
+    """`cxr data fetch` killed when some files are there, and run again"""
+    films, folder = collection[0], cache_folder("files")
+    process = fetching()
+    wait_for(lambda: list(folder.rglob("[!.]*.png")) or not process.is_alive())
+    kill(process)
+    assert 0 < check_fetched(folder, films) < len(films)
+    check_all_fetched(fetching(), films, tmp_path)
+
+
+@pytest.mark.sweep
+def test_downloads_killed_at_random_moments(tmp_path, collection, fetching, record_property):
+    """`cxr data fetch` killed at a random moment, and run again"""
+    films, rng, cache = collection[0], np.random.default_rng(SEED), tmp_path / "cache"
     record_property("tried", KILLS)
-
-    def start():
-        words = ["data", "fetch", "open", "--workers", "4"]
-        return start_cxr(words, log, dict(os.environ), data)
-
-    lasts = []
-    for _ in range(2):  # the first one also starts the server of processes
-        shutil.rmtree(cache, ignore_errors=True)
-        begun = time.monotonic()
-        process = start()
-        process.join()
-        lasts.append(time.monotonic() - begun)
-        assert process.exitcode == 0, log.read_text()[-2000:]
-    usual = sources.load("open", progress=False).images[:]
+    check_all_fetched(fetching(), films, tmp_path)  # which also starts the server of processes
     shutil.rmtree(cache)
-    kills = pending = survived = 0
-    while kills < KILLS or pending:
-        process = start()
-        process.join(rng.uniform(0, lasts[1]) if kills < KILLS else None)
+    begun = time.monotonic()
+    check_all_fetched(fetching(), films, tmp_path)
+    lasts = time.monotonic() - begun
+    shutil.rmtree(cache)
+    for _ in range(KILLS):
+        process = fetching()
+        process.join(rng.uniform(0, lasts))
         if process.is_alive():
             kill(process)
             check_fetched(cache_folder("files"), films)
-            kills, pending = kills + 1, pending + 1
             continue
-        assert process.exitcode == 0, log.read_text()[-2000:]
-        assert check_fetched(cache_folder("files"), films) == len(films)
-        assert not list(cache.rglob("*.part"))
-        assert (sources.load("open", progress=False).images[:] == usual).all()
-        survived, pending = survived + pending, 0
+        check_all_fetched(process, films, tmp_path)
         shutil.rmtree(cache)
-    record_property("survived", survived)
-    assert survived == KILLS
+    check_all_fetched(fetching(), films, tmp_path)
 
 
 FEATURES = """
@@ -401,33 +386,24 @@ with whole_file(run + "/models/01_features/features.npy") as partial:
 """
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 def test_features_killed_at_random_moments(tmp_path, record_property):
     """A notebook killed while it computes features with Keras, and run again"""
     tries, rng = 3, np.random.default_rng(SEED)
-    cells = {"01_features": [FEATURES]}
-    profile = {"profile": "quick", "seed": 3}
-    notebooks = write_notebooks(tmp_path / "notebooks", profile, **cells)
-    lane = Lane(tmp_path / "lane", notebooks)
-    record_property("tried", tries)
-
-    def started():
-        (lane.out / "begun").unlink(missing_ok=True)
-        process = lane.start()
-        wait_for((lane.out / "begun").exists)
-        return process, time.monotonic()
-
-    process, begun = started()
-    process.join()
-    lasts = time.monotonic() - begun
+    profile, cells = {"profile": "quick", "seed": 3}, {"01_features": [FEATURES]}
+    lane = Lane(tmp_path / "lane", write_notebooks(tmp_path / "notebooks", profile, **cells))
     features = lane.out / "models" / "01_features" / "features.npy"
+    record_property("tried", tries)
+    lasts = lane.finish()
     usual = np.load(features)
     lane.restart()
     for _ in range(tries):
-        process, _ = started()
-        process.join(rng.uniform(0, 0.8 * lasts))
-        assert process.is_alive()
-        kill(process)
+        process = lane.start()
+        wait_for((lane.out / "begun").exists)
+        process.join(rng.uniform(0, lasts / 2))
+        if process.is_alive():
+            kill(process)
+        (lane.out / "begun").unlink()
     lane.finish()
-    record_property("survived", tries)
     np.testing.assert_allclose(np.load(features), usual, rtol=1e-5, atol=1e-6)

@@ -15,8 +15,23 @@ TINY = {"patients": 40, "test_patients": 40, "size": 48, "epochs": 4, "progress"
 
 
 @pytest.fixture(scope="module")
-def table():
-    return k.knob(levels=(0, 1), **TINY)
+def turned():
+    """The knob at both ends, and the cohorts that it was turned on, with their confounding."""
+    seen = []
+
+    def spy(*given):
+        cohort = make_cohort(*given)
+        seen.append((cohort, given[3]))
+        return cohort
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(k, "make_cohort", spy)
+        return k.knob(levels=(0, 1), **TINY), seen
+
+
+@pytest.fixture(scope="module")
+def table(turned):
+    return turned[0]
 
 
 def row(table, level):
@@ -42,7 +57,7 @@ def test_at_1_the_score_no_longer_come_from_the_finding(table):
 def test_the_scanner_alone_says_nothing_at_0_and_all_at_1(level, lowest, highest):
     """A classifier that sees the scanner's name and no pixel, over the knob's own cohorts."""
     scanners = ("digital", "computed")
-    train, test = (make_cohort(200, (1, 1), LABELS, level, scanners, 32, seed) for seed in (0, 1))
+    train, test = (make_cohort(100, (1, 1), LABELS, level, scanners, 32, seed) for seed in (0, 1))
     x, x_test = (
         (cohort.table["scanner"] == "computed").to_numpy()[:, None] for cohort in (train, test)
     )
@@ -61,22 +76,15 @@ def test_a_level_is_the_same_alone_and_after_another(table):
     )
 
 
-def test_both_tests_see_the_same_patients_whom_the_training_never_saw(monkeypatch):
-    seen = []
-
-    def spy(*given):
-        cohort = make_cohort(*given)
-        seen.append((cohort, given[3]))
-        return cohort
-
-    monkeypatch.setattr(k, "make_cohort", spy)
-    k.knob(levels=(0.5,), **TINY | {"epochs": 1, "patients": 16, "test_patients": 16, "size": 32})
-    (new, confounding), (train, _), (inside, _) = seen
+def test_both_tests_see_the_same_patients_whom_the_training_never_saw(turned):
+    (new, confounding), *levels = turned[1]
     assert confounding == 0
-    assert list(new.table["patient"]) == list(inside.table["patient"])
-    assert list(new.table["label"]) == list(inside.table["label"])
-    assert not set(train.table["patient"]) & set(new.table["patient"])
-    assert not set(inside.table["scanner"]) & set(new.table["scanner"])
+    assert [level for _, level in levels] == [0, 0, 1, 1]
+    for train, inside in ((levels[0][0], levels[1][0]), (levels[2][0], levels[3][0])):
+        assert list(new.table["patient"]) == list(inside.table["patient"])
+        assert list(new.table["label"]) == list(inside.table["label"])
+        assert not set(train.table["patient"]) & set(new.table["patient"])
+        assert not set(inside.table["scanner"]) & set(new.table["scanner"])
 
 
 # The measures, against what is known by hand
@@ -93,7 +101,7 @@ def test_heat_is_grad_cams_and_hirescam_divides_the_logit_among_places():
     shares = (explain.gradients(tail, maps, 1) * maps).sum(axis=(1, 2, 3))
     bias = tail[-1].get_weights()[1][0]
     np.testing.assert_allclose(
-        shares + bias, k._evidence(model, cohort.images), rtol=1e-3, atol=1e-4
+        shares + bias, k.evidence(model, cohort.images), rtol=1e-3, atol=1e-4
     )
 
 
@@ -120,8 +128,8 @@ def test_occlusion_finds_which_part_is_read(known):
     never = ~cohort.masks["lungs"][:].any(axis=0)
     reads_lungs = known(lambda images: images[:, lungs].mean(axis=1) / 50)
     reads_rest = known(lambda images: images[:, never].mean(axis=1) / 50)
-    assert k._covered_share(reads_lungs, cohort) == 1
-    assert k._covered_share(reads_rest, cohort) == 0
+    assert k.covered_share(reads_lungs, cohort) == 1
+    assert k.covered_share(reads_rest, cohort) == 0
 
 
 def test_twins_share_by_hand(known):
@@ -130,25 +138,28 @@ def test_twins_share_by_hand(known):
     twins[1] += 2
     twins[:, 1] += 6
     reader = known(lambda images: images.mean(axis=(1, 2)) - 4)
-    assert k._finding_share(reader, twins) == pytest.approx(0.25)
+    assert k.finding_share(reader, twins) == pytest.approx(0.25)
     backwards = known(lambda images: 4 - images.mean(axis=(1, 2)))
-    assert k._finding_share(backwards, twins) == 0
-    assert np.isnan(k._finding_share(known(lambda images: np.zeros(len(images))), twins))
+    assert k.finding_share(backwards, twins) == 0
+    assert np.isnan(k.finding_share(known(lambda images: np.zeros(len(images))), twins))
 
 
 def test_drop_is_the_difference_of_scikit_learns_aucs():
     rng = np.random.default_rng(0)
     truth = np.arange(60) % 2
     inside, new = (0.4 * rng.random(60) + 0.3 * truth * weight for weight in (1, 0.2))
-    found = k._scores(truth, inside, new)
+    found = k.both_scores(truth, inside, new)
     expected = roc_auc_score(truth, inside) - roc_auc_score(truth, new)
     assert found["drop"] == pytest.approx(expected)
     assert found["drop_low"] < expected < found["drop_high"]
-    same = k._scores(truth, inside, inside)
+    same = k.both_scores(truth, inside, inside)
     assert same["drop_low"] == same["drop"] == same["drop_high"] == 0  # paired by patient
 
 
 # Where the collapse is
+
+
+START, HALF, END = (0, 0.95, 0.97, -0.02, 0.04), (0.5, 0.96, 0.98, 0.05, 0.1), (1, 1, 1, 0.4, 0.5)
 
 
 def hand_made(*levels, seed=0):
@@ -158,41 +169,30 @@ def hand_made(*levels, seed=0):
 
 
 def test_collapse_is_the_lowest_level_with_a_larger_drop_and_no_worse_inside():
-    start, half, end = (
-        (0, 0.95, 0.97, -0.02, 0.04),
-        (0.5, 0.96, 0.98, 0.05, 0.1),
-        (1, 1, 1, 0.4, 0.5),
-    )
-    assert k.collapse(hand_made(start, half, end)) == 0.5
-    assert k.collapse(hand_made(end, start, half)) == 0.5
+    assert k.collapse(hand_made(START, HALF, END)) == 0.5
+    assert k.collapse(hand_made(END, START, HALF)) == 0.5
     unsure = (0.5, 0.96, 0.98, 0.03, 0.1)  # overlaps the drop at 0
-    assert k.collapse(hand_made(start, unsure, end)) == 1
+    assert k.collapse(hand_made(START, unsure, END)) == 1
     worse = (0.5, 0.9, 0.94, 0.05, 0.1)  # internal validation would have warned
-    assert k.collapse(hand_made(start, worse, end)) == 1
-    assert k.collapse(hand_made(start, unsure)) is None
+    assert k.collapse(hand_made(START, worse, END)) == 1
+    assert k.collapse(hand_made(START, unsure)) is None
     below = (0, 0.95, 0.97, -0.2, -0.1)  # new scanners were easier at first
     assert k.collapse(hand_made(below, (1, 1, 1, -0.05, 0.1))) is None
 
 
 def test_collapse_goes_by_the_means_over_seeds():
-    start, half, end = (
-        (0, 0.95, 0.97, -0.02, 0.04),
-        (0.5, 0.96, 0.98, 0.05, 0.1),
-        (1, 1, 1, 0.4, 0.5),
-    )
-    same = pd.concat([hand_made(start, half, end), hand_made(start, half, end, seed=1)])
+    same = pd.concat([hand_made(START, HALF, END), hand_made(START, HALF, END, seed=1)])
     assert k.collapse(same) == 0.5
     harder = (0, 0.95, 0.97, 0.02, 0.07)  # with 0.04 this makes 0.055, above 0.05
-    two = pd.concat([hand_made(start, half, end), hand_made(harder, half, end, seed=1)])
+    two = pd.concat([hand_made(START, HALF, END), hand_made(harder, HALF, END, seed=1)])
     assert k.collapse(two) == 1
 
 
 def test_collapse_needs_something_to_compare_with():
-    start, end = (0, 0.95, 0.97, -0.02, 0.04), (1, 1, 1, 0.4, 0.5)
     with pytest.raises(k.KnobError, match="two levels"):
-        k.collapse(hand_made(start))
+        k.collapse(hand_made(START))
     with pytest.raises(k.KnobError, match="each seed"):
-        k.collapse(pd.concat([hand_made(start, end), hand_made(end, seed=1)]))
+        k.collapse(pd.concat([hand_made(START, END), hand_made(END, seed=1)]))
 
 
 # What cannot be done says why

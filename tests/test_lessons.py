@@ -102,6 +102,60 @@ def test_paths_mean_the_same_place_in_the_notebooks_folder(tmp_path, monkeypatch
     assert given["weights"] == str(tmp_path / "w.h5")
 
 
+def made_up_package(folder):
+    """A package with a room that shapes results, and one that does not."""
+    files = ["cohort.py", "sources/__init__.py", "sources/hospitals/north.py", "plots/style.css"]
+    files += ["course/runs.py", "audit/pages/page.html.j2", "notebooks/01_a.ipynb"]
+    files += ["sources/__pycache__/north.pyc", "data/notes.csv"]
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("1")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("cohort.py", True),
+        ("sources/hospitals/north.py", True),
+        ("sources/hospitals/new.json", True),
+        ("plots/style.css", True),
+        ("course/runs.py", False),
+        ("audit/pages/page.html.j2", False),
+        ("sources/__pycache__/north.pyc", False),
+        ("notebooks/01_a.ipynb", False),  # each notebook's own text counts, no other's
+    ],
+)
+def test_every_file_counts_but_those_of_rooms_that_shape_nothing(tmp_path, name, counts):
+    package = made_up_package(tmp_path)
+    before = lessons.surroundings(package)
+    (package / name).write_text("2")
+    assert (lessons.surroundings(package) != before) is counts
+
+
+def test_the_package_and_the_data_count():
+    found = lessons.surroundings()["files"]
+    assert "cohort.py" in found and "data/claims.yml" in found and "data/open.csv" in found
+    assert not any("__pycache__" in name or name.endswith(".ipynb") for name in found)
+
+
+def test_seeds_weights_and_the_notebook_s_text_change_the_fingerprint(tmp_path, monkeypatch):
+    monkeypatch.delenv("CXR_WEIGHTS", raising=False)
+
+    def mark(path=NOTEBOOKS / "03_model.ipynb", **values):
+        return lessons.fingerprint(lessons.read(path), values, lessons.surroundings(), tmp_path)
+
+    first = mark()
+    assert mark() == first and mark(seed=1) != first
+    copy = tmp_path / "03_model.ipynb"
+    text = (NOTEBOOKS / "03_model.ipynb").read_text()
+    copy.write_text(text.replace("seed = 0", "seed = 7"))
+    assert mark(copy) != first
+    (tmp_path / "ResNet50_notop.weights.h5").touch()
+    monkeypatch.setenv("CXR_WEIGHTS", str(tmp_path))
+    assert mark() != first
+
+
 def test_new_images_or_weights_make_a_notebook_outdated(all_of_them, tmp_path):
     values = {"source_options": {"folder": str(tmp_path)}, "weights": str(tmp_path / "w.h5")}
 

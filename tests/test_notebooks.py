@@ -1,6 +1,7 @@
 """The course itself: every notebook executed for real, and what it leaves behind."""
 
 import json
+import os
 import re
 import sys
 import venv
@@ -91,24 +92,38 @@ def test_a_model_of_the_run_predicts_an_image_file(smoke, tmp_path):
 def test_plain_papermill_is_enough(smoke, tmp_path):
     command = [sys.executable, "-m", "papermill", "notebooks/05_vgg16.ipynb"]
     command += [tmp_path / "out.ipynb", "-f", "notebooks/profiles/smoke.yaml", "-k", "python3"]
-    run(command, tmp_path, CXR_RUN=str(tmp_path / "run"))
+    there = {"CXR_CACHE": str(smoke[0].parent / "cache"), "CXR_RUN": str(tmp_path / "run")}
+    run(command, tmp_path, **there)
     by_hand, by_runner = (results.load(f, "05_vgg16") for f in (tmp_path / "run", smoke[0]))
     for protocol, scores in by_hand.scores.items():
         assert scores["value"].equals(by_runner.scores[protocol]["value"])
 
 
+def check_on_jax(python, tmp_path, **environment):
+    command = [python, "-m", "cxrlib.cli", "run", "--profile", "smoke", "--only", "04"]
+    run([*command, "--out", tmp_path / "run"], tmp_path, KERAS_BACKEND="jax", **environment)
+    assert results.load(tmp_path / "run", "04_resnet50").environment["backend"] == "jax"
+
+
 def test_resnet_runs_on_jax_without_tensorflow(tmp_path):
-    """A fresh environment with JAX alone, as on a machine where TensorFlow cannot be had."""
+    """TensorFlow is there, as a module that cannot be imported."""
+    (tmp_path / "absent").mkdir()
+    (tmp_path / "absent" / "tensorflow.py").write_text(
+        "raise ImportError('TensorFlow is asked for')"
+    )
+    paths = filter(None, [str(tmp_path / "absent"), os.environ.get("PYTHONPATH")])
+    check_on_jax(sys.executable, tmp_path, PYTHONPATH=os.pathsep.join(paths))
+
+
+@pytest.mark.sweep
+def test_resnet_runs_where_only_jax_is_installed(tmp_path):
+    """A fresh environment, as on a machine where TensorFlow cannot be had."""
     venv.create(tmp_path / "jax", with_pip=True)
     python = tmp_path / "jax" / "bin" / "python"
     run([python, "-m", "pip", "install", "-q", "-e", f"{ROOT}[jax,run]"], tmp_path)
     absent = [python, "-c", "import importlib.util as u; assert not u.find_spec('tensorflow')"]
     run(absent, tmp_path)
-    command = [python, "-m", "cxrlib.cli", "run", "--profile", "smoke", "--only", "04"]
-    run([*command, "--out", tmp_path / "run"], tmp_path, KERAS_BACKEND="jax")
-    result = results.load(tmp_path / "run", "04_resnet50")
-    assert result.environment["backend"] == "jax"
-    assert "tensorflow" not in result.environment["versions"]
+    check_on_jax(python, tmp_path)
 
 
 def test_lesson_7_alone_shows_the_reference_results_and_says_so(tmp_path):

@@ -36,14 +36,6 @@ class Page(HTMLParser):
             self.text += " " + data
 
 
-class Weights:
-    def __init__(self, kind):
-        self.kind = kind
-
-    def describe(self):
-        return {"backbone": "VGG16", "kind": self.kind, "sha256": "ab" * 32}
-
-
 def record(notebook, model, source, kind, classes=("healthy", "covid"), note="one"):
     cohort = tiny_cohort(12, 2, classes)
     cohort = Cohort(cohort.table.assign(source=source), cohort.images, "ours")
@@ -62,7 +54,7 @@ def record(notebook, model, source, kind, classes=("healthy", "covid"), note="on
         profile="quick",
         parameters={"seed": 3, "marked": EVIL},
         cohort=cohort,
-        weights=Weights(kind),
+        weights={"VGG16": {"kind": kind, "sha256": "ab" * 32}},
         scores={"clean": scores},
         predictions=results.predictions(cohort, sure, classes, "clean"),
         histories={

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlib import jsontable, results
+from cxrlib import results
 from cxrlib.cohort import Cohort
 from helpers import tiny_cohort
 
@@ -88,7 +88,7 @@ def test_json_has_no_nan_and_only_plain_values(run):
 
     content = json.loads(path.read_text(), parse_constant=refuse)
     assert content["tables"]["t"]["data"] == [[None], [None], [1.0]]
-    assert jsontable.to_native([pd.NA, np.bool_(True), np.float32(0.5), pd.Timestamp(0)]) == [
+    assert results.to_native([pd.NA, np.bool_(True), np.float32(0.5), pd.Timestamp(0)]) == [
         None,
         True,
         0.5,

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 import browser
-from cxrlib import badges
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
@@ -22,8 +21,9 @@ for needed in ("sphinx", "myst_nb", "sphinx_book_theme", "ziamath"):
     pytest.importorskip(needed)
 
 import build  # noqa: E402
-from _site import executed, pages, tables  # noqa: E402
+from _site import executed, pages, project, tables  # noqa: E402
 
+START = "notebooks/START.md"
 LESSONS = [Path(name).stem for name in pages.lessons()]
 READ = ["index.html", "notebooks/01_data_retrieval.html", "notebooks/07_evaluation.html"]
 WIDTHS = [1280, 390]
@@ -59,7 +59,7 @@ def test_links_that_work_in_the_repository_work_in_the_site(origin, written, sho
 
 
 def test_a_link_to_what_is_no_page_leads_to_the_repository():
-    address = f"{badges.GITHUB}/{badges.read_repository(ROOT)}"
+    address = project.address()
     link = pages.rewrite("[s](build.py) [n](../notebooks)", "docs/a.md", PLACES)
     assert link == f"[s]({address}/blob/main/docs/build.py) [n]({address}/tree/main/notebooks)"
 
@@ -213,27 +213,25 @@ def test_no_page_asks_another_host_for_anything(site):
 
 @pytest.mark.slow
 def test_every_notebook_s_page_opens_that_notebook_of_the_repository(site):
-    repository, branch = badges.read_repository(ROOT), badges.read_branch(ROOT)
     shown = html_pages(site)
     names = [*pages.lessons(), *pages.find([pages.EXERCISES])]
     for name in names:
         text = shown[name.replace(".ipynb", ".html")]
         menu = re.search(r"dropdown-launch-buttons.*?</ul>", text, re.DOTALL)
         assert menu, name
-        assert f'href="{badges.colab(repository, name, branch)}"' in menu.group(), name
-        assert f'href="{badges.binder(repository, name, branch)}"' in menu.group(), name
+        assert f'href="{project.colab(name)}"' in menu.group(), name
+        assert f'href="{project.binder(name)}"' in menu.group(), name
         assert (ROOT / name).exists()
 
 
 @pytest.mark.slow
 def test_the_start_page_leads_to_a_running_notebook_with_one_click(site):
-    repository, branch = badges.read_repository(ROOT), badges.read_branch(ROOT)
     article = html_pages(site)["index.html"].split("<article")[1]
     top = article.split("<h2")[0]  # before the first section
     first = "notebooks/01_data_retrieval.ipynb"
-    assert f'href="{badges.colab(repository, first, branch)}"' in top
-    assert f'href="{badges.binder(repository, badges.START, branch)}"' in top
-    assert (ROOT / badges.START).exists()
+    assert f'href="{project.colab(first)}"' in top
+    assert f'href="{project.binder(START)}"' in top
+    assert (ROOT / START).exists()
 
 
 @pytest.mark.slow

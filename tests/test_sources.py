@@ -24,23 +24,14 @@ def small(monkeypatch, tmp_path, loopback):
         image = np.full((60, 50), 20 * number, np.uint8)
         content = cv2.imencode(".png", image)[1].tobytes()
         row = {
-            "image": f"x/{number}",
-            "label": label,
-            "patient": f"p{number // 2}",
-            "source": "SIRM" if label == "covid" else "NIH",
-            "view": "PA",
-            "licence": "",
-            "cohort": "x",
-            "repo": "who/what",
-            "commit": "0" * 40,
-            "path": f"X-Ray Image/{number}.png",
-            "bytes": len(content) if number else "",
+            "image": f"x/{number}", "label": label, "patient": f"p{number // 2}",
+            "source": "SIRM" if label == "covid" else "NIH", "view": "PA", "licence": "",
+            "cohort": "x", "repo": "who/what", "commit": "0" * 40,
+            "path": f"X-Ray Image/{number}.png", "bytes": len(content) if number else "",
             "git_sha1": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
             "sha256": hashlib.sha256(content).hexdigest() if number else "",
-            "height": 60,
-            "width": 50,
-            "origin_url": "",
-        }
+            "height": 60, "width": 50, "origin_url": "",
+        }  # fmt: skip
         rows.append(row)
         loopback.files[f"/who/what/{'0' * 40}/{quote(row['path'])}"] = content
     pd.DataFrame(rows).to_csv(tmp_path / "open.csv", index=False)
@@ -69,6 +60,10 @@ def test_load_does_not_use_the_network_unasked(small):
     with pytest.raises(SourceError, match=r"9 of 9 files.*(?s:.)*cxr data fetch open"):
         sources.load("open")
     assert not small.asked
+    wanted = {"limit": 1, "seed": 3, "progress": False}
+    cohort = sources.load("open", download=True, **wanted)  # fetches what it needs
+    assert sorted(cohort.table["label"]) == ["covid", "healthy", "pneumonia"]
+    assert len(small.asked) == 3
     assert len(sources.load("open", download=True, progress=False)) == 9
 
 
@@ -115,13 +110,6 @@ def test_verify_tells_damaged_from_missing_and_fetch_mends_both(small):
     assert len(small.asked) == 12
 
 
-def test_limit_fetches_what_load_needs(small):
-    sources.fetch("open", limit=1, seed=3, progress=False)
-    assert len(small.asked) == 3
-    cohort = sources.load("open", limit=1, seed=3, progress=False)
-    assert sorted(cohort.table["label"]) == ["covid", "healthy", "pneumonia"]
-
-
 def test_tampered_manifest_is_refused(small, tmp_path):
     path = tmp_path / "open.csv"
     path.write_text(path.read_text().replace("X-Ray Image/3.png", "../../../../../3.png"))
@@ -138,11 +126,6 @@ def test_unknown_source_and_option():
         sources.load("phantom", patient=3)
     with pytest.raises(SourceError, match=r"no files to fetch; open, external"):
         sources.fetch("phantom")
-
-
-def test_phantom_source():
-    cohort = sources.load("phantom", patients=3, seed=1)
-    assert cohort.table["patient"].nunique() == 3
 
 
 # --- the manifests ----------------------------------------------------------------------------
@@ -166,28 +149,19 @@ def test_manifest(name, images, patients):
     assert table["sha256"].dropna().str.fullmatch("[0-9a-f]{64}").all()
     assert table["bytes"].dropna().between(10_000, 10_000_000).all()
     assert (table["bytes"].isna() == table["sha256"].isna()).all()
-    assert not table["path"].str.contains(r"\.\.|^/").any()
     assert table["patient"].notna().all()
 
 
-def test_external_shares_no_patient_and_no_file_with_open():
+def test_the_manifests_fit_each_other_and_what_is_said_of_them():
     ours, theirs = sources.manifest("open"), sources.manifest("external")
     assert not set(ours["patient"]) & set(theirs["patient"])
     assert not set(ours["git_sha1"]) & set(theirs["git_sha1"])
-
-
-def test_twenty_one_patients_stand_in_both_control_classes():
-    table = sources.manifest("open")
-    classes = table.groupby("patient")["label"].nunique()
-    assert (classes > 1).sum() == 21
-    assert "21 NIH patients" in sources.SOURCES["open"].story
-
-
-def test_no_licence_is_made_up():
-    assert sources.manifest("open")["licence"].isna().all()
-    table = sources.manifest("external")
-    assert set(table.loc[table["label"] == "covid", "licence"]) == {"CC BY 3.0"}
-    assert table.loc[table["label"] != "covid", "licence"].isna().all()
+    classes = ours.groupby("patient")["label"].nunique()
+    assert (classes > 1).sum() == 21 and "21 NIH patients" in sources.SOURCES["open"].story
+    # No licence is made up
+    assert ours["licence"].isna().all()
+    assert set(theirs.loc[theirs["label"] == "covid", "licence"]) == {"CC BY 3.0"}
+    assert theirs.loc[theirs["label"] != "covid", "licence"].isna().all()
 
 
 def make_manifests():

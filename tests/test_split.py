@@ -16,7 +16,7 @@ def test_parts_are_disjoint_complete_and_sized_as_the_paper_says(divide):
     assert [len(part) for part in parts] == [64, 16, 20]
     assert set.union(*map(names, parts)) == names(cohort)
     for part in parts:
-        assert (part.table["label"] == "covid").mean() == pytest.approx(0.5, abs=0.1)
+        assert (part.table["label"] == "covid").mean() == pytest.approx(0.5, abs=0.04)
 
 
 def test_by_patient_keeps_patients_whole_for_every_seed():
@@ -39,7 +39,7 @@ def test_seeds_decide():
 
 
 def test_paper_protocol_leaks_and_clean_protocol_does_not():
-    cohort = tiny_cohort(patients=40, per_patient=1)
+    cohort = tiny_cohort(patients=40, per_patient=2)
     leaky = split.overlap(split.paper_protocol(cohort, copies=3))
     # all three other copies of a test image stay out with probability about 0.2**3
     assert leaky.loc["origin", "share"] > 0.9

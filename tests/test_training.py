@@ -3,7 +3,7 @@ import keras
 import numpy as np
 import pytest
 
-from cxrlib import training
+from cxrlib import machine, training
 from helpers import tiny_cohort
 
 RNG = np.random.default_rng(0)
@@ -126,3 +126,115 @@ def test_data_that_do_not_fit_are_refused(train, message):
 def test_impossible_heads_are_refused(wrong):
     with pytest.raises(training.TrainingError, match="A head has at least"):
         training.dense_head(X, **wrong)
+
+
+# --- precision ---------------------------------------------------------------------------------
+# There is no GPU where these tests run: the processor computes in these types too, slowly.
+
+
+def small_network():
+    """Build a convolutional network with everything that the course's has."""
+    training.set_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((24, 24, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(4, 3, use_bias=False),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.ReLU(),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1, "sigmoid", name="output"),
+        ]
+    )
+
+
+def films():
+    cohort = tiny_cohort(patients=32)
+    y = cohort.targets(["healthy", "covid"])
+    return (cohort.images[:48], y[:48]), (cohort.images[48:], y[48:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "asked", "expected"),
+    [
+        ("", "", None, "float32"),  # never on a processor
+        ("", "", "bfloat16", "float32"),
+        ("gpu", "8.0", None, "mixed_bfloat16"),
+        ("gpu", "9.0\n7.5", None, "mixed_float16"),  # the oldest decides
+        ("gpu", "10.0", None, "mixed_bfloat16"),
+        ("gpu", "[N/A]", None, "mixed_float16"),
+        ("gpu", "", None, "mixed_float16"),  # another maker's
+        ("tpu", "", None, "mixed_bfloat16"),
+        ("mps", "", None, "float32"),
+        ("gpu", "8.0", "float32", "float32"),
+        ("gpu", "8.0", "bfloat16", "mixed_bfloat16"),
+    ],
+)
+def test_the_precision_fits_the_device_and_can_be_forbidden(
+    kind, capability, asked, expected, monkeypatch
+):
+    monkeypatch.setattr(machine, "accelerator", lambda: kind)
+    monkeypatch.setattr(machine, "ask_system", lambda *command: capability)
+    monkeypatch.delenv("CXR_PRECISION", raising=False)
+    if asked:
+        monkeypatch.setenv("CXR_PRECISION", asked)
+    assert machine.training_precision() == expected
+    assert machine.environment()["training_precision"] == expected
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """The networks that are compiled from now on, in their order."""
+    found, compile_model = [], training.compile_model
+
+    def watched(model, rate):
+        found.append(compile_model(model, rate))
+        return model
+
+    monkeypatch.setattr(training, "compile_model", watched)
+    return found
+
+
+# float16's first steps are left out, until Keras has found by how much to scale the loss
+@pytest.mark.parametrize(("policy", "bound"), [("mixed_bfloat16", 0.05), ("mixed_float16", 0.2)])
+def test_in_mixed_precision_a_copy_is_trained_and_the_network_stays_float32(
+    policy, bound, monkeypatch, compiled
+):
+    (train, held), exact, mixed = films(), small_network(), small_network()
+    plain = training.fit(exact, train, held, 2, 1e-3, 16)
+    assert compiled == [exact]  # in float32 the network itself is trained
+    monkeypatch.setattr(training, "training_precision", lambda: policy)
+    start = [np.array(weight) for weight in mixed.get_weights()]
+    history = training.fit(mixed, train, held, 2, 1e-3, 16)
+
+    _, first, copy = compiled
+    assert first is mixed
+    short = policy.removeprefix("mixed_")
+    assert [layer.compute_dtype for layer in copy.layers] == [short] * 6 + ["float32"]
+    assert {str(weight.dtype) for weight in copy.weights} == {"float32"}
+    scaled = isinstance(copy.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16")
+    assert keras.config.dtype_policy().name == "float32"  # whatever is built next
+    assert {layer.compute_dtype for layer in mixed.layers} == {"float32"}
+    for before, after, other in zip(start, mixed.get_weights(), copy.get_weights(), strict=True):
+        assert not np.array_equal(before, after) and np.array_equal(after, other)
+    assert 0 < np.abs(history["loss"] - plain["loss"]).max() < bound
+    apart = training.predict(mixed, held[0]) - training.predict(exact, held[0])
+    assert np.abs(apart).max() < bound
+
+
+def test_an_interrupted_training_keeps_what_was_learned(monkeypatch):
+    def interrupted(copy, *_, **__):
+        copy.set_weights([weight + 1 for weight in copy.get_weights()])
+        raise KeyboardInterrupt
+
+    model = small_network()
+    start = [np.array(weight) for weight in model.get_weights()]
+    monkeypatch.setattr(training, "training_precision", lambda: "mixed_bfloat16")
+    monkeypatch.setattr(keras.Sequential, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(model, *films(), epochs=2)
+    for before, after in zip(start, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before + 1, after)
+    assert keras.config.dtype_policy().name == "float32"

@@ -4,7 +4,9 @@ import base64
 import html
 import io
 import json
+import os
 import re
+from types import SimpleNamespace
 
 import cv2
 import nbclient
@@ -21,11 +23,12 @@ from cxrlib import (
     frontend,
     phantom,
     phantomwidget,
+    predictionwidget,
     predictor,
-    uploads,
+    results,
     widgets,
 )
-from cxrlib.checks import MetricsError
+from cxrlib.metrics import MetricsError
 from helpers import tiny_cohort
 
 ipywidgets = pytest.importorskip("ipywidgets")
@@ -35,7 +38,7 @@ HOSTILE = '<img src=x onerror="alert(1)">.png'
 @pytest.fixture
 def live(monkeypatch):
     """Somebody sits in front of the kernel."""
-    monkeypatch.setattr(explorer, "is_live", lambda: True)
+    monkeypatch.setattr(frontend, "is_live", lambda: True)
 
 
 @pytest.fixture
@@ -65,16 +68,18 @@ def said(box):
 # Who is there
 
 
-def ask_kernel(code):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    nbclient.execute(notebook, kernel_name="python3", timeout=60)
-    return notebook.cells[0].outputs
-
-
 def test_nobody_is_there_in_plain_python_or_under_nbclient():
     assert frontend.is_live() is False
-    outputs = ask_kernel("from cxrlib.frontend import is_live; is_live()")
-    assert [each["data"]["text/plain"] for each in outputs] == ["False"]
+    lines = [
+        "import numpy as np\nfrom cxrlib import frontend, widgets",
+        "print(frontend.is_live())\nwidgets.augmentation(np.zeros((32, 32), np.uint8))",
+    ]
+    cell = nbformat.v4.new_code_cell("\n".join(lines))
+    nbclient.execute(nbformat.v4.new_notebook(cells=[cell]), kernel_name="python3", timeout=600)
+    told, shown = cell.outputs
+    assert told["text"] == "False\n"
+    assert "image/png" in shown["data"]
+    assert "application/vnd.jupyter.widget-view+json" not in shown["data"]
 
 
 @pytest.mark.parametrize(
@@ -89,17 +94,9 @@ def test_who_asks_decides(monkeypatch, server, allowed, expected):
             content = {} if allowed is None else {"allow_stdin": allowed}
             return {"header": {"msg_type": "execute_request"}, "content": content}
 
-    monkeypatch.setattr(frontend, "_kernel", Kernel)
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=Kernel()))
     monkeypatch.setenv("SERVER_SOFTWARE", server)
     assert frontend.is_live() is expected
-
-
-def test_a_headless_cell_shows_a_figure_and_no_widget():
-    code = "import numpy as np\nfrom cxrlib import widgets\n"
-    outputs = ask_kernel(code + "widgets.augmentation(np.zeros((32, 32), np.uint8))")
-    assert [each["output_type"] for each in outputs] == ["execute_result"]
-    assert "image/png" in outputs[0]["data"]
-    assert "application/vnd.jupyter.widget-view+json" not in outputs[0]["data"]
 
 
 @pytest.mark.parametrize("name", ["augmentation", "threshold", "anatomy", "knob", "phantoms"])
@@ -107,7 +104,9 @@ def test_the_figure_says_where_to_move_it(name, film):
     arguments = {"augmentation": [film], "threshold": [[0, 1], [0.2, 0.7]]}.get(name, [])
     figure = getattr(widgets, name)(*arguments)
     assert explorer.MOVE_IT in figure.get_supxlabel().replace("\n", " ")
-    picture = Image.open(io.BytesIO(figure._repr_png_()[0]))
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png")
+        picture = Image.open(file).convert("L")
     assert picture.width > 300 and len(np.unique(np.asarray(picture))) > 20
 
 
@@ -115,13 +114,11 @@ def test_the_figure_says_where_to_move_it(name, film):
 
 
 def test_a_picture_carries_exactly_its_pixels_and_its_words(film):
-    made = explorer.picture(film, 'a "film" & more', "<b>", 100)
-    assert 'alt="a &quot;film&quot; &amp; more"' in made and "&lt;b&gt;" in made
-    packed = base64.b64decode(re.search(r"base64,([^\"]+)", made)[1])
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(packed))), film)
-    colour = np.stack([film, film // 2, film // 3], axis=-1)
-    packed = base64.b64decode(re.search(r"base64,([^\"]+)", explorer.picture(colour, ""))[1])
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(packed))), colour)
+    for image in (film, np.stack([film, film // 2, film // 3], axis=-1)):
+        made = explorer.picture(image, 'a "film" & more', "<b>", 100)
+        assert 'alt="a &quot;film&quot; &amp; more"' in made and "&lt;b&gt;" in made
+        packed = base64.b64decode(re.search(r"base64,([^\"]+)", made)[1])
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(packed))), image)
 
 
 def every_control(box):
@@ -187,14 +184,16 @@ def answers():
     rng = np.random.default_rng(1)
     truth = np.arange(60) % 3 == 0
     probability = np.clip(rng.normal(0.4 + 0.25 * truth, 0.2), 0, 1).round(2)
-    return truth, probability, np.arange(60) // 2
+    return truth, probability
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.37, 0.5, 0.81, 1.0])
+@pytest.mark.parametrize("threshold", [0.0, 0.37, 1.0])
 def test_threshold_counts_as_sklearn_does(live, answers, threshold):
-    truth, probability, _ = answers
+    truth, probability = answers
     box = widgets.threshold(truth, probability)
+    before = pictures(box)[0][1]
     box.controls["threshold"].value = threshold
+    assert (before != pictures(box)[0][1]).any(), "the point moves on the curve"
     called = probability >= box.controls["threshold"].value
     matrix = confusion_matrix(truth, called)
     assert list(map(int, cells(box)[:4])) == matrix.ravel().tolist()
@@ -217,14 +216,6 @@ def test_threshold_counts_patients_by_hand(live):
     box = widgets.threshold(truth, probability, ["a", "a", "b", "c", "c", "d"])
     assert "Of 2 ill patients, 1 are missed on every image" in said(box)
     assert "of 2 healthy ones, 1 are alarmed by at least one" in said(box)
-
-
-def test_the_point_moves_on_the_curve(live, answers):
-    box = widgets.threshold(*answers)
-    before = pictures(box)[0][1]
-    box.controls["threshold"].value = 0.2
-    after = pictures(box)[0][1]
-    assert before.shape == after.shape and (before != after).any()
 
 
 @pytest.mark.parametrize(
@@ -270,7 +261,7 @@ def test_the_outlines_lie_on_the_edges_of_the_masks(live):
     assert blue.any() and made.lungs[blue].all()
 
 
-@pytest.mark.parametrize("confounding", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("confounding", [0.5, 1.0])
 def test_the_knob_counts_the_films_that_it_shows(live, confounding):
     box = widgets.knob()
     box.controls["confounding"].value = confounding
@@ -297,7 +288,8 @@ def test_the_knob_counts_the_films_that_it_shows(live, confounding):
 # Prediction
 
 
-def small_model():
+@pytest.fixture(scope="module")
+def model():
     import keras
 
     keras.utils.set_random_seed(0)
@@ -310,11 +302,6 @@ def small_model():
     ]
     classes, origin = ["healthy", "covid"], {"synthetic": True}
     return predictor.Predictor(keras.Sequential(layers), classes, provenance=origin)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return small_model()
 
 
 @pytest.fixture
@@ -362,18 +349,19 @@ def test_opacity_lays_the_heat_over_the_film(asked, model):
 
 @pytest.mark.parametrize("kind", [".png", ".jpg"])
 def test_an_uploaded_film_is_asked_about(asked, model, film, kind):
-    content = cv2.imencode(kind, film)[1].tobytes()
-    upload(asked, f"mine{kind}", content)
-    assert asked.controls["film"].value == f"your file: mine{kind}"
-    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
-    expected = model.predict(decoded)
-    assert f"covid {expected.probabilities['covid']:.0%}" in pictures(asked)[0][0]
-    assert asked.message.value == ""
-    upload(asked, f"mine{kind}", cv2.imencode(kind, 255 - film)[1].tobytes())
-    own = [name for name in asked.controls["film"].options if name.startswith("your file")]
-    assert own == [f"your file: mine{kind}"], "the new file takes the place of the old one"
-    asked.controls["opacity"].value = 0
-    np.testing.assert_allclose(pictures(asked)[0][1].mean(), 255 - decoded.mean(), atol=3)
+    name = f"{HOSTILE}{kind}"
+    for image in (film, 255 - film):  # the new file takes the place of the old one
+        content = cv2.imencode(kind, image)[1].tobytes()
+        upload(asked, name, content)
+        assert asked.controls["film"].value == f"your file: {name}"
+        assert len(asked.controls["film"].options) == 9, "eight of the set and the newest file"
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+        expected = model.predict(decoded)
+        assert f"covid {expected.probabilities['covid']:.0%}" in pictures(asked)[0][0]
+        assert asked.message.value == ""
+        assert asked.shown.value.count("<img") == 1 and "onerror=&quot;" in asked.shown.value
+        asked.controls["opacity"].value = 0
+        np.testing.assert_allclose(pictures(asked)[0][1].mean(), decoded.mean(), atol=3)
 
 
 @pytest.mark.parametrize(
@@ -381,7 +369,7 @@ def test_an_uploaded_film_is_asked_about(asked, model, film, kind):
     [
         (b"", "the file is empty"),
         (b"GIF89a nothing", "GIF is not read"),
-        (b"x" * (uploads.MOST_BYTES + 1), "8.0 MB is more than 8 MB"),
+        (b"x" * (predictionwidget.MOST_BYTES + 1), "8.0 MB is more than 8 MB"),
         (cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes(), "too small"),
         (cv2.imencode(".png", np.eye(64, dtype=np.uint8))[1].tobytes()[:60], "damaged"),
     ],
@@ -395,16 +383,11 @@ def test_a_bad_file_gets_a_sentence_and_changes_nothing(asked, content, told):
     assert asked.shown.value == before
 
 
-def test_a_hostile_name_is_only_text(asked, film):
-    upload(asked, HOSTILE, cv2.imencode(".png", film)[1].tobytes())
-    assert asked.controls["film"].value == f"your file: {HOSTILE}"
-    assert asked.shown.value.count("<img") == 1 and "onerror=&quot;" in asked.shown.value
-
-
-def test_dicom_is_taken_by_its_name_or_its_mark(tmp_path):
+def test_dicom_is_taken_by_its_name():
     pytest.importorskip("pydicom")
-    with pytest.raises(uploads.UploadError, match=r"^x\.dcm: this DICOM file cannot be read"):
-        uploads.read_upload(({"name": "x.dcm", "content": b"no DICOM"},))
+    told = r"^x\.dcm: this DICOM file cannot be read"
+    with pytest.raises(predictionwidget.UploadError, match=told):
+        predictionwidget.read_upload(({"name": "x.dcm", "content": b"no DICOM"},))
 
 
 def test_a_model_that_fails_gives_a_sentence(asked, model, monkeypatch):
@@ -433,10 +416,6 @@ def test_without_a_model_a_sentence_says_what_to_run(tmp_path, monkeypatch, live
 
 
 def test_the_newest_run_is_taken(tmp_path, monkeypatch):
-    import os
-
-    from cxrlib import results
-
     monkeypatch.delenv("CXR_RUN", raising=False)
     monkeypatch.setattr(results, "run_folder", lambda: tmp_path / "interactive")
     for age, name in enumerate(["new", "old"]):

@@ -109,14 +109,14 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _plain(text) -> str:
+def plain(text) -> str:
     """Word a name so that neither Markdown nor HTML is seen in it."""
     return re.sub(r"([^\w\s.,-])", r"\\\1", " ".join(str(text).split()))
 
 
 def _origin(found) -> str:
     """Say on which films, with which weights, on which machine and with which seed."""
-    sources = _plain(", ".join(found.data["sources"]))
+    sources = plain(", ".join(found.data["sources"]))
     backbone = found.parameters["probe_backbone"]
     weights = {"imagenet": "ImageNet weights", "random": "RANDOM weights"}
     kind = weights.get(found.weights[backbone]["kind"], found.weights[backbone]["kind"])
@@ -124,7 +124,7 @@ def _origin(found) -> str:
     there = found.environment
     return (
         f"{kinds} ({sources}; the other hospital: source "
-        f"{_plain(found.parameters['outside_source'])}), {backbone} with {kind}, frozen; "
+        f"{plain(found.parameters['outside_source'])}), {backbone} with {kind}, frozen; "
         f"{there['backend']} {there['backend_version']} on {there['device']}, seed {found.seed}. "
         "The commands and all numbers: [results on real films](results/README.md)."
     )
