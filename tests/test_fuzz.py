@@ -20,12 +20,7 @@ from cxrlib.claims import ClaimsError
 from cxrlib.folders import FolderError
 from cxrlib.lessons import CourseError
 
-EXAMPLES = 250
-fuzz = settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    deadline=None,
-    database=None,
+fuzz = settings(  # how many examples, a profile of tests/conftest.py says
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
