@@ -84,7 +84,8 @@ def on_onnx(name, folder):
 
 def on_ours(name, folder, precision):
     """Compute as `backbone.features` does; networks go to the benchmark's own cache."""
-    from cxrlib import backbone, engine
+    from cxrlib import backbone
+    from cxrlib.compute import engine
 
     os.environ["CXR_CACHE"] = str(folder / "cache")
     weights = backbone.find_weights(name, "auto" if os.environ.get("CXR_WEIGHTS") else "random")
@@ -129,7 +130,8 @@ Equal to 1e-4 of the largest feature, the promise: {same}.
 
 def effect(folder):
     """Compare features and a head's scores in both precisions; two table rows."""
-    from cxrlib import backbone, engine, metrics, phantom, split, training
+    from cxrlib import backbone, metrics, phantom, split, training
+    from cxrlib.compute import engine
 
     os.environ["CXR_CACHE"] = str(folder / "cache")
     name, classes = "ResNet50", ("healthy", "covid")
@@ -162,7 +164,7 @@ def effect(folder):
 
 def main() -> None:
     """Measure and print table by table, and write if asked."""
-    from cxrlib import engine
+    from cxrlib.compute import engine
 
     given = options(__doc__).parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

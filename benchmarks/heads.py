@@ -62,7 +62,7 @@ def scikit_learn(folder: Path):
     """Fit the same heads with scikit-learn, which looks at no validation data meanwhile."""
     from sklearn.neural_network import MLPClassifier
 
-    from cxrlib.heads import moments
+    from cxrlib.compute import moments
 
     (x, y), _ = read(folder)
     mean, variance = moments(x)
@@ -81,7 +81,7 @@ def scikit_learn(folder: Path):
 def keras_losses(train, held) -> np.ndarray:
     """Fit the grid with Keras, batches in the order of the rows; losses (heads, epochs)."""
     from cxrlib import training
-    from cxrlib.heads import Head, glorot
+    from cxrlib.compute import Head, glorot
 
     losses, held = [], (held[0], held[1][:, None])
     for shape in GRID:
@@ -106,7 +106,7 @@ def differences(folder: Path):
     """Find how far our losses are from Keras's in float64, same start, same batches."""
     import keras
 
-    from cxrlib.heads import Head, fit_heads, glorot
+    from cxrlib.compute import Head, fit_heads, glorot
 
     keras.config.set_dtype_policy("float64")
     keras.config.set_floatx("float64")

@@ -28,7 +28,8 @@ from pathlib import Path
 import psutil
 from rounds import ROOT, Peaks, machine, options, table, versions, write
 
-from cxrlib import bulk, cluster
+from cxrlib import bulk
+from cxrlib.compute import cluster
 
 PAGE = ROOT / "docs" / "scale.md"
 SIDE = 512  # pixels of the films
@@ -143,7 +144,8 @@ def run_large(paths: list[str]) -> tuple[float, str]:
     """Images a second from file to the large network's features on one core, and its engine."""
     import numpy as np
 
-    from cxrlib import backbone, engine, images
+    from cxrlib import backbone, images
+    from cxrlib.compute import engine
 
     name, size, weights = LARGE.values()
     found, chosen = backbone.find_weights(name, weights), engine.choose(size)

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrlib import frontend, phantom, widgets
+from cxrlib import phantom
+from cxrlib.interactive import frontend, widgets
 from cxrlib.machine import environment
 
 GOAL = 300  # milliseconds

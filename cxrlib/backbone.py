@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrlib import cluster, engine, machine
+from cxrlib import machine
+from cxrlib.compute import ahead, cluster, engine
 from cxrlib.files import cache_folder, check_weights, sha256, whole_file
 from cxrlib.machine import start_keras
-from cxrlib.threads import ahead
 
 VERSION = 1  # of the features in the cache: raise it when `prepare` or the weights' use changes
 BLOCK = 64  # images read and prepared at once, while the backbone works on as many others
@@ -290,7 +290,7 @@ def features(
     written as they are done: an interrupted run goes on where it stopped. The next block is
     read (augmented, resized) while the backbone works on this one.
 
-    :mod:`cxrlib.engine` says what computes them: Keras, or OpenVINO, which is faster.
+    :mod:`cxrlib.compute.engine` says what computes them: Keras, or OpenVINO, which is faster.
 
     Parameters
     ----------
@@ -310,7 +310,7 @@ def features(
 
     Raises
     ------
-    cxrlib.engine.EngineError
+    cxrlib.compute.engine.EngineError
         If ``CXR_ENGINE`` or ``CXR_PRECISION`` asks for what is not there.
     """
     if isinstance(weights, str):
@@ -411,8 +411,8 @@ def compute_features(images, name, size, weights: Weights, chosen, batch_size: i
         Grey, uint8 (n, height, width); or from :func:`prepare`, float32 (n, size, size, 3).
     name, size, weights, batch_size
         As in :func:`features`; of images already prepared they must be the same.
-    chosen : cxrlib.engine.Engine
-        What computes, see :func:`cxrlib.engine.choose`.
+    chosen : cxrlib.compute.engine.Engine
+        What computes, see :func:`cxrlib.compute.engine.choose`.
 
     Returns
     -------
@@ -420,7 +420,7 @@ def compute_features(images, name, size, weights: Weights, chosen, batch_size: i
 
     Raises
     ------
-    cxrlib.engine.ConversionError
+    cxrlib.compute.engine.ConversionError
         If OpenVINO is to compute and cannot take the network over.
     """
     ready = prepare(images, name, size) if images.ndim == 3 else images

@@ -3,7 +3,7 @@
 A task reads the files of a shard, passes them through a frozen backbone and writes the shard: one
 object for each array, and then, last, a note that it is done. What has no such note is not there.
 Nothing but file names and counts travels between the client and the workers of a cluster
-(:mod:`cxrlib.cluster`). On one machine the same tasks run in turn.
+(:mod:`cxrlib.compute.cluster`). On one machine the same tasks run in turn.
 
 ``PLACE/zarr.json``                  Zarr version 3; any library that knows sharding reads it
 ``PLACE/features/...``               float32 (n, channels); a row that failed is NaN
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import click
 
-from cxrlib import cluster
+from cxrlib.compute import cluster
 
 VERSION = 2  # of what is in a store: raise it when reading, resizing or extracting changes
 SHARD = 2048  # images in an object: of ResNet50's features 17 MB, which object stores like
@@ -99,7 +99,7 @@ def extract(
 ) -> Store:
     """Decode files and extract their features into a store; go on where a run stopped.
 
-    On a cluster (:mod:`cxrlib.cluster`) each shard is a task. The features are those of
+    On a cluster (:mod:`cxrlib.compute.cluster`) each shard is a task. The features are those of
     ``backbone.features(images.decode(paths).images, ...)``, without the arrays in between. Two
     runs at once do no harm: they write the same to the same places.
 
@@ -163,8 +163,8 @@ def write_shard(place: str, settings: dict, number: int, paths, weights, batch_s
     """Do one shard, unless it is done: the task of :func:`extract`; gives its number of images."""
     import numpy as np
 
+    from cxrlib.compute import ahead
     from cxrlib.images import decode_block
-    from cxrlib.threads import ahead
 
     digest = hashlib.sha256("\n".join(map(_key, paths)).encode()).hexdigest()
     if _is_done(place, settings, number, digest):
@@ -207,7 +207,8 @@ def _facts(name, size, weights) -> dict:
     """Ask a worker what sets these features apart from others."""
     import numpy as np
 
-    from cxrlib import backbone, engine
+    from cxrlib import backbone
+    from cxrlib.compute import engine
 
     found = backbone.find_weights(name, weights) if isinstance(weights, str) else weights
     features = backbone.features(np.zeros((1, 64, 64), np.uint8), name, size, found, progress=False)
@@ -226,7 +227,8 @@ def _facts(name, size, weights) -> dict:
 
 def _network(settings, weights, batch_size):
     """Give a function from images (n, side, side) uint8 to features (n, channels) float32."""
-    from cxrlib import backbone, engine
+    from cxrlib import backbone
+    from cxrlib.compute import engine
 
     name, size = settings["backbone"], settings["size"]
     chosen = engine.Engine(settings["engine"], settings["precision"])
@@ -408,7 +410,7 @@ def features(ctx, files, place, backbone, size, weights, pixels):
 
 def _paths(files: Path) -> list[Path]:
     """List the images of a folder, or those that a text file names."""
-    from cxrlib import folders
+    from cxrlib.sources import folders
 
     if files.is_dir():
         return folders.list_images(files)

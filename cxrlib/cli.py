@@ -11,10 +11,10 @@ from pathlib import Path
 import click
 
 from cxrlib import NOT_CLINICAL, __version__
-from cxrlib.auditcli import audit
+from cxrlib.audit import audit_command
 from cxrlib.bulk import features
-from cxrlib.checkcli import check
 from cxrlib.files import no_such, printable, short_path, whole_file
+from cxrlib.paper import check_command
 
 EXIT_CODES = """
 \b
@@ -152,8 +152,8 @@ def _command(profile, only, settings, out, notebooks) -> str:
 
 def _conclude(summary, seconds: float) -> None:
     """Say what failed and where the report is."""
-    from cxrlib import course, report
-    from cxrlib.progress import clock
+    from cxrlib import course
+    from cxrlib.course import clock, report
 
     counts = {}
     for outcome in summary.outcomes:
@@ -176,13 +176,13 @@ def report(folder):
     Example:
       cxr report runs/quick
     """  # noqa: D301
-    from cxrlib import report as page
+    from cxrlib.course import report as page
 
     click.echo(f"Report: {short_path(page.write(folder))}")
 
 
-main.add_command(check)
-main.add_command(audit)
+main.add_command(check_command)
+main.add_command(audit_command)
 main.add_command(features)
 
 
@@ -305,7 +305,8 @@ def predict(image, model, heatmap):
         raise click.BadParameter("it would overwrite the image.", param_hint="--heatmap")
     if heatmap.suffix.lower() != ".png":
         raise click.BadParameter("the file's name must end in .png.", param_hint="--heatmap")
-    from cxrlib import lessons, plots, predictor
+    from cxrlib import plots, predictor
+    from cxrlib.course import lessons
 
     lessons.backend()  # complains if Keras's backend is not installed
     found = predictor.load(model).predict(image)

@@ -24,8 +24,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from cxrlib import cluster
 from cxrlib.cohort import SIDE
+from cxrlib.compute import ahead, cluster, share
 from cxrlib.dicom import (
     MOST_DECODED,
     MOST_PIXELS,
@@ -38,7 +38,6 @@ from cxrlib.dicom import (
     read_dicom,
 )
 from cxrlib.files import Sparing, cache_folder, cannot_write
-from cxrlib.threads import ahead, share
 
 __all__ = ["MOST_PIXELS", "SMALLEST_SIDE", "Decoded", "ImageError", "decode", "read_grey", "resize"]
 

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 
-from cxrlib.heads import SCORES, Head, check_head, check_targets, fit_heads, moments
-from cxrlib.heads import TrainingError as TrainingError  # `fit` raises it too
+from cxrlib.compute import SCORES, Head, check_head, check_targets, fit_heads, moments, share
+from cxrlib.compute import TrainingError as TrainingError  # `fit` raises it too
 from cxrlib.machine import accelerator, dtype_policy, start_keras, training_precision
-from cxrlib.threads import share
 
 
 def set_seed(seed: int) -> None:
@@ -205,7 +204,7 @@ def standardiser(features: np.ndarray):
     Parameters
     ----------
     features : ndarray, shape (n, d), float32
-        See :func:`cxrlib.heads.moments` for channels that are silent in them.
+        See :func:`cxrlib.compute.heads.moments` for channels that are silent in them.
     """
     import keras
 
@@ -268,7 +267,7 @@ def fit_grid(
 ) -> pd.DataFrame:
     """Train every head of the paper's grid (section IV.B.1, Fig. 5) at once.
 
-    See :func:`cxrlib.heads.fit_heads`: each head learns what it would have learned alone.
+    See :func:`cxrlib.compute.heads.fit_heads`: each head learns what it would have learned alone.
 
     Parameters
     ----------

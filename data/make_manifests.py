@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from cxrlib.pinned import Pinned, state
+from cxrlib.sources import pinned
 
 COLUMNS = [
     *("image", "label", "patient", "source", "view", "licence", "cohort"),
@@ -77,7 +77,7 @@ def check_files(table: pd.DataFrame, mirror: Path) -> dict[str, int]:
         path = f"{row.repo}/{row.commit}/{row.path}"
         for hashes in ({"sha256": row.sha256}, {"git_sha1": row.git_sha1}):
             if any(hashes.values()):
-                states.append(state(mirror, Pinned(path, size, **hashes)))
+                states.append(pinned.state(mirror, pinned.Pinned(path, size, **hashes)))
     return pd.Series(states).value_counts().to_dict()
 
 

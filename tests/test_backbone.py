@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cxrlib import augment, backbone
-from cxrlib.threads import ahead
+from cxrlib.compute import ahead
 from helpers import tiny_cohort
 
 SIZE = 48

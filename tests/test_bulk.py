@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cxrlib import backbone, bulk, cluster, images
+from cxrlib import backbone, bulk, images
 from cxrlib.cli import main
+from cxrlib.compute import cluster
 
 NETWORK = {"name": "MobileNet", "size": 32, "weights": "random"}
 BAD = (3, 50)  # rows whose files cannot be read

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cxrlib import cli, predictor, runfolder, sources
+from cxrlib import cli, predictor, sources
+from cxrlib.course import folder as runfolder
 
 NOTEBOOKS = str(Path(__file__).parent / "notebooks")
 

@@ -88,8 +88,8 @@ def _contents(names, hidden: bool = True) -> str:
 
 def headline() -> str:
     """Tell the headline figure's four scores, and where they come from."""
-    from cxrlib import headline as figure
     from cxrlib import results
+    from cxrlib.shortcuts import headline as figure
 
     found = results.load(project.ROOT / "docs" / "results", "07_evaluation")
     table = found.tables["headline"]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlib import phantom, scanner, shortcuts, sources, thorax
+from cxrlib import phantom, shortcuts, sources
+from cxrlib.phantom import scanner, thorax
 
 KNOB = (0.0, 0.5, 1.0)
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}

@@ -17,7 +17,8 @@ from pathlib import Path
 import inventory
 import pandas as pd
 
-from cxrlib import NOT_CLINICAL, claims, phantom, results, sources, split
+from cxrlib import NOT_CLINICAL, phantom, results, sources, split
+from cxrlib.paper import claims
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent

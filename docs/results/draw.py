@@ -14,7 +14,8 @@ from pathlib import Path
 import audited
 import pandas as pd
 
-from cxrlib import claims, metrics, plots, results
+from cxrlib import metrics, plots, results
+from cxrlib.paper import claims
 
 HERE = Path(__file__).resolve().parent
 COMMANDS = """\

@@ -1,0 +1,13 @@
+"""Any image set judged: what gives its labels away, a light for each probe, and the page."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["subject"],
+    submod_attrs={
+        "examine": ["Audit", "AuditError", "run"],
+        "lights": ["LIGHTS", "Finding"],
+        "command": ["audit_command"],
+    },
+)

@@ -1,0 +1,241 @@
+"""The command ``cxr audit``: what else than the disease gives the label away in an image set."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tempfile
+import time
+import warnings
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from cxrlib import NOT_CLINICAL
+from cxrlib.audit import subject as auditload
+from cxrlib.audit.subject import SECRET
+from cxrlib.files import printable, short_path
+
+COLOURS = {"red": "red", "amber": "yellow", "green": "green", "grey": "bright_black"}
+EXIT_CODES = """
+\b
+Exit codes: 0 audited, whatever the lights; 1 it failed, or a light is as bad
+as --fail-on says; 2 it was asked for something that does not exist; 130
+interrupted.
+"""
+
+
+@click.command("audit", epilog=EXIT_CODES)
+@click.argument("place")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The page to write.  [default: audit-NAME.html, here]",
+)
+@click.option(
+    "--by",
+    metavar="COLUMN",
+    help="Column that names the source: hospital, machine, data set.  "
+    "[default: source; scanner for phantom]",
+)
+@click.option("--label", "labels", multiple=True, help="Audit these classes only. Repeatable.")
+@click.option(
+    "--features",
+    default="pixels",
+    show_default=True,
+    metavar="NAME",
+    help="What the probes see: pixels (quick, no network), or a network of keras.applications "
+    "such as VGG16. On two cores a network takes 1 s for 7 (VGG16) to 25 images, for each view.",
+)
+@click.option(
+    "--weights",
+    metavar="WEIGHTS",
+    help="The network's weights: imagenet (fetched once), random, or a file.  [default: imagenet]",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many images a label.")
+@click.option("--allow-missing", is_flag=True, help="Go on without images that cannot be read.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For all chance."
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the findings as data too, for a program to read.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["red", "amber"]),
+    help="End with exit code 1 if a light is this or worse.  [default: never]",
+)
+@click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
+@click.pass_context
+def audit_command(
+    ctx, place, out, by, labels, features, weights, limit, allow_missing, seed, json_file,
+    fail_on, open_page,
+):  # fmt: skip
+    """Look for shortcuts and leaks in an image set.
+
+    PLACE is a folder with one folder a label; a CSV file with the columns image and label, and
+    if you have them patient, source, view and split; or a collection of this course: phantom
+    (synthetic: a set with a secret, to practise on), open or external. PNG, JPEG and DICOM are
+    read.
+
+    The probes ask what else than the disease tells the labels apart: the border, the corners,
+    the file, the hospital; copies of images; patients on both sides of a split. You get one page
+    with a light for each, what it means and what to do. A probe that finds nothing proves
+    nothing. Nothing is uploaded.
+
+    \b
+    Examples:
+      cxr audit my_images
+      cxr audit films.csv --by hospital --label healthy --label covid --open
+      cxr audit films.csv --features VGG16 --out vgg16.html
+      cxr audit my_images --json audit.json --fail-on red
+    """  # noqa: D301 (click wants a real backspace before lines that it shall not wrap)
+    start = time.monotonic()
+    kind = auditload.kind_of(place)
+    out = out or Path("audit-" + re.sub(r"[^\w.-]+", "-", auditload.name_of(place)) + ".html")
+    _check_name(out, place, "--out", ".html", ".htm")
+    if json_file:
+        _check_name(json_file, place, "--json", ".json")
+    by = by or ("scanner" if kind == "phantom" else "source")
+    labels = list(dict.fromkeys(labels))
+    notes: list[str] = []
+    table = auditload.check_table(kind, place, by, labels, notes)
+    _check_writable(out, "--out")
+    if json_file:
+        _check_writable(json_file, "--json")
+    extract, seen = _features(features, weights, seed)
+    cohort, cut = auditload.load(kind, place, table, labels, limit, allow_missing, seed, notes)
+    from cxrlib.audit import examine as auditing
+    from cxrlib.audit import page as auditpage
+    from cxrlib.files import write_json
+
+    click.echo(printable(_greeting(cohort)), err=True)
+    with warnings.catch_warnings():
+        # Of small classes scikit-learn says on each fold what the page says once
+        warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
+        try:
+            found = auditing.run(cohort, labels or None, by, extract, seed, _tell)
+        except auditing.AuditError as error:
+            raise auditing.AuditError(f"{error}{auditload.remedy(cohort, cut, limit)}") from error
+    facts = {"Features": seen, "Command": _command(ctx)}
+    if kind == "phantom":
+        facts["Secret"] = (
+            f"these phantoms were made with confounding {SECRET}: for {SECRET:.0%} of the patients "
+            "the label chooses the scanner, for the others chance does. An audit should find that."
+        )
+    facts["Time"] = f"{time.monotonic() - start:.0f} seconds"
+    found = replace(found, facts=found.facts | facts)
+    if "RANDOM" in seen:
+        notes = [seen, *notes]
+    auditpage.write(found, out, notes)
+    if json_file:
+        write_json(json_file, auditpage.as_data(found, notes))
+    _conclude(found, notes, out, json_file)
+    if open_page:
+        click.launch(out.resolve().as_uri())
+    ctx.exit(_failed(found, fail_on))
+
+
+def _check_name(path: Path, place: str, option: str, *endings: str) -> None:
+    """Refuse a file that should not be written."""
+    if path.suffix.lower() not in endings:
+        raise click.BadParameter(f"the file's name must end in {endings[0]}.", param_hint=option)
+    if path.resolve() == Path(place).resolve():
+        raise click.BadParameter("it would overwrite what is to be audited.", param_hint=option)
+
+
+def _check_writable(path: Path, option: str) -> None:
+    """Write a file beside the one to come and remove it, before minutes are spent."""
+    folder = path.resolve().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        ends = {"prefix": f".{path.stem}.", "suffix": f".part{path.suffix}"}  # as long as later
+        with tempfile.NamedTemporaryFile(dir=folder, **ends):
+            pass
+    except OSError as error:
+        raise click.BadParameter(
+            f"{path} cannot be written ({error.strerror}). Name a file in a folder of yours.",
+            param_hint=option,
+        ) from error
+
+
+def _features(name: str, weights: str | None, seed: int):
+    """Find what turns images into features (None: the probes' own way), and its description."""
+    if name.lower() == "pixels":
+        if weights:
+            raise click.BadParameter("only a network has weights.", param_hint="--weights")
+        return None, "pixels: brightness and fine detail of 24 x 24 squares; no network"
+    from cxrlib import backbone
+
+    try:
+        found = backbone.find_weights(name, weights or "imagenet", seed)
+    except ImportError as error:
+        raise click.BadParameter(
+            f"a network needs Keras with a backend, one of tensorflow, jax and torch ({error}). "
+            "Install it, or name one that is installed in KERAS_BACKEND.",
+            param_hint="--features",
+        ) from error
+    return partial(backbone.features, name=name, weights=found), str(found)
+
+
+def _greeting(cohort) -> str:
+    from cxrlib.audit.lights import count_of
+
+    counts = cohort.table["label"].value_counts()
+    told = ", ".join(f"{count} {label}" for label, count in counts.items())
+    return (
+        f"{cohort.name}: {count_of(len(cohort), 'image')} of "
+        f"{count_of(cohort.table['patient'].nunique(), 'patient')} ({told})"
+    )
+
+
+def _tell(number: int, total: int, name: str) -> None:
+    """Show which probe begins; `number` counts those that are done."""
+    click.echo(f"[{number + 1:2}/{total}] {name} ...", err=True)
+
+
+def _conclude(found, notes, out: Path, json_file: Path | None) -> None:
+    """Print the lights, those to act on with their numbers, and where the page is."""
+    from cxrlib.audit import page as auditpage
+
+    click.echo(err=True)
+    for one in found.findings:
+        light = click.style(f"{one.light.upper():6}", fg=COLOURS[one.light], bold=True)
+        click.echo(f"{light} {one.name}")
+        if one.light in ("red", "amber"):
+            click.echo(click.wrap_text(printable(one.headline), 88, " " * 7, " " * 7))
+    click.echo(f"\n{click.wrap_text(auditpage.conclusion(found), 88)}")
+    for note in notes:
+        click.echo(auditload.worded(note))
+    click.echo(f"\nPage: {short_path(out)}")
+    if json_file:
+        click.echo(f"Data: {short_path(json_file)}")
+    click.echo(NOT_CLINICAL)
+
+
+def _command(ctx) -> str:
+    """Word the command as it was typed."""
+    words = ["cxr", "audit", ctx.params["place"]]
+    for option in ctx.command.params:
+        if ctx.get_parameter_source(option.name) != ParameterSource.COMMANDLINE:
+            continue
+        if isinstance(option, click.Option):
+            value = ctx.params[option.name]
+            for each in value if option.multiple else [value]:
+                words += [option.opts[0]] if option.is_flag else [option.opts[0], str(each)]
+    return shlex.join(words)
+
+
+def _failed(found, fail_on: str | None) -> int:
+    from cxrlib.audit.examine import LIGHTS
+
+    if fail_on is None or LIGHTS.index(found.light) > LIGHTS.index(fail_on):
+        return 0
+    click.echo(f"Exit code 1: the worst light is {found.light} (--fail-on {fail_on}).", err=True)
+    return 1

@@ -1,0 +1,173 @@
+"""One audit of any image set: every experiment that doubts a score, and a light for each.
+
+A red light is a finding to act on. A green one proves nothing: these probes are simple, and a
+network may find what they missed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from cxrlib.audit import lights as judge
+from cxrlib.audit.lights import LIGHTS, Finding
+from cxrlib.shortcuts import (
+    FEWEST,
+    leakage,
+    near_duplicates,
+    shortcuts,
+    sources_within_class,
+    together,
+)
+
+__all__ = ["LIGHTS", "Audit", "AuditError", "Finding", "run"]
+
+STEPS = (  # those that take their time
+    "Near-duplicates",
+    "Views without lungs, coarse views",
+    "Source within one class",
+    "Image-level split",
+)
+MOST = 150  # images for the leak's nearest neighbour, which takes a minute for a thousand
+
+
+class AuditError(ValueError):
+    """An image set that cannot be audited."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All findings on a cohort, worst first, and what they rest on.
+
+    ``facts`` are shown at the end of the page, by name: data, options, seed, versions, time.
+    """
+
+    name: str
+    counts: pd.DataFrame
+    findings: list[Finding]
+    facts: dict[str, str]
+    synthetic: bool
+
+    @property
+    def light(self) -> str:
+        """The worst light of all findings."""
+        return min((f.light for f in self.findings), key=LIGHTS.index, default="grey")
+
+
+def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) -> Audit:
+    """Audit a cohort: every probe, a light for each, and what to do.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Images without a label are left out.
+    classes : sequence of str, optional
+        The labels to tell apart; all that occur by default.
+    by : str
+        Column that names the source, hospital or scanner.
+    extract : callable, optional
+        A frozen backbone, as in :func:`cxrlib.shortcuts.views.features`; brightness and detail of
+        24 x 24 squares without it.
+    seed : int
+        For folds, shuffled labels and resamples.
+    progress : callable, optional
+        Called as ``progress(number, total, name)`` before each step.
+
+    Returns
+    -------
+    Audit
+
+    Raises
+    ------
+    AuditError
+        If there are fewer than two classes, fewer than ten patients in one of them, or no such
+        column.
+    """
+    cohort, classes = _ready(cohort, classes, by)
+
+    def begin(step):
+        if progress:
+            progress(STEPS.index(step), len(STEPS), step)
+
+    begin("Near-duplicates")
+    pairs = near_duplicates(cohort)
+    single = together(cohort, pairs)  # copies of one image share a patient, so no fold parts them
+    few = judge.too_few(single)
+    source = judge.source_and_label(cohort, by)
+    findings = [
+        judge.size(cohort),
+        judge.two_classes(cohort),
+        judge.copies(cohort, pairs),
+        judge.split(cohort, pairs),
+        source,
+    ]
+
+    begin("Views without lungs, coarse views")
+    if few:
+        names = [name for name, _ in judge.BLIND.values()] + list(judge.COARSE.values())
+        findings += [judge.untested(name, few) for name in names]
+    else:
+        seen = shortcuts(single, classes, extract=extract, seed=seed)
+        findings += judge.views_without_lungs(single, classes, seen) + judge.coarse_views(seen)
+
+    begin("Source within one class")
+    told = sources_within_class(single, by, extract=extract, seed=seed)
+    findings.append(judge.source_within_class(told, confounded=source.light == "red"))
+
+    begin("Image-level split")
+    if few:
+        findings.append(judge.untested(judge.IMAGE_SPLIT, few))
+    elif judge.one_image_each(cohort):
+        findings.append(judge.no_image_split())
+    else:
+        runs = leakage(single, classes, repeats=10, most=MOST, seed=seed)
+        findings.append(judge.image_split(runs, MOST))
+
+    findings.sort(key=lambda finding: LIGHTS.index(finding.light))
+    grouped = cohort.table.groupby(["label", by], dropna=False, observed=True)
+    counts = grouped.agg(images=("image", "size"), patients=("patient", "nunique"))
+    synthetic = bool(cohort.table["source"].astype(str).str.startswith("phantom").any())
+    return Audit(
+        cohort.name, counts, findings, _facts(single, classes, by, extract, seed), synthetic
+    )
+
+
+def _ready(cohort, classes, by):
+    """Keep the labelled images of the classes; complain about what cannot be audited."""
+    if by not in cohort.table:
+        raise AuditError(f"{cohort.name} has no column {by!r}; it has {', '.join(cohort.table)}.")
+    if cohort.table["patient"].isna().any():
+        raise AuditError(f"{cohort.name}: an image names no patient; give each image one.")
+    classes = list(classes or cohort.labels)
+    if len(classes) < 2:
+        raise AuditError(
+            f"{cohort.name} has the labels {classes}: an audit needs two classes to tell apart, "
+            "one folder or one value of the column 'label' each."
+        )
+    cohort = cohort.where(label=classes)
+    patients = cohort.table.groupby("label")["patient"].nunique()
+    few = patients[patients < FEWEST]
+    if len(few):
+        raise AuditError(
+            f"{cohort.name}: only {few.iloc[0]} patients are {few.index[0]!r}. With fewer than "
+            f"{FEWEST} a class nothing can be told; add some, or leave the class out."
+        )
+    return cohort, classes
+
+
+def _facts(cohort, classes, by, extract, seed) -> dict[str, str]:
+    from cxrlib.machine import environment
+
+    there, table = environment(), cohort.table
+    versions = ", ".join(f"{name} {number}" for name, number in there["versions"].items())
+    return {
+        "Data": f"{cohort.name}: {len(table)} images of {table['patient'].nunique()} "
+        "patients (copies of one image count as one patient)",
+        "Classes": ", ".join(classes),
+        "Source column": by,
+        "Features": "a frozen backbone" if extract else "24 x 24 squares, no network",
+        "Seed": str(seed),
+        "Machine": f"{there['device']}, {there['cores']} cores; {there['platform']}",
+        "Versions": f"Python {there['python']}, {versions}",
+    }

@@ -1,0 +1,195 @@
+"""What ``cxr audit`` is to look at: found, checked, loaded, and what must be said of it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from cxrlib.files import no_such, printable
+
+COLLECTIONS = ("phantom", "open", "external")
+SECRET = 0.8  # of the phantoms' scanners follow the label: without it, few lights would light up
+
+
+def kind_of(place: str) -> str:
+    """Name of the source that a place is: a collection of the course, or 'folder'."""
+    there = Path(place).expanduser().exists()
+    if place in COLLECTIONS:
+        if there:
+            click.echo(f"Note: this is the course's collection; your own is ./{place}", err=True)
+        return place
+    if not there:
+        raise _unknown("folder, CSV file or collection", place, COLLECTIONS, "PLACE")
+    return "folder"
+
+
+def name_of(place: str) -> str:
+    """Name an image set after its folder or file."""
+    path = Path(place).expanduser()
+    return (path.stem if path.is_file() else path.resolve().name) or "images"
+
+
+def _unknown(kind: str, name: str, there, option: str) -> click.BadParameter:
+    return click.BadParameter(printable(no_such(kind, name, list(there))), param_hint=option)
+
+
+@contextmanager
+def heard(notes: list[str]):
+    """Turn what is warned of while images are found and read into notes, said at once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            said = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+            for text in dict.fromkeys(said):
+                if text not in notes:  # a folder is looked at twice
+                    notes.append(text)
+                    click.echo(worded(text), err=True)
+
+
+def worded(note: str) -> str:
+    """Wrap a note for the terminal."""
+    return click.wrap_text(printable(f"Note: {note}"), 88, preserve_paragraphs=True)
+
+
+def check_table(kind: str, place: str, by: str, labels: list[str], notes: list[str]):
+    """Complain about labels and columns that do not exist before an image is opened.
+
+    Returns
+    -------
+    DataFrame
+        A row an image that there is; of phantoms, which are made later, a few.
+    """
+    from cxrlib import sources
+    from cxrlib.audit.examine import AuditError
+    from cxrlib.sources import folders
+
+    if by == "label":
+        raise click.BadParameter(
+            "the label gives itself away. Name a column such as hospital or machine.",
+            param_hint="--by",
+        )
+    with heard(notes):
+        if kind == "phantom":
+            table = sources.load(kind, patients=3, size=64).table  # made in no time
+        else:
+            table = folders.make_table(place)[0] if kind == "folder" else sources.manifest(kind)
+    there = sorted(table["label"].dropna().unique())
+    for label in labels:
+        if label not in there:
+            raise _unknown("label", label, there, "--label")
+    if len(labels or there) < 2:
+        only = (labels or there or ["none"])[0]
+        raise AuditError(
+            f"{place}: the only label is {only!r}. An audit asks what tells labels apart: give it "
+            "two or more, one folder or one value of the column 'label' each."
+        )
+    if by not in table:
+        raise _unknown("column", by, table, "--by")
+    return table
+
+
+def load(kind, place, table, labels, limit, allow_missing, seed, notes):
+    """Load the images, note what the page must say first, and tell which labels were cut.
+
+    Parameters
+    ----------
+    kind, place
+        As :func:`kind_of` has them.
+    table : DataFrame
+        As :func:`check_table` gives it.
+    labels, limit, allow_missing, seed
+        As on the command line.
+    notes : list of str
+        Grows.
+
+    Returns
+    -------
+    cohort : Cohort
+    cut : list of str
+        Labels of which `limit` left some out.
+    """
+    from cxrlib import sources
+    from cxrlib.audit.lights import count_of
+
+    try:
+        with heard(notes):
+            if kind == "phantom":
+                shown = sys.stderr.isatty()
+                cohort = sources.load(kind, confounding=SECRET, seed=seed, progress=shown)
+                table = cohort.table
+                if limit:
+                    cohort = cohort.take(table.groupby("label").cumcount() < limit)
+            else:
+                where = {"folder": place} if kind == "folder" else {}
+                options = {"allow_missing": allow_missing, "limit": limit, "seed": seed}
+                cohort = sources.load(kind, **where, **options)
+    except sources.SourceError as error:
+        # Whoever types a command does not write Python
+        words = str(error).replace("allow_missing=True", "--allow-missing")
+        raise sources.SourceError(words) from error
+    unlabelled = int(cohort.table["label"].isna().sum())
+    if unlabelled:
+        many = "1 image has" if unlabelled == 1 else f"{unlabelled} images have"
+        notes.append(f"{many} no label, or an unknown one, and did not take part.")
+    cohort = cohort.where(label=labels or cohort.labels)
+    before = table["label"].value_counts()
+    cut = [label for label in cohort.labels if limit and before[label] > limit]
+    if cut:
+        notes.append(
+            f"--limit {limit}: only {limit} of "
+            + ", ".join(f"{count_of(before[label], 'image')} of {label}" for label in cut)
+            + f" took part, {'the first' if kind == 'phantom' else f'chosen by seed {seed}'}. "
+            "Copies and patients among the rest stay unseen."
+        )
+    if kind == "folder":
+        cohort = cohort.take(range(len(cohort)), name_of(place))
+        notes += _patients_unknown(place, cohort)
+    return cohort, cut
+
+
+def remedy(cohort, cut: list[str], limit: int | None) -> str:
+    """Say what to type if a class has too few patients; nothing if all have enough."""
+    from cxrlib.shortcuts import FEWEST
+
+    patients = cohort.table.groupby("label")["patient"].nunique()
+    few = patients.index[patients < FEWEST]
+    told = ""
+    if set(few) & set(cut):
+        told += f" It was --limit {limit} that left so few: raise it, or leave it out."
+    enough = [label for label in cohort.labels if label not in few]
+    if len(few) and len(enough) > 1:
+        words = " ".join(f"--label {shlex.quote(label)}" for label in enough)
+        told += f" Those that are large enough: {words}"
+    return told
+
+
+def _patients_unknown(place, cohort) -> list[str]:
+    """Warn of images whose patient nobody named."""
+    from cxrlib.audit.lights import count_of
+    from cxrlib.sources import folders
+
+    alone = folders.unnamed(cohort.table)
+    if Path(place).expanduser().is_file():  # a table may name a patient just like the file
+        given = folders.read_text_table(Path(place).expanduser())
+        if "patient" in given:
+            named = given.loc[given["patient"].map(folders.known).notna(), "image"].map(
+                folders.known
+            )
+            alone &= ~cohort.table["image"].isin(named)
+    count = int(alone.sum())
+    if not count:
+        return []
+    name = "names" if count == 1 else "name"
+    return [
+        f"{count} of {count_of(len(cohort), 'image')} {name} no patient. Each of these files "
+        "counts as a patient of its own. If some patients have several images, the probes look "
+        "better than they are, and leaks between patients stay hidden. Remedy: a CSV file with the "
+        "columns image, label and patient."
+    ]

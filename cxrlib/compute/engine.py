@@ -1,0 +1,236 @@
+"""What computes frozen features: Keras itself, or OpenVINO on the same network, but faster.
+
+OpenVINO (``pip install 'cxrlib[fast]'``) runs a frozen network on a processor faster than the
+Keras backends do, and gives the same features (within 1e-4 of the largest; see
+docs/performance.md). It is used where it is installed, Keras computes on a processor, and the
+images have 128 pixels or more; ``CXR_ENGINE`` (``keras`` or ``openvino``) overrules that.
+
+``CXR_PRECISION=bfloat16`` halves the time again where the processor or the accelerator has that
+type. Its numbers have 8 significant bits, so features change a little: results say so.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+import zipfile
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from cxrlib.compute import cluster
+from cxrlib.files import cache_folder, whole_file
+from cxrlib.machine import accelerator, collection_paused, has_bfloat16, start_keras
+
+NAMES = ("keras", "openvino")
+PRECISIONS = ("float32", "bfloat16")
+SMALLEST = 128  # pixels; below, converting takes longer than it saves on a lesson's images
+CHUNKS = {"float32": 2, "bfloat16": 4}  # images in a request; more do not stay in its caches
+HINTS = {"float32": "f32", "bfloat16": "bf16"}  # as OpenVINO calls them
+failures: list[str] = []  # why this process has given up converting
+
+
+class EngineError(ValueError):
+    """An engine or a precision that does not exist, or that this machine lacks."""
+
+
+class ConversionError(RuntimeError):
+    """A network that OpenVINO cannot take over from Keras."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What computes, and how precisely."""
+
+    name: str = "keras"
+    precision: str = "float32"
+
+    @property
+    def suffix(self) -> str:
+        """What the names of its caches end in: features of one engine are never another's."""
+        return "" if self == PLAIN else f"-{self.name}-{self.precision}"
+
+
+PLAIN = Engine()
+
+
+def choose(size: int) -> Engine:
+    """Decide what computes the features of images of `size` x `size` pixels.
+
+    The choice depends on the machine, the environment and `size` only, never on how many
+    images there are: a run that was interrupted goes on with the engine that it began with.
+
+    Raises
+    ------
+    EngineError
+        If ``CXR_ENGINE`` or ``CXR_PRECISION`` is misspelt, or asks for what is not there.
+    """
+    name = _setting("CXR_ENGINE", NAMES)
+    precision = _setting("CXR_PRECISION", PRECISIONS) or "float32"
+    start_keras()
+    kind = accelerator()
+    if name is None:
+        wanted = not kind and (size >= SMALLEST or precision == "bfloat16")
+        name = "openvino" if wanted and not obstacle() else "keras"
+    elif name == "openvino" and obstacle():
+        if find_spec("openvino") is None:
+            raise EngineError(f"CXR_ENGINE is openvino, but {obstacle()}")
+        warnings.warn(f"Keras computes the features itself: {obstacle()}", stacklevel=3)
+        name = "keras"
+    if precision == "bfloat16" and not computes_bfloat16(name, kind):
+        why = f"this {kind or 'processor'} does not compute in it"
+        if name == "keras" and not kind:
+            why = "on a processor that needs OpenVINO (pip install 'cxrlib[fast]')"
+        raise EngineError(f"CXR_PRECISION is bfloat16, but {why}: set it to float32, or unset it.")
+    return Engine(name, precision)
+
+
+def _setting(variable: str, known) -> str | None:
+    value = os.environ.get(variable) or None
+    if value is not None and value not in known:
+        raise EngineError(f"{variable} is {value!r}: set it to {' or '.join(known)}, or unset it.")
+    return value
+
+
+def obstacle() -> str:
+    """Say why OpenVINO cannot be used here; "" if it can."""
+    if find_spec("openvino") is None:
+        return "OpenVINO is not installed: pip install 'cxrlib[fast]', or unset CXR_ENGINE."
+    backend = start_keras().backend.backend()
+    if backend == "jax" and find_spec("tensorflow") is None:
+        return "Keras converts networks from JAX with TensorFlow, which is not installed."
+    return failures[0] if failures else ""
+
+
+def give_up(reason: str) -> None:
+    """Remember, and say once, that networks cannot be converted here."""
+    failures.append(reason)
+    warnings.warn(f"Keras computes the features itself: {reason}", stacklevel=3)
+
+
+def computes_bfloat16(name: str, kind: str) -> bool:
+    """Tell whether an engine computes in bfloat16 here; `kind` is that of the accelerator."""
+    if name == "keras":
+        return has_bfloat16(kind)
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@cache
+def _core():
+    import openvino
+
+    return openvino.Core()
+
+
+def on_keras(model, batch_size: int):
+    """Let Keras compute: a function from float32 (n, size, size, 3) to float32 (n, channels)."""
+
+    # Batch by batch: each call of `predict` builds a graph on TensorFlow, and that takes time
+    def compute(ready: np.ndarray) -> np.ndarray:
+        parts = (ready[start : start + batch_size] for start in range(0, len(ready), batch_size))
+        with collection_paused():
+            found = [np.asarray(model.predict_on_batch(part)) for part in parts]
+        return np.concatenate(found).astype(np.float32)
+
+    return compute
+
+
+def on_openvino(build, label: str, size: int, precision: str):
+    """Let OpenVINO compute: a function from float32 (n, size, size, 3) to float32 (n, channels).
+
+    Parameters
+    ----------
+    build : callable
+        Makes the Keras model; asked only if the cache has no converted one.
+    label : str
+        What sets the model apart from all others: backbone, size, weights.
+    size : int
+        Side of its images in pixels.
+    precision : {"float32", "bfloat16"}
+
+    Raises
+    ------
+    ConversionError
+        If Keras or OpenVINO cannot convert it.
+    """
+    import keras
+    import openvino
+
+    backend, version = keras.backend.backend(), openvino.__version__.split("-")[0]
+    name = f"{label}-{backend}-keras{keras.version()}-openvino{version}.zip"
+    path = cache_folder("engines") / name
+    network = _read(path)
+    if network is None:
+        _convert(build(), path)
+        network = _read(path)
+    settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": HINTS[precision]}
+    if cluster.on_worker():  # others work on this machine too, and all would take its first core
+        settings |= {"INFERENCE_NUM_THREADS": cluster.threads(), "ENABLE_CPU_PINNING": False}
+    try:
+        network.reshape([CHUNKS[precision], size, size, 3])
+        compiled = _core().compile_model(network, "CPU", settings)
+    except Exception as error:  # OpenVINO raises RuntimeError for all that it cannot do
+        raise ConversionError(_because(label, error)) from error
+    return _by_chunks(compiled)
+
+
+def _because(what: str, error: Exception) -> str:
+    last = next(iter(str(error).splitlines()[-1:]), "")[:150]
+    return f"OpenVINO cannot take over {what} ({type(error).__name__}: {last})."
+
+
+def _convert(model, path: Path) -> None:
+    """Write a Keras model as OpenVINO's two files, in one that knows its own checksums."""
+    with tempfile.TemporaryDirectory(prefix="cxr-engine-") as folder:
+        plain = Path(folder) / "network.xml"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.export(str(plain), format="openvino", verbose=False)
+        except Exception as error:  # Keras, its backend and OpenVINO raise many kinds here
+            raise ConversionError(_because(model.name, error)) from error
+        with whole_file(path) as partial, zipfile.ZipFile(partial, "w") as both:
+            for ending in (".xml", ".bin"):
+                both.write(plain.with_suffix(ending), plain.with_suffix(ending).name)
+
+
+def _read(path: Path):
+    """Read a converted network; None if there is none, or only a damaged one."""
+    try:
+        with zipfile.ZipFile(path) as both:
+            return _core().read_model(both.read("network.xml"), both.read("network.bin"))
+    except FileNotFoundError:
+        return None
+    except Exception:  # a damaged one is only a cache: forget it, convert again
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _by_chunks(compiled):
+    """Ask a compiled network from all cores: each computes a few images by itself."""
+    import openvino
+
+    waiting = openvino.AsyncInferQueue(compiled)  # as many requests as suit the processor
+    chunk, channels = compiled.output(0).shape
+
+    def compute(ready: np.ndarray) -> np.ndarray:
+        found = np.empty((len(ready), channels), np.float32)
+
+        def keep(request, start):
+            rows = found[start : start + chunk]
+            rows[:] = request.get_output_tensor(0).data[: len(rows)]
+
+        waiting.set_callback(keep)
+        for start in range(0, len(ready), chunk):
+            part = ready[start : start + chunk]
+            # The last one may be short: its images are repeated, the shape never changes
+            whole = part if len(part) == chunk else np.resize(part, (chunk, *part.shape[1:]))
+            waiting.start_async({0: whole}, start)
+        waiting.wait_all()
+        return found
+
+    return compute

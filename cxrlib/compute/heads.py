@@ -1,0 +1,474 @@
+"""Train many small heads at once, in plain NumPy: what grids, searches, seeds and folds need.
+
+Heads of equal depth lie side by side in a :class:`Pack`: one network in which no weight leads
+from one head to another. Adam treats every weight by itself, so each head learns what it would
+have learned alone; but the features pass through one large matrix product and not through many
+small ones. Packs are trained in threads of their own, or on a cluster where one is named. How
+heads are packed depends on nothing but the heads, so the same seed gives the same numbers, bit
+for bit, on any number of threads.
+
+The rules are those of Keras: rectified linear units, inverted dropout, sigmoid with binary
+cross-entropy or softmax with categorical, and ``keras.optimizers.Adam`` (Kingma and Ba 2015,
+arXiv:1412.6980). A head learns what Keras would teach it from the same start and batches, and
+its weights fit into :func:`cxrlib.training.dense_head`. The random numbers are NumPy's: the same
+on every Keras backend, but not those that Keras itself would draw.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cxrlib.compute import cluster
+from cxrlib.machine import one_thread
+
+UNITS = 256  # of a pack's hidden layer: with their moments, 6 MB of weights for 2048 features
+SCORES = ["loss", "accuracy", "val_loss", "val_accuracy"]
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # Keras's defaults
+ROOT = (1 - BETA_2) ** 0.5
+BLOCK = 32_768  # weights that Adam changes at once: what it reads and writes fits into 1 MB
+ROWS = 1024  # images that are scored at once
+
+
+class TrainingError(ValueError):
+    """Something that cannot be trained on."""
+
+
+class Head(NamedTuple):
+    """What one head looks like, and how it is trained.
+
+    Attributes
+    ----------
+    layers, neurons : int
+        Hidden layers, and rectified linear units in each.
+    dropout : float in [0, 1)
+        Share of the units that each step silences, after each hidden layer.
+    learning_rate : float
+        Adam's.
+    batch_size : int
+    """
+
+    layers: int = 1
+    neurons: int = 64
+    dropout: float = 0.0
+    learning_rate: float = 5e-4
+    batch_size: int = 32
+
+
+class Fitted(NamedTuple):
+    """What :func:`fit_heads` found.
+
+    Attributes
+    ----------
+    history : DataFrame
+        One row a seed, fold, head and epoch: ``seed``, ``fold``, ``head`` (place in the list),
+        ``layers``, ``neurons``, ``dropout``, ``learning_rate``, ``batch_size``, ``epoch``
+        (from 1), ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``. All four scores are
+        taken after the epoch, without dropout.
+    weights : dict of (seed, fold, head) to list of ndarray, float32
+        Kernels and biases in Keras's order, as ``dense_head(...).set_weights`` takes them.
+    """
+
+    history: pd.DataFrame
+    weights: dict
+
+
+def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each feature, by which heads standardise.
+
+    A channel that is silent in the training part would blow up the first film in which it
+    speaks; so no variance counts as less than a hundredth of the average one.
+    """
+    variance = features.var(axis=0, dtype=np.float64)
+    floor = max(variance.mean() / 100, 1e-12)
+    return features.mean(axis=0), np.maximum(variance, floor)
+
+
+def check_targets(x, y, outputs: int, part: str) -> np.ndarray:
+    """Targets in the shape that the loss wants, (n, outputs) float32, or a clear complaint."""
+    y = np.asarray(y)
+    if len(x) != len(y) or len(y) == 0:
+        raise TrainingError(f"{part}: {len(x)} inputs for {len(y)} targets.")
+    classes = max(outputs, 2)
+    if y.min() < 0 or y.max() >= classes:
+        raise TrainingError(
+            f"{part}: class numbers run from {y.min()} to {y.max()}, the model knows {classes}."
+        )
+    if outputs == 1:
+        return y.astype(np.float32)[:, None]
+    return np.eye(classes, dtype=np.float32)[y.astype(int)]
+
+
+def check_head(classes, layers, neurons, dropout) -> None:
+    """Refuse a head that cannot be."""
+    if classes < 2 or layers < 0 or neurons < 1 or not 0 <= dropout < 1:
+        raise TrainingError(
+            "A head has at least 2 classes, 0 hidden layers, 1 neuron and a dropout in [0, 1); "
+            f"got classes={classes}, hidden_layers={layers}, neurons={neurons}, "
+            f"dropout={dropout}."
+        )
+
+
+def fit_heads(
+    train: tuple,
+    validation: tuple | None,
+    heads,
+    epochs: int,
+    seeds=(0,),
+    folds=None,
+    classes: int = 2,
+    start=None,
+    shuffle: bool = True,
+    threads: int | None = None,
+    progress: bool = True,
+) -> Fitted:
+    """Train every head, from every seed and on every fold, together.
+
+    Parameters
+    ----------
+    train, validation : (x, y)
+        Features, ndarray (n, d) float32, and class numbers, ndarray (n,) int. With features of
+        float64 all is computed so: half as fast, and for comparisons that rounding would spoil.
+    heads : sequence of Head
+    epochs : int
+    seeds : sequence of int
+        Each decides initial weights, the order of the batches and the dropout.
+    folds : sequence of (train_rows, held_rows), optional
+        Rows of `train` to learn from and to score on, in place of `validation` (then None).
+    classes : int
+        2 gives one sigmoid output and binary cross-entropy, more give softmax and categorical.
+    start : sequence of list of ndarray, optional
+        Initial weights of each head, as ``model.get_weights()`` of a Keras head gives them.
+        Otherwise Glorot's uniform ones, as Keras has, and biases of 0.
+    shuffle : bool
+        False takes the batches in the order of the rows.
+    threads : int, optional
+        All cores if None. Makes no difference to the results.
+    progress : bool
+        False shows no bar.
+
+    Returns
+    -------
+    Fitted
+        The history of all heads, and their weights.
+
+    Raises
+    ------
+    TrainingError
+        If a head cannot be, inputs and targets differ in number, a target is no class, features
+        are not finite, `start` has other shapes, or both `validation` and `folds` are given.
+    """
+    from tqdm import tqdm
+
+    heads, outputs = [Head(*head) for head in heads], 1 if classes == 2 else classes
+    for head in heads:
+        check_head(classes, *head[:3])
+    if (validation is None) == (folds is None) or not heads or epochs < 1:
+        raise TrainingError("Give heads, an epoch or more, and either validation data or folds.")
+    _check_start(start, heads, train[0].shape[1], outputs)
+    parts = [(train, validation)] if folds is None else [_divide(*train, rows) for rows in folds]
+    seeds, fitted = list(seeds), {}
+    count, quiet = len(parts) * len(seeds) * len(heads) * epochs, None if progress else True
+    with tqdm(total=count, desc="heads", unit="epoch", disable=quiet) as bar, one_thread():
+        for fold, part in enumerate(parts):
+            data = _prepare(*part, outputs)
+            keys = [(seed, places) for seed in seeds for places in _pack(heads)]
+            tasks = []
+            for seed, places in keys:
+                given = None if start is None else [start[place] for place in places]
+                ours = [heads[place] for place in places]
+                tasks.append((ours, *data, epochs, seed, given, shuffle))
+            for number, found in _spread(tasks, threads, bar.update):
+                seed, places = keys[number]
+                fitted |= {(seed, fold, p): one for p, one in zip(places, found, strict=True)}
+    keys = [(s, f, h) for s in seeds for f in range(len(parts)) for h in range(len(heads))]
+    history = [
+        (*key, *heads[key[2]], epoch, *scores)
+        for key in keys
+        for epoch, scores in enumerate(fitted[key][0], 1)
+    ]
+    columns = ["seed", "fold", "head", *Head._fields, "epoch", *SCORES]
+    return Fitted(pd.DataFrame(history, columns=columns), {key: fitted[key][1] for key in keys})
+
+
+def _divide(x, y, rows) -> list[tuple]:
+    """Give the data of a fold: to learn from, and to score on."""
+    return [(np.asarray(x)[these], np.asarray(y)[these]) for these in rows]
+
+
+def _check_start(start, heads: list[Head], inputs: int, outputs: int) -> None:
+    """Refuse initial weights that do not fit their heads."""
+    for place, head in enumerate(heads if start is not None else []):
+        expected = shapes(head, inputs, outputs)
+        found = [np.shape(array) for array in start[place]] if place < len(start) else []
+        if found != expected:
+            raise TrainingError(f"start of head {place}: shapes {found}, expected {expected}.")
+
+
+def _pack(heads: list[Head]) -> list[list[int]]:
+    """Divide heads into packs of equal depth and batch size; gives places in the list."""
+    packs, open_packs = [], {}
+    for place, head in enumerate(heads):
+        kind = head.layers, head.batch_size
+        pack = open_packs.get(kind)
+        if pack is None or sum(heads[p].neurons for p in pack) + head.neurons > UNITS:
+            open_packs[kind] = pack = []
+            packs.append(pack)
+        pack.append(place)
+    return packs
+
+
+def _prepare(train, held, outputs: int) -> list[np.ndarray]:
+    """Features standardised by the training part, each with a last column of ones; targets."""
+    y = check_targets(*train, outputs, "training")
+    y_held = check_targets(*held, outputs, "validation")
+    (mean, variance), ready = moments(train[0]), []
+    for part, x in {"training": train[0], "validation": held[0]}.items():
+        if x.shape[1:] != mean.shape:
+            raise TrainingError(f"{part}: {x.shape[1]} features for the {len(mean)} trained on.")
+        kind = np.float64 if x.dtype == np.float64 else np.float32
+        ready.append(np.ones((len(x), x.shape[1] + 1), kind))
+        np.subtract(x, mean, out=ready[-1][:, :-1])
+        ready[-1][:, :-1] /= np.sqrt(variance)
+        if not np.isfinite(ready[-1]).all():
+            raise TrainingError(f"{part}: some features are not finite numbers.")
+    return [ready[0], y, ready[1], y_held]
+
+
+def _fit_pack(heads, x, y, x_held, y_held, epochs, seed, start, shuffle, tell=None) -> list:
+    """Train one pack; of each head, the scores of each epoch and the weights."""
+    if start is None:
+        start = [glorot(head, x.shape[1] - 1, y.shape[1], seed) for head in heads]
+    start = [[np.asarray(array, x.dtype) for array in weights] for weights in start]
+    pack, size = Pack(heads, start, seed), heads[0].batch_size
+    random, order, scores = np.random.default_rng([seed, 1]), np.arange(len(x)), []
+    for _ in range(epochs):
+        if shuffle:
+            random.shuffle(order)
+        for first in range(0, len(x), size):
+            rows = order[first : first + size]
+            pack.step(x[rows], y[rows])
+        scores.append(np.hstack([pack.score(x, y), pack.score(x_held, y_held)]))
+        if tell:
+            tell(len(heads))
+    return [([s[place] for s in scores], pack.weights(place)) for place in range(len(heads))]
+
+
+def _spread(tasks: list[tuple], threads: int | None, tell):
+    """Fit packs on the cluster, if there is one, or in threads; yields (number, result)."""
+    if cluster.client():
+        for number, found in cluster.spread(_fit_there, tasks, "heads"):
+            tell(len(found) * len(found[0][0]))
+            yield number, found
+        return
+    stopped, pool = threading.Event(), ThreadPoolExecutor(threads or cluster.threads())
+
+    def note(count):
+        if stopped.is_set():
+            raise TrainingError("Stopped.")
+        tell(count)
+
+    try:
+        running = {pool.submit(_fit_pack, *task, note): n for n, task in enumerate(tasks)}
+        for future in as_completed(running):
+            yield running[future], future.result()
+    finally:  # also when somebody interrupts it: no epoch is begun after this one
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _fit_there(*task) -> list:
+    """Fit a pack on a worker, which has other threads that do the same."""
+    one_thread()  # from now on: if each of them gave it back, the others would lose it
+    return _fit_pack(*task)
+
+
+class Pack:
+    """Heads of the same depth as one network whose weights between two heads stay 0.
+
+    Each layer is one array: its kernel, and its biases as the last row. So whatever enters a
+    layer has a last column of ones.
+
+    Parameters
+    ----------
+    heads : list of Head
+    weights : list of list of ndarray
+        Of each head, kernels and biases in Keras's order; see :func:`glorot`. Their type,
+        float32 as a rule, is that of all arithmetic.
+    seed : int
+        For the dropout.
+    """
+
+    def __init__(self, heads: list[Head], weights: list, seed: int = 0):
+        self.heads, self.steps, self.dtype = heads, 0, weights[0][0].dtype
+        inputs = [slice(0, len(weights[0][0]))] * len(heads)
+        hidden = _spans([head.neurons for head in heads])
+        final = _spans([len(each[-1]) for each in weights])
+        # Of each layer, where each head has its rows and columns
+        self.rows = [inputs, *[hidden] * heads[0].layers]
+        self.columns = [*[hidden] * heads[0].layers, final]
+        ones = [[np.ones_like(array) for array in each] for each in weights]
+        numbers = range(len(self.rows))
+        self.layers = [self._join(weights, number) for number in numbers]
+        self.masks = [self._join(ones, number) if number else None for number in numbers]
+        self.moments = [(np.zeros_like(layer), np.zeros_like(layer)) for layer in self.layers]
+        self.rates = [self._each([h.learning_rate for h in heads], n) for n in numbers]
+        self.scale = 1 / (1 - self._each([head.dropout for head in heads], 0))
+        self.random = [np.random.default_rng([seed, 2]) for _ in heads]
+
+    def _each(self, values: list[float], number: int) -> np.ndarray:
+        """Repeat a value of each head for all units that it has in a layer."""
+        sizes = [span.stop - span.start for span in self.columns[number]]
+        return np.repeat(np.asarray(values, self.dtype), sizes)
+
+    def _join(self, weights: list, number: int) -> np.ndarray:
+        """Lay one layer of all heads side by side."""
+        rows, columns = self.rows[number], self.columns[number]
+        layer = np.zeros((rows[-1].stop + 1, columns[-1].stop), self.dtype)
+        for row, column, each in zip(rows, columns, weights, strict=True):
+            layer[row, column], layer[-1, column] = each[2 * number : 2 * number + 2]
+        return layer
+
+    def weights(self, place: int) -> list[np.ndarray]:
+        """Give the kernels and biases of one head, in Keras's order."""
+        found = []
+        for layer, rows, columns in zip(self.layers, self.rows, self.columns, strict=True):
+            column = columns[place]
+            found += [layer[rows[place], column].copy(), layer[-1, column].copy()]
+        return found
+
+    def forward(self, x: np.ndarray, learning: bool = False) -> list[np.ndarray]:
+        """Answer: what enters each layer, and at last the logits (n, outputs of all heads)."""
+        entering = [x]
+        for layer in self.layers[:-1]:
+            carried = np.empty((len(x), layer.shape[1] + 1), self.dtype)
+            units, carried[:, -1] = carried[:, :-1], 1
+            np.maximum(np.matmul(entering[-1], layer, out=units), 0, out=units)
+            if learning:
+                self._silence(units)
+            entering.append(carried)
+        return [*entering, entering[-1] @ self.layers[-1]]
+
+    def _silence(self, units: np.ndarray) -> None:
+        """Drop units at random and raise the others, so that the mean stays (dropout)."""
+        for head, columns, random in zip(self.heads, self.columns[0], self.random, strict=True):
+            if head.dropout:
+                kept = random.random((len(units), head.neurons), np.float32) >= head.dropout
+                units[:, columns] *= kept * self.scale[columns]
+
+    def step(self, x: np.ndarray, target: np.ndarray) -> None:
+        """Learn from one batch: x (b, d + 1) with a column of ones, target (b, outputs)."""
+        *entering, logits = self.forward(x, learning=True)
+        self.steps += 1
+        delta = slopes(logits, target)
+        for number in reversed(range(len(self.layers))):
+            above = delta
+            if number:  # before this layer's weights change
+                delta = above @ self.layers[number][:-1].T
+                delta *= entering[number][:, :-1] > 0
+                delta *= self.scale
+            self._descend(number, entering[number], above)
+
+    def _descend(self, number: int, entering: np.ndarray, delta: np.ndarray) -> None:
+        """Change one layer, some rows at a time, so that they stay in the processor's cache."""
+        layer, mask = self.layers[number], self.masks[number]
+        pace = paces(self.rates[number], self.steps)
+        rows = min(max(1, BLOCK // layer.shape[1]), len(layer))
+        gradient, scratch = np.empty((2, rows, layer.shape[1]), self.dtype)
+        for start in range(0, len(layer), rows):
+            part = slice(start, start + rows)
+            size = len(layer[part])
+            np.matmul(entering[:, part].T, delta, out=gradient[:size])
+            if mask is not None:
+                gradient[:size] *= mask[part]
+            first, second = (moment[part] for moment in self.moments[number])
+            adam(layer[part], first, second, gradient[:size], scratch[:size], pace)
+
+    def score(self, x: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Mean loss and accuracy of each head, shape (heads, 2), dropout off."""
+        total = np.zeros((len(self.heads), 2))
+        for start in range(0, len(x), ROWS):
+            part = slice(start, start + ROWS)
+            total += summed_scores(self.forward(x[part])[-1], target[part])
+        return total / len(x)
+
+
+def shapes(head: Head, inputs: int, outputs: int) -> list[tuple[int, ...]]:
+    """Shapes of a head's kernels and biases, in Keras's order."""
+    sizes = [inputs, *[head.neurons] * head.layers, outputs]
+    return [shape for pair in pairwise(sizes) for shape in (pair, pair[1:])]
+
+
+def glorot(head: Head, inputs: int, outputs: int, seed: int = 0) -> list[np.ndarray]:
+    """Draw the weights of one head: Glorot's uniform kernels as in Keras, biases of 0."""
+    random, weights = np.random.default_rng([seed, 0]), []
+    for shape in shapes(head, inputs, outputs):
+        limit = np.float32(np.sqrt(6 / sum(shape))) if len(shape) == 2 else np.float32(0)
+        weights.append(random.random(shape, np.float32) * (2 * limit) - limit)
+    return weights
+
+
+def adam(weights, first, second, gradient, scratch, pace) -> None:
+    """Take one step of Adam in place, as Keras does; `gradient` and `scratch` are used up.
+
+    The moments are kept divided by 1 - beta, which spares two passes over memory. All arrays
+    are (rows, columns); `pace` is (columns,), see :func:`paces`.
+    """
+    first *= BETA_1
+    first += gradient
+    np.multiply(gradient, gradient, out=gradient)
+    second *= BETA_2
+    second += gradient
+    np.sqrt(second, out=scratch)
+    scratch += EPSILON / ROOT
+    np.divide(first, scratch, out=scratch)
+    scratch *= pace
+    weights -= scratch
+
+
+def paces(rates: np.ndarray, step: int) -> np.ndarray:
+    """Learning rates as :func:`adam` wants them in this step (from 1): biases corrected.
+
+    Keras rounds both betas to float32, which changes the first steps by 7 millionths; deep
+    heads make much of it in the end.
+    """
+    power, one = np.asarray(step, rates.dtype), np.ones((), rates.dtype)
+    first, second = (np.asarray(np.float32(beta), rates.dtype) for beta in (BETA_1, BETA_2))
+    corrected = np.sqrt(one - second**power) / (one - first**power)
+    return rates * float(corrected * (1 - BETA_1) / ROOT)
+
+
+def slopes(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Give the derivative of the batch's mean loss by each logit, same shape as `logits`."""
+    every = logits.reshape(len(logits), -1, target.shape[1])
+    if target.shape[1] == 1:
+        probability = (1 + np.tanh(every / 2)) / 2  # the sigmoid, without overflow
+    else:
+        probability = np.exp(every - every.max(axis=2, keepdims=True))
+        probability /= probability.sum(axis=2, keepdims=True)
+    return ((probability - target[:, None]) / len(target)).reshape(logits.shape)
+
+
+def summed_scores(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Sum losses and right answers of each head, shape (heads, 2), float64."""
+    every = logits.reshape(len(logits), -1, target.shape[1]).astype(np.float64)
+    wanted = target[:, None].astype(np.float64)
+    if target.shape[1] == 1:
+        loss = np.logaddexp(0, every) - wanted * every
+        right = (every > 0) == (wanted > 0.5)
+    else:
+        top = every.max(axis=2, keepdims=True)
+        loss = top + np.log(np.exp(every - top).sum(axis=2, keepdims=True))
+        loss = loss - (wanted * every).sum(axis=2, keepdims=True)
+        right = (every.argmax(axis=2) == wanted.argmax(axis=2))[..., None]
+    return np.stack([loss[..., 0].sum(axis=0), right[..., 0].sum(axis=0)], axis=1)
+
+
+def _spans(sizes: list[int]) -> list[slice]:
+    ends = np.cumsum(sizes).tolist()
+    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]

@@ -1,0 +1,12 @@
+"""Running the course: its lessons as files, their execution, run folders, the report."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["folder", "lessons", "report"],
+    submod_attrs={
+        "runs": ["FAILED", "run"],
+        "progress": ["clock"],
+    },
+)

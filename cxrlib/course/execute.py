@@ -1,0 +1,169 @@
+"""Execute one notebook with papermill, showing where it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxrlib.course.lessons import Lesson
+from cxrlib.course.progress import Progress
+
+QUIET_KERNEL = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's notes on CPU features
+    "TQDM_DISABLE": "1",  # progress bars make a mess of saved outputs
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a debugger's note on frozen modules
+}
+QUIET_ARGUMENTS = [
+    "--log-level=40",  # errors, not notes on encryption of local traffic
+    "--HistoryManager.hist_file=:memory:",
+]
+
+
+@dataclass(eq=False)
+class NotebookFailed(Exception):  # noqa: N818 - it is an outcome, told as such
+    """A notebook ended with an error: where it stopped, and why."""
+
+    cell: str  # "In [5]", as Jupyter numbers it
+    heading: str
+    line: str  # the cell's first line of code
+    error: str
+
+    def __str__(self) -> str:
+        under = f', section "{self.heading}"' if self.heading else ""
+        return f"cell {self.cell}{under}, starting: {self.line}\n{self.error}"
+
+
+class Tracker:
+    """Follows a notebook from cell to cell, and remembers the place for an error message."""
+
+    def __init__(self, lesson: Lesson, given: bool, progress: Progress):
+        self.progress = progress
+        self.total = sum(kind == "code" and bool(text.strip()) for kind, text in lesson.cells)
+        self.total += given  # papermill puts a cell with the parameters after their defaults
+        self.number = 0
+        self.heading = ""
+        self.source = ""
+
+    def start(self, cell, cell_index: int) -> None:
+        """Take note of the cell that comes next; nbclient calls this."""
+        if cell.cell_type == "markdown":
+            titles = [line for line in cell.source.splitlines() if line.startswith("#")]
+            self.heading = titles[-1].lstrip("# ").strip() if titles else self.heading
+        if cell.cell_type == "code" and cell.source.strip():
+            self.number += 1
+            self.source = cell.source
+            self.progress.move(self.number, self.total, self.heading)
+
+    def failure(self, error: str) -> NotebookFailed:
+        """Name the present place as that of an error."""
+        lines = [line for line in self.source.splitlines() if line.strip()]
+        code = [line for line in lines if not line.lstrip().startswith("#")]
+        first = next(iter(code or lines), "")
+        return NotebookFailed(
+            f"In [{self.number}]", self.heading, first.strip()[:100], error.strip()
+        )
+
+
+def execute(
+    lesson: Lesson,
+    output: Path,
+    values: dict,
+    progress: Progress,
+    timeout: int,
+    environment: dict[str, str],
+    begun: Callable[[int], None],
+) -> None:
+    """Run a notebook in a fresh kernel of this Python, in the notebook's own folder.
+
+    Parameters
+    ----------
+    lesson : Lesson
+    output : Path
+        The executed notebook; with the error in it, if the notebook fails.
+    values : dict
+        Its parameters.
+    progress : Progress
+    timeout : int
+        Seconds that a single cell may take.
+    environment : dict of str to str
+        Environment variables of the kernel, beside those of this process.
+    begun : function
+        Called with the number of the kernel's process before it is given anything to do.
+
+    Raises
+    ------
+    NotebookFailed
+        If a cell raises an error or takes too long, or the kernel dies.
+    """
+    tracker = Tracker(lesson, bool(values), progress)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile() as noise:
+        try:
+            with started_kernel(lesson.path.parent, environment, noise) as kernel:
+                begun(kernel.provisioner.pid)
+                import papermill  # which takes as long as the kernel takes to boot
+
+                logging.getLogger("papermill").setLevel(logging.CRITICAL)
+                papermill.execute_notebook(
+                    lesson.path,
+                    output,
+                    values,
+                    kernel_name="python3",
+                    language="python",
+                    progress_bar=False,
+                    cwd=lesson.path.parent,
+                    start_timeout=300,
+                    execution_timeout=timeout,
+                    km=kernel,
+                    on_cell_start=tracker.start,
+                )
+        except Exception as error:
+            raise tracker.failure(_explain(error, timeout, noise)) from error
+
+
+@contextmanager
+def started_kernel(folder: Path, environment: dict[str, str], noise):
+    """Start a kernel of this Python in a folder; give its manager, and end it afterwards.
+
+    Below Python, libraries write to the terminal itself, where they would tear our line; the
+    file `noise` takes that.
+    """
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_core.utils import run_sync
+
+    # Without folders to look into, "python3" is this Python, whatever the user has registered.
+    manager = AsyncKernelManager(
+        kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[])
+    )
+    run_sync(manager.start_kernel)(
+        cwd=str(folder),
+        env=os.environ | environment,
+        stdout=noise,
+        stderr=noise,
+        extra_arguments=QUIET_ARGUMENTS,
+    )
+    try:
+        yield manager
+    finally:
+        if manager.has_kernel:
+            run_sync(manager.shutdown_kernel)(now=True)
+
+
+def _explain(error: Exception, timeout: int, noise) -> str:
+    if hasattr(error, "ename"):
+        return f"{error.ename}: {error.evalue}"
+    kind = type(error).__name__
+    if kind == "DeadKernelError":
+        noise.seek(0)
+        last = noise.read().decode(errors="replace").strip().splitlines()[-5:]
+        advice = "most often memory ran out. Close other programs, or lower sizes."
+        return "\n".join([f"The kernel died; {advice}", *last])
+    if kind == "CellTimeoutError":
+        return f"The cell ran longer than {timeout} s. Allow more with --cell-timeout."
+    return f"{kind}: {error}"

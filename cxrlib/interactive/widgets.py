@@ -1,0 +1,206 @@
+"""Explorers: move something, and see what it does. The notebooks call them as ``widgets.NAME``.
+
+Here are augmentation and the threshold; the others are in ``phantomwidget`` and
+``predictionwidget``, what all share is in ``explorer``. Where nobody is there to move anything
+(see ``frontend``), each gives a figure instead. They work with ipywidgets 7, which Colab has,
+and 8.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cxrlib import NOT_CLINICAL, augment, metrics, plots
+from cxrlib.interactive.explorer import (
+    MOVE_IT,
+    beside,
+    drawing,
+    explorer,
+    options,
+    picture,
+    table,
+    words,
+)
+from cxrlib.interactive.frontend import is_movable
+from cxrlib.interactive.phantoms import anatomy, knob, phantoms
+from cxrlib.interactive.prediction import newest_models, prediction
+from cxrlib.plots import style
+
+__all__ = [
+    "anatomy",
+    "augmentation",
+    "knob",
+    "newest_models",
+    "phantoms",
+    "prediction",
+    "threshold",
+]
+STRONGEST_NOISE = 64  # grey levels; lesson 2 shows noise up to this
+
+
+def augmentation(image: np.ndarray, note: str = ""):
+    """Crop, flip and add noise with sliders, beside the original.
+
+    Parameters
+    ----------
+    image : ndarray, shape (height, width), uint8
+    note : str
+        What the reader must know about the image, such as "Synthetic images (phantoms).".
+
+    Returns
+    -------
+    ipywidgets.VBox, or a matplotlib figure where nobody can move it
+        Its controls are share, flip, sigma and seed.
+    """
+    usual = {"share": augment.SMALLEST_CROP, "flip": True, "sigma": 8, "seed": 0}
+    if not is_movable():
+        both = [image, altered(image, **usual)]
+        titles = ["original", "cropped, flipped, noisy"]
+        return plots.image_grid(both, titles, columns=2, note=f"{note} {MOVE_IT}".strip())
+    from ipywidgets import Checkbox, FloatSlider, IntSlider
+
+    share, noise = {"min": 0.5, "max": 1, "step": 0.05}, {"max": STRONGEST_NOISE, "step": 2}
+    controls = {
+        "share": FloatSlider(usual["share"], **share, **options("share of the side")),
+        "flip": Checkbox(usual["flip"], **options("flip")),
+        "sigma": IntSlider(usual["sigma"], **noise, **options("noise, sigma")),
+        "seed": IntSlider(usual["seed"], max=20, **options("seed")),
+    }
+    return explorer(controls, lambda **values: _show_copy(image, note, **values))
+
+
+def altered(image: np.ndarray, share: float, flip: bool, sigma: float, seed: int) -> np.ndarray:
+    """Make one copy, in the order of :func:`cxrlib.augment.augment`: crop, flip, noise."""
+    rng = np.random.default_rng(seed)
+    copy = augment.crop(image, share, rng)
+    if flip:
+        copy = augment.flip(copy)
+    return augment.noise(copy, sigma, rng)
+
+
+def _show_copy(image, note, share, flip, sigma, seed) -> str:
+    copy = altered(image, share, flip, sigma, seed)
+    apart = np.abs(copy.astype(int) - image).mean()
+    mirrored = "mirrored" if flip else "not mirrored"
+    what = f"{share**2:.0%} of the area, {mirrored}, noise of {sigma} grey levels"
+    return beside(
+        picture(image, "The original film.", "original"),
+        picture(copy, f"The same film changed: {what}.", f"copy: {what}"),
+        wrap=False,  # to compare, both must be in sight, also on a phone
+    ) + words(f"On average a pixel is {apart:.1f} grey levels from the original.", note)
+
+
+def threshold(y_true, probability, patients=None, note: str = ""):
+    """Move a threshold along a ROC curve; the confusion matrix and the scores follow.
+
+    Parameters
+    ----------
+    y_true : array_like, shape (n,), of 0 and 1
+        1 is the disease.
+    probability : array_like, shape (n,), 0 to 1
+    patients : array_like, shape (n,), optional
+        Whose image it is; then patients are counted too.
+    note : str
+
+    Returns
+    -------
+    ipywidgets.VBox, or a matplotlib figure where nobody can move it
+        Its control is threshold.
+
+    Raises
+    ------
+    cxrlib.metrics.MetricsError
+        If lengths differ, an array is empty, or a value is missing or out of range.
+    ValueError
+        If one of the classes is missing, so that there is no curve.
+    """
+    from sklearn.metrics import roc_curve
+
+    truth, p = metrics.check_binary(y_true, probability)
+    if truth.all() or not truth.any():
+        raise ValueError("A ROC curve needs ill and healthy images; y_true holds only one of them.")
+    curve = *roc_curve(truth, p, drop_intermediate=False)[:2], metrics.auc(truth, p)
+    if not is_movable():
+        return _static_threshold(truth, p, curve, note)
+    from ipywidgets import FloatSlider
+
+    slider = FloatSlider(0.5, min=0, max=1, step=0.01, **options("threshold"))
+
+    def draw(threshold):
+        return _show_threshold(truth, p, patients, curve, threshold) + words(note, NOT_CLINICAL)
+
+    return explorer({"threshold": slider}, draw)
+
+
+def _counts(truth, called) -> np.ndarray:
+    """Count images: rows healthy and ill, columns called healthy and called ill."""
+    return np.array([[(~truth & ~called).sum(), (~truth & called).sum()],
+                     [(truth & ~called).sum(), (truth & called).sum()]])  # fmt: skip
+
+
+def _draw_curve(axis, curve, counts, threshold) -> None:
+    (spared, alarms), (missed, hits) = counts
+    false_alarms, found, area = curve
+    axis.plot([0, 1], [0, 1], ":", color=style.GREY)
+    axis.plot(false_alarms, found, color=style.BLUE, linewidth=2, label=f"AUC {area:.3f}")
+    here = alarms / (alarms + spared), hits / (hits + missed)
+    label = f"threshold {threshold:.2f}"
+    axis.plot(
+        *here, "o", color=style.VERMILLION, markersize=11, markeredgecolor="black", label=label
+    )
+    axis.set(xlabel="false alarms (1 - specificity)", ylabel="sensitivity")
+    axis.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal")
+    axis.legend(loc="lower right", fontsize=style.SMALL)
+
+
+def _show_threshold(truth, p, patients, curve, threshold) -> str:
+    from matplotlib.figure import Figure
+
+    called = p >= threshold
+    counts = (spared, alarms), (missed, found) = _counts(truth, called)
+    shares = {
+        "sensitivity": f"{found / truth.sum():.0%}",
+        "specificity": f"{spared / (~truth).sum():.0%}",
+        "precision": f"{found / called.sum():.0%}" if called.any() else "undefined",
+        "F1": f"{2 * found / (2 * found + missed + alarms):.0%}",
+    }
+    # Margins by hand: matplotlib's own layout would take longer than the drawing
+    figure = Figure(figsize=(3.8, 3.6), dpi=100)
+    axis = figure.add_axes([0.15, 0.14, 0.82, 0.83])
+    axis.spines[["top", "right"]].set_visible(False)
+    _draw_curve(axis, curve, counts, threshold)
+    alt = (
+        f"ROC curve, area {curve[2]:.3f}. At threshold {threshold:.2f} the point lies at "
+        f"sensitivity {shares['sensitivity']} and {alarms / (~truth).sum():.0%} false alarms."
+    )
+    rows = [("healthy", spared, alarms), ("ill", missed, found)]
+    matrix = table(["truth", "called healthy", "called ill"], rows, "Images")
+    scores = table(["score", f"at {threshold:.2f}"], shares.items())
+    said = [
+        f"Of {truth.sum()} images of the ill, {missed} are missed;",
+        f"of {(~truth).sum()} images of the healthy, {alarms} raise an alarm.",
+    ]
+    if patients is not None:
+        said += _of_patients(truth, called, np.asarray(patients))
+    return beside(drawing(figure, alt), f"{matrix}<br>{scores}") + words(*said)
+
+
+def _of_patients(truth, called, patients) -> list[str]:
+    """Say what the counts mean for people."""
+    ill, well = set(patients[truth]), set(patients[~truth])
+    missed, alarmed = ill - set(patients[truth & called]), set(patients[~truth & called])
+    return [
+        f"Of {len(ill)} ill patients, {len(missed)} are missed on every image;",
+        f"of {len(well)} healthy ones, {len(alarmed)} are alarmed by at least one.",
+    ]
+
+
+def _static_threshold(truth, p, curve, note):
+    counts = _counts(truth, p >= 0.5)
+    figure, (left, right) = style.subplots(1, 2, height=3.6)
+    _draw_curve(left, curve, counts, 0.5)
+    style.heat_table(right, counts, counts, "")
+    right.set_xticklabels(["called healthy", "called ill"])
+    right.set_yticklabels(["healthy", "ill"])
+    title = "The threshold 0.5 on the curve, and in counts of images"
+    return style.finish(figure, title, f"{note}\n{MOVE_IT}".strip(), predictions=True)

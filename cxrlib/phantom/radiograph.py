@@ -1,0 +1,299 @@
+"""Synthetic chest radiographs ("phantoms") whose lungs, lesions and scanner are known.
+
+A thorax of some forty measures (:mod:`cxrlib.phantom.thorax`, :mod:`cxrlib.phantom.skeleton`) is
+projected: for every pixel the path through each tissue is written down in closed form, multiplied
+by the tissue's attenuation coefficient and summed. A finding (:mod:`cxrlib.phantom.findings`)
+replaces air by fluid. A machine (:mod:`cxrlib.phantom.scanner`) makes a radiograph of the sum.
+
+Only operations that IEEE 754 defines exactly are used (see :mod:`cxrlib.phantom.scanner`), so a
+seed means the same bits everywhere. Synthetic images: not for clinical use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from cxrlib.cohort import SIDE, Cohort
+from cxrlib.compute import share
+from cxrlib.phantom.findings import LABELS, lesion_depth
+from cxrlib.phantom.scanner import DEPTH_STEPS, SCANNERS, expose, finish
+from cxrlib.phantom.skeleton import bone_path, rib_path
+from cxrlib.phantom.thorax import (
+    BONE,
+    LUNG,
+    PATIENT,
+    POSE,
+    TISSUE,
+    air_path,
+    body_path,
+    cable_depth,
+    chord,
+    clouds,
+    coordinates,
+    draw,
+    refine,
+    unit,
+    vessel_path,
+)
+
+SMALLEST = 32  # pixels: below this no lesion can be told from a rib
+
+
+class PhantomError(ValueError):
+    """A phantom that cannot be made as asked."""
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """One synthetic radiograph and the truth about it.
+
+    Attributes
+    ----------
+    image : ndarray, shape (size, size), uint8
+    lungs : ndarray, shape (size, size), bool
+        The projected lung fields that a radiologist would outline: above the diaphragm,
+        without heart and mediastinum.
+    lesions : ndarray, shape (size, size), bool
+        Where an opacity adds attenuation; part of `lungs`, empty when healthy.
+    label, scanner, view : str
+    anatomy : dict of str to float
+        The measures in `PATIENT` and `POSE` that were drawn.
+    """
+
+    image: np.ndarray
+    lungs: np.ndarray
+    lesions: np.ndarray
+    label: str
+    scanner: str
+    view: str
+    anatomy: dict = field(repr=False)
+
+
+def _project(label, severity, scanner, size, a, rng, disease):
+    """Optical depth on the fine and the coarse grid, and the two masks.
+
+    Smooth things are computed on a grid of half the size and enlarged.
+    """
+    x, y = coordinates((size + 1) // 2, scanner, a)
+    x = x - a["turn"] * unit(1.2 - np.abs(x) / a["cage"])
+    cloud, grain = clouds(len(y), rng), clouds(size, rng)
+    body = body_path(x, y, a)
+    air, lungs = air_path(x, y, a)
+    air = np.minimum(air, np.maximum(body - 4, 0))
+    dx, dy = (x - 6.2) / 3.2, (y - a["dome"] - a["breath"] - a["dome_left"] - 2.6) / 1.5
+    gas = max(a["gas"], 0) * 6 * chord(dx * dx + dy * dy)
+    windpipe = (x - 0.1) * (x - 0.1) / 0.85
+    gas = gas + 2.4 * chord(windpipe) * unit(-3.4 - y) * unit((y + 19) / 2)
+    added = lesion_depth(label, severity, x, y, air, cloud, a, disease)
+    covered = np.minimum(body / 6, 1)
+
+    soft = TISSUE * np.maximum(body - air - gas, 0) + LUNG * air + added
+    soft = soft + (BONE - TISSUE) * covered * bone_path(x, y, a)
+    soft = soft + np.minimum(air * 0.12, 1) * vessel_path(x, y, a) * (TISSUE * a["vessels"])
+    soft = soft + covered * cloud * 0.05
+    if scanner.portable:
+        soft = soft + cable_depth(x, y, rng)
+    depth = refine(soft, DEPTH_STEPS, size)
+    depth = depth + (BONE - TISSUE) * 1.7 * rib_path(x, y, size, a, rng) * (depth > 0.4)
+    depth = depth + grain * 0.035 * (depth > 0.4)
+    inside = refine(lungs, 40, size, np.uint8) > 1.5
+    ill = inside & (refine(added, DEPTH_STEPS, size) > 0.05)
+    return depth, soft, inside, ill
+
+
+def _anatomy(seed, image, portable, rng):
+    """Draw a patient's measures and the pose of one image."""
+    a = draw(PATIENT, rng)
+    a |= {"tree_left": int(rng.integers(0, 12)), "tree_right": int(rng.integers(0, 12))}
+    a |= draw(POSE, np.random.default_rng([2, *seed, image]))
+    if portable:  # lying patients breathe in less, and the heart is nearer to the tube
+        a["breath"] -= 1.6
+        a["heart"] *= 1.14
+        a["clavicle"] -= 1.0
+        a["scapula"] -= 2.0
+        a["tilt"] *= 1.6
+    return a
+
+
+def _check(label, scanner, size):
+    if label not in LABELS:
+        raise PhantomError(f"There is no finding {label!r}: choose from {list(LABELS)}.")
+    if scanner not in SCANNERS:
+        raise PhantomError(f"There is no scanner {scanner!r}: choose from {list(SCANNERS)}.")
+    if not SMALLEST <= size <= 2048 or size != int(size):
+        raise PhantomError(f"Phantoms are {SMALLEST} to 2048 whole pixels wide, not {size}.")
+
+
+def render(label="healthy", scanner="digital", seed=0, size=SIDE, severity=0.7, image=0) -> Phantom:
+    """Make one radiograph.
+
+    Parameters
+    ----------
+    label : str
+        One of `LABELS`.
+    scanner : str
+        One of `SCANNERS`.
+    seed : int or sequence of int
+        The patient: the same seed is the same body with the same disease, and another label
+        is the same body with another disease.
+    size : int
+        Side of the square image in pixels.
+    severity : float
+        From above 0 (subtle) to 1 (dense): how much air a finding replaces.
+    image : int
+        Which of the patient's images: pose, inspiration, exposure and noise differ.
+
+    Returns
+    -------
+    Phantom
+
+    Raises
+    ------
+    PhantomError
+        If a parameter is unknown or out of range.
+    """
+    _check(label, scanner, size)
+    if not 0 < severity <= 1:
+        raise PhantomError(f"severity is above 0 and at most 1, not {severity}.")
+    seed = [int(part) for part in np.atleast_1d(seed)]
+    if min(seed) < 0 or image < 0:
+        raise PhantomError(f"seed and image are 0 or above, not {seed} and {image}.")
+    machine = SCANNERS[scanner]
+    body = np.random.default_rng([1, *seed])
+    a = _anatomy(seed, image, machine.portable, body)
+    # With a generator of its own, a disease changes nothing else of the patient.
+    disease = np.random.default_rng([6, *seed])
+    depth, soft, lungs, lesions = _project(
+        label, severity * a["severity"], machine, size, a, body, disease
+    )
+    # Machines set the exposure from the patient's thickness, more or less well.
+    shift = a["exposure"] + 0.16 * (a["thick"] - 23)
+    chance = np.random.default_rng([3, *seed, image])
+    picture = finish(expose(depth, soft, machine, shift, chance), machine, chance)
+    view = "AP" if machine.portable else "PA"
+    return Phantom(picture, lungs, lesions, label, scanner, view, a)
+
+
+def _plan(index, labels, confounding, scanners, seed):
+    """Choose label and scanner of a patient, whoever else there is."""
+    block = np.random.default_rng([4, seed, index // len(labels)])
+    number = int(block.permutation(len(labels))[index % len(labels)])
+    chance = np.random.default_rng([5, seed, index])
+    anyone = int(chance.integers(0, len(scanners)))
+    told = float(chance.random()) < confounding
+    severity = 0.45 + 0.55 * float(chance.random())
+    share = float(chance.random())  # sets how many images the patient has
+    return labels[number], scanners[number if told else anyone], severity, share
+
+
+def _check_cohort(patients, images_per_patient, labels, confounding, scanners, size, seed):
+    for label in labels:
+        _check(label, "digital", size)
+    for scanner in scanners:
+        _check(LABELS[0], scanner, size)
+    if not labels or len(set(labels)) < len(labels) or len(set(scanners)) < len(scanners):
+        raise PhantomError(f"Name each label and scanner once, not {labels} and {scanners}.")
+    if not 0 <= confounding <= 1:
+        raise PhantomError(f"confounding is a number from 0 to 1, not {confounding}.")
+    if not scanners or (confounding > 0 and len(scanners) < len(labels)):
+        raise PhantomError(
+            f"{len(scanners)} scanner(s) cannot give away {len(labels)} labels: "
+            "name a scanner for each label, or set confounding to 0."
+        )
+    if patients < len(labels):
+        raise PhantomError(f"{patients} patients are too few for {len(labels)} labels.")
+    few_most = images_per_patient
+    if np.shape(few_most) != (2,) or not 1 <= few_most[0] <= few_most[1]:
+        raise PhantomError(f"images_per_patient is (fewest, most) from 1, not {few_most}.")
+    if seed < 0:
+        raise PhantomError(f"seed is 0 or above, not {seed}.")
+
+
+def make_cohort(
+    patients=90,
+    images_per_patient=(1, 3),
+    labels=LABELS,
+    confounding=0.0,
+    scanners=None,
+    size=SIDE,
+    seed=0,
+    progress=False,
+) -> Cohort:
+    """Make a cohort of synthetic patients, each with one finding, one scanner, some images.
+
+    A patient depends on `seed` and the patient's number alone, not on how many there are.
+
+    Parameters
+    ----------
+    patients : int
+        Labels are balanced over patients, in a shuffled order.
+    images_per_patient : (int, int)
+        Fewest and most; all numbers between are equally likely.
+    labels : sequence of str
+        Some of `LABELS`.
+    confounding : float
+        How far the scanner gives the label away. 0: the scanner says nothing about the label.
+        1: label number k is always seen by scanner number k. Between: that share of patients.
+        The patients' bodies are the same at every setting.
+    scanners : sequence of str, optional
+        Some of `SCANNERS`, all of them by default.
+    size : int
+        Side of the images in pixels.
+    seed : int
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Cohort
+        With the further columns scanner, format, height, width (the file that the scanner
+        would have written) and severity, and the masks ``lungs`` and ``lesions``.
+
+    Raises
+    ------
+    PhantomError
+        If a parameter is unknown or out of range.
+    """
+    from tqdm.auto import tqdm
+
+    labels, scanners = list(labels), list(SCANNERS if scanners is None else scanners)
+    _check_cohort(patients, images_per_patient, labels, confounding, scanners, size, seed)
+    fewest, most = images_per_patient
+    rows, plans = [], []
+    for index in range(patients):
+        label, scanner, severity, many = _plan(index, labels, confounding, scanners, seed)
+        machine = SCANNERS[scanner]
+        for image in range(fewest + int(many * (most - fewest + 1))):
+            plans.append((label, scanner, (seed, index), size, severity, image))
+            rows.append(
+                {
+                    "image": f"phantom/s{seed}/p{index + 1:04}-{image + 1}",
+                    "label": label,
+                    "patient": f"phantom-s{seed}-p{index + 1:04}",
+                    "source": "phantom",
+                    "view": "AP" if machine.portable else "PA",
+                    "licence": "CC0-1.0 (synthetic)",
+                    "scanner": scanner,
+                    "format": machine.format,
+                    "height": machine.height,
+                    "width": machine.width,
+                    "severity": 0.0 if label == "healthy" else severity,
+                }
+            )
+    images = np.empty((len(plans), size, size), dtype=np.uint8)
+    lungs, lesions = np.empty_like(images, dtype=bool), np.empty_like(images, dtype=bool)
+    bar = tqdm(total=len(plans), desc="phantoms", unit="image", disable=not progress)
+
+    def draw(number):
+        phantom = render(*plans[number])
+        images[number], lungs[number] = phantom.image, phantom.lungs
+        lesions[number] = phantom.lesions
+        bar.update()
+
+    with bar:
+        share(draw, len(plans))
+    name = f"phantom (synthetic, confounding {confounding:g})"
+    return Cohort(pd.DataFrame(rows), images, name, {"lungs": lungs, "lesions": lesions})

@@ -1,0 +1,148 @@
+"""Figures of cohorts: how many images and patients, how grey, and where they lie by features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cxrlib.plots.style import (
+    FIXED,
+    MARKERS,
+    SMALL,
+    coloured,
+    colours,
+    finish,
+    heat_table,
+    legend_above,
+    need_columns,
+    need_items,
+    subplots,
+)
+
+
+def images_per_patient(cohort, note=""):
+    """Count how many patients have one image, two images, and so on, by label."""
+    table = cohort.table.groupby(["label", "patient"]).size()
+    need_items(table, f"{cohort.name}: labelled images")
+    counts = table.groupby("label").value_counts().unstack("label", fill_value=0).sort_index()
+    counts = counts[cohort.labels]
+    figure, axis = subplots()
+    width = 0.8 / counts.shape[1]
+    for place, (label, found, colour) in enumerate(coloured(dict(counts))):
+        shift = (place - (counts.shape[1] - 1) / 2) * width
+        x = np.arange(len(counts)) + shift
+        bars = axis.bar(x, found, width, color=colour, label=label)
+        axis.bar_label(bars, [str(n) if n else "" for n in found], fontsize=SMALL)
+    axis.set_xticks(range(len(counts)), counts.index)
+    axis.set(xlabel="images of one patient", ylabel="patients")
+    axis.margins(y=0.1)
+    axis.legend()
+    return finish(figure, f"{cohort.name}: repeats", note)
+
+
+def grey_histograms(cohort, by="label", at_most=200, note=""):
+    """Compare the grey values of groups of images; a source often gives itself away here.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    by : str
+        Column of the table that makes the groups, such as ``label`` or ``source``.
+    at_most : int
+        Images read of each group, evenly spread over it.
+    """
+    need_columns(cohort.table, [by], cohort.name)
+    groups = cohort.labels if by == "label" else sorted(cohort.table[by].dropna().unique())
+    need_items(groups, f"{cohort.name}: {by}")
+    figure, axis = subplots()
+    for group, colour in zip(groups, colours(groups), strict=True):
+        places = np.flatnonzero(cohort.table[by] == group)
+        chosen = places[np.linspace(0, len(places) - 1, min(at_most, len(places))).astype(int)]
+        counts = sum(np.bincount(cohort.images[int(p)].ravel(), minlength=256) for p in chosen)
+        share = 100 * counts.reshape(64, 4).sum(axis=1) / counts.sum()
+        label = f"{group} ({len(chosen)})"
+        axis.stairs(share, np.arange(0, 257, 4), color=colour, linewidth=1.8, label=label)
+    axis.set(xlabel="grey value (0 black, 255 white)", ylabel="pixels (%)", xlim=(0, 256))
+    axis.legend(title=f"{by} (images read)", fontsize=SMALL)
+    return finish(figure, f"{cohort.name}: grey values by {by}", note)
+
+
+def figure2(counts, note=""):
+    """Lay CheXpert's labels out as Fig. 2 of the paper: counts and percentages of studies.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        A row for each finding; columns ``positive``, ``uncertain``, ``negative`` (studies), as
+        ``claims.figure2()`` gives them.
+    """
+    answers = ["positive", "uncertain", "negative"]
+    need_columns(counts, answers, "counts")
+    counts = counts[answers].astype(int)
+    percent = 100 * counts.div(counts.sum(axis=1), axis=0)
+    said = [
+        [f"{c:,} ({p:.2f})" for c, p in zip(*row, strict=True)]
+        for row in zip(counts.to_numpy(), percent.to_numpy(), strict=True)
+    ]
+    figure, axis = subplots(height=0.36 * len(counts) + 1.2)
+    heat_table(axis, percent, said, "studies (%)", 0, 100)
+    across = "label as counted (negative: no, or not mentioned): studies (%)"
+    axis.set(xlabel=across, ylabel="finding")
+    return finish(figure, "CheXpert's labels (as Fig. 2)", note)
+
+
+def splits(parts, note=""):
+    """Count images and patients of each label in the three parts of a split.
+
+    Parameters
+    ----------
+    parts : Parts
+        With the cohorts ``train``, ``validation`` and ``test``.
+    """
+    names = ("train", "validation", "test")
+    tables = [getattr(parts, name).table for name in names]
+    labels = list(dict.fromkeys(label for name in names for label in getattr(parts, name).labels))
+    units = {"images": "image", "originals": "origin", "patients": "patient"}
+    figure, axes = subplots(1, 3, 3.4)
+    for axis, (unit, column) in zip(axes, units.items(), strict=True):
+        bottom = np.zeros(3)
+        for label, colour in zip(labels, colours(labels), strict=True):
+            counts = [table.loc[table["label"] == label, column].nunique() for table in tables]
+            bars = axis.bar(names, counts, bottom=bottom, color=colour, label=label)
+            room = 0.07 * max(table[column].nunique() for table in tables)
+            said = [str(n) if n > room else "" for n in counts]
+            axis.bar_label(bars, said, label_type="center", fontsize=SMALL)
+            bottom += counts
+        axis.set(ylabel=unit, xlabel="part")
+        axis.margins(y=0.12)
+        axis.yaxis.get_major_locator().set_params(integer=True)
+        for place, total in enumerate(bottom):
+            axis.text(place, total, f"{total:.0f}", ha="center", va="bottom", fontsize=SMALL)
+    legend_above(figure, axes[0], "The split")
+    return finish(figure, "", note)
+
+
+def feature_map(features, labels, title="", names=("component 1", "component 2"), note=""):
+    """Scatter images by two features, such as the first principal components.
+
+    Parameters
+    ----------
+    features : ndarray, shape (n, 2)
+    labels : sequence of str, length n
+        Class, source or scanner of each image.
+    names : (str, str)
+        What the two axes are.
+    """
+    features, labels = np.asarray(features), np.asarray(labels, dtype=str)
+    if features.ndim != 2 or features.shape[1] != 2 or len(features) != len(labels):
+        raise ValueError(f"Features of shape {features.shape} do not fit {len(labels)} x 2.")
+    need_items(features, "features")
+    figure, axis = subplots(height=4.6)
+    present = [name for name in FIXED if name in labels]
+    present += sorted(set(labels) - set(present))
+    for place, (label, colour) in enumerate(zip(present, colours(present), strict=True)):
+        chosen = features[labels == label]
+        look = {"color": colour, "marker": MARKERS[place % 8], "s": 22, "alpha": 0.75}
+        axis.scatter(*chosen.T, linewidth=0.8, label=f"{label} ({len(chosen)})", **look)
+    axis.set(xlabel=names[0], ylabel=names[1])
+    figure.legend(loc="outside right upper", fontsize=SMALL)
+    return finish(figure, title, note)

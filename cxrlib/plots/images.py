@@ -1,0 +1,166 @@
+"""Figures that show images: side by side, augmented, and with heat maps over them."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+
+from cxrlib.plots.style import SMALL, WIDTH, finish, need_items, plain, subplots
+
+
+def image_grid(images, titles=None, columns=6, suptitle="", note="", predictions=False):
+    """Show images side by side, all on the same grey scale.
+
+    Parameters
+    ----------
+    images : sequence of ndarray, shape (height, width)
+        uint8 0 to 255, bool, or float (0 to 1, or any other range, then stretched).
+    titles : sequence of str, optional
+        One an image.
+    columns : int
+        Images in a row, at most.
+    predictions : bool
+        Whether the titles tell what a model says; the foot then says 'not for clinical use'.
+    """
+    need_items(images, "images")
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"{len(titles)} titles for {len(images)} images: give one an image.")
+    figure, axes = _grid(len(images), columns, titles, WIDTH, 0.4)
+    for number, axis in zip(range(len(images)), axes.flat, strict=False):
+        _show(axis, images[number])
+    return finish(figure, suptitle, note, predictions)
+
+
+def contact_sheet(cohort, per_label=6, seed=0, note=""):
+    """Show images of every label, drawn at random, one row a label.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    per_label : int
+        Images of each label, at most.
+    seed : int
+    """
+    need_items(cohort.labels, f"{cohort.name}: labels")
+    rng = np.random.default_rng(seed)
+    height = len(cohort.labels) * (WIDTH / per_label + 0.25) + 0.5
+    figure, axes = subplots(len(cohort.labels), per_label, height, squeeze=False)
+    for row, label in zip(axes, cohort.labels, strict=True):
+        places = np.flatnonzero(cohort.table["label"] == label)
+        drawn = rng.permutation(places)[:per_label]
+        for axis in row:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        for axis, place in zip(row, drawn, strict=False):
+            _show(axis, cohort.images[int(place)])
+            if cohort.table["source"].nunique() > 1:
+                source = cohort.table["source"].iloc[place]
+                axis.set_title(_wrap(source, WIDTH / per_label), fontsize=SMALL)
+        row[0].set_ylabel(f"{label}\n({len(places)} images)", fontsize=10)
+    return finish(figure, cohort.name, note)
+
+
+def sample_pair(cohort, labels=("covid", "healthy"), seed=0, note=""):
+    """Show one image of each of two labels, as Fig. 1 of the paper: COVID-19 left, healthy right.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Must have an image of each label.
+    labels : (str, str)
+        Left, right.
+    """
+    rng = np.random.default_rng(seed)
+    images = []
+    for label in labels:
+        places = np.flatnonzero(cohort.table["label"] == label)
+        need_items(places, f"{cohort.name}: images with the label {label!r}")
+        images.append(cohort.images[int(rng.choice(places))])
+    return image_grid(images, labels, 2, f"{cohort.name} (as Fig. 1)", note)
+
+
+def augmentations(original, generated, columns=4, note=""):
+    """Show an image beside what was made from it, as Fig. 3: original left, generated right.
+
+    Parameters
+    ----------
+    original : ndarray, shape (height, width)
+    generated : dict of str to ndarray
+        Name of the operation, and its result.
+    """
+    need_items(generated, "generated")
+    images, titles = [original, *generated.values()], ["original", *generated]
+    return image_grid(images, titles, columns, "Augmentation (as Fig. 3)", note)
+
+
+def heat_map(image, heat, title="", note=""):
+    """Show an image, and over it where a model found its evidence.
+
+    Parameters
+    ----------
+    image : ndarray, shape (height, width)
+    heat : ndarray, any two-dimensional shape, float 0 to 1
+        Such as Grad-CAM gives; it is stretched over the image.
+    """
+    figure, (left, right) = subplots(1, 2, 3.7)
+    _show(left, image)
+    left.set_title("image", fontsize=10)
+    shown = _overlay(right, image, heat)
+    right.set_title("image and heat map", fontsize=10)
+    figure.colorbar(shown, ax=right, label="evidence (0 to 1)", shrink=0.85)
+    return finish(figure, title, note, predictions=True)
+
+
+def heat_map_grid(images, heats, titles=None, columns=4, suptitle="", note=""):
+    """Show heat maps over many images, as :func:`heat_map` does over one."""
+    need_items(images, "images")
+    if len(heats) != len(images) or (titles is not None and len(titles) != len(images)):
+        raise ValueError(f"{len(images)} images need as many heat maps, and titles if any.")
+    figure, axes = _grid(len(images), columns, titles, WIDTH - 0.8, 0.6)
+    for number, axis in zip(range(len(images)), axes.flat, strict=False):
+        shown = _overlay(axis, images[number], heats[number])
+    figure.colorbar(shown, ax=axes, label="evidence (0 to 1)", shrink=min(1, 1.4 / len(axes)))
+    return finish(figure, suptitle, note, predictions=True)
+
+
+def _show(axis, image):
+    image = np.asarray(image)
+    if image.ndim != 2 or image.size == 0:
+        raise ValueError(f"An image must be height x width grey values, not {image.shape}.")
+    limits = (0, 255) if image.dtype == np.uint8 else (0, 1)
+    if image.dtype.kind == "f" and (image.min() < 0 or image.max() > 1):
+        limits = (image.min(), image.max())
+    axis.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1])
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+
+
+def _overlay(axis, image, heat):
+    heat = np.asarray(heat, dtype=float)
+    if heat.ndim != 2 or not (heat.min() >= 0 and heat.max() <= 1):
+        raise ValueError(f"A heat map must be two-dimensional, 0 to 1; its shape is {heat.shape}.")
+    _show(axis, image)
+    height, width = np.shape(image)
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    return axis.imshow(
+        heat, cmap="inferno", vmin=0, vmax=1, alpha=0.5, extent=extent, interpolation="bilinear"
+    )
+
+
+def _grid(number, columns, titles, width, more):
+    """Start a figure for square images, titled or not; `more` inches are for its title and foot."""
+    columns = min(columns, number)
+    rows, side = -(-number // columns), width / columns
+    titles = [_wrap(title, side) for title in ([] if titles is None else titles)]
+    height = side + 0.2 * max((title.count("\n") + 1 for title in titles), default=0)
+    figure, axes = subplots(rows, columns, rows * height + more, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, title in zip(axes.flat, titles, strict=False):
+        axis.set_title(title, fontsize=SMALL)
+    return figure, axes
+
+
+def _wrap(title, inches):
+    return textwrap.fill(plain(title), max(8, int(inches * 12)))

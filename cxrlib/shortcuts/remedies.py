@@ -1,0 +1,192 @@
+"""What helps at another hospital: remedies tried one by one, and what each gains there.
+
+What is lost there in the first place is measured in :mod:`cxrlib.shortcuts.hospitals`. Several
+remedies are tried on one pair of cohorts, so by luck one of them may seem to help: ask for more
+confidence than 95 %. The share cut off (`CENTRE`) and CLAHE's settings are customary values; the
+penalty of the model (`transfer.PENALTY`) was chosen among four with phantoms' scores in view.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from cxrlib.cohort import Cohort
+from cxrlib.metrics import weighted_auc
+from cxrlib.shortcuts import hospitals as transfer
+from cxrlib.shortcuts import views
+
+CENTRE = 0.12  # of each side is cut off where no lung mask is known
+AS_IT_IS = "as it is: images divided"
+TO_LUNGS = "cropped to the box around the lungs"
+GAINS = ("gap", "gap low", "gap high", "gain", "gain low", "gain high")
+
+
+def remedies(
+    inside: Cohort,
+    outside: Cohort,
+    classes,
+    by: str = "source",
+    extract=None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    resamples: int = 5000,
+) -> pd.DataFrame:
+    """Try what is said to help against shortcuts, and measure it at another hospital.
+
+    Parameters
+    ----------
+    inside, outside, classes, extract, confidence, seed, resamples
+        As in :func:`external_validation`.
+    by : str
+        Column of the inside table with what the labels should be balanced over, such as
+        ``source`` or ``scanner``.
+
+    Returns
+    -------
+    DataFrame
+        A row a remedy: ``remedy``; ``inside auc``, ``inside low``, ``inside high``; the same
+        ``outside``; ``gap`` (inside minus outside), ``gap low``, ``gap high``; ``gain`` (area
+        outside minus that of the model as it is, on the same resamples), ``gain low``, ``gain
+        high``; and ``note``, which says where nothing helps. NaN where a remedy cannot be tried.
+        Where labels are balanced, so is the estimate inside: each image counts with its weight.
+
+    Raises
+    ------
+    TransferError
+        As :func:`external_validation`, and if there is no column `by`.
+    """
+    inside, outside = transfer.choose(inside, outside, classes)
+    if by not in inside.table:
+        raise transfer.TransferError(f"{inside.name} has no column {by!r}: {list(inside.table)}.")
+    cohorts = (inside, outside)
+
+    def seen(change=None, view="whole image"):
+        changed = [_changed(each, change) for each in cohorts] if change else cohorts
+        return [views.features(each, view, extract) for each in changed]
+
+    predict = partial(transfer.predict, *cohorts, classes, seed=seed)
+    plain = seen()
+    images, patients = predict(*plain, by_image=True), predict(*plain)
+    weights, said = balanced_weights(inside, classes, by)
+    balanced = None if weights is None else predict(*plain, weights=weights)
+    tried = {
+        "always the most frequent class": (_constant(patients), "knows nothing of an image"),
+        "8 x 8 thumbnail": (predict(*seen(view="thumbnail")), "sees no lesion"),
+        AS_IT_IS: (images, "patients stand on both sides inside"),
+        "patients divided": (patients, "the same model; only the estimate inside is honest"),
+        f"balanced over {by}": (balanced, said),
+    }
+    for name, change in CHANGES.items():
+        tried[name] = (predict(*seen(change)), "")
+    if all("lungs" in cohort.masks for cohort in cohorts):
+        tried[TO_LUNGS] = (predict(*seen(to_lungs)), "true masks, which real films lack")
+    return _remedy_rows(tried, confidence, resamples, seed)
+
+
+def _constant(tables):
+    from sklearn.dummy import DummyClassifier
+
+    inside = tables[0]
+    model = DummyClassifier(strategy="prior").fit(inside[["truth"]], inside["truth"])
+    return tuple(
+        table.assign(probability=model.predict_proba(table[["truth"]])[:, 1]) for table in tables
+    )
+
+
+def balanced_weights(cohort, classes, by):
+    """Weigh images so that every label draws equally from each source, and say what it cost.
+
+    A source without one of the labels cannot be balanced and gets no weight.
+    """
+    counts = pd.crosstab(cohort.table[by], cohort.table["label"])[list(classes)]
+    useful = counts.index[(counts > 0).all(axis=1)]
+    if len(counts) == 1:
+        return None, f"cannot be done: there is one {by} only"
+    if len(useful) == 0:
+        return None, f"cannot be done: no {by} has both labels"
+    balanced = 1 / counts.loc[useful]
+    pairs = zip(cohort.table[by], cohort.table["label"], strict=True)
+    weights = np.array([balanced[label].get(source, 0.0) for source, label in pairs])
+    effective = weights.sum() ** 2 / np.sum(weights**2)
+    said = f"weights; worth {effective:.0f} of {len(cohort)} images"
+    left = sorted(map(str, set(counts.index) - set(useful)))
+    said += f"; left out: {', '.join(left)}" if left else ""
+    return weights * len(weights) / weights.sum(), said
+
+
+def _changed(cohort, change) -> Cohort:
+    images = np.stack([change(cohort, number) for number in range(len(cohort))])
+    return Cohort(cohort.table, images, cohort.name)
+
+
+def _equalised(cohort, number):
+    import cv2
+
+    return cv2.equalizeHist(cohort.images[number])
+
+
+def _equalised_locally(cohort, number):
+    import cv2
+
+    return cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(cohort.images[number])
+
+
+def to_lungs(cohort, number):
+    """Cut an image to the box around its lung mask; one without lungs stays as it is."""
+    mask = cohort.masks["lungs"][number]
+    down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(down) == 0:
+        return cohort.images[number]
+    return _window(cohort.images[number], down[0], down[-1] + 1, across[0], across[-1] + 1)
+
+
+def _to_centre(cohort, number):
+    side = cohort.images.shape[-1]
+    first, last = round(CENTRE * side), round((1 - CENTRE) * side)
+    return _window(cohort.images[number], first, last, first, last)
+
+
+def _window(image, top, bottom, left, right):
+    import cv2
+
+    part = np.ascontiguousarray(image[top:bottom, left:right])
+    return cv2.resize(part, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+CHANGES = {
+    f"cropped to the central {100 - 200 * CENTRE:.0f} % of each side": _to_centre,
+    "histogram equalised": _equalised,
+    "equalised locally (CLAHE)": _equalised_locally,
+}
+
+
+def _remedy_rows(tried, confidence, resamples, seed) -> pd.DataFrame:
+    def areas(table, seed):
+        return transfer.resampled(table, weighted_auc, resamples, seed)
+
+    # Another seed outside: the two sets of patients are independent
+    elsewhere = [seed, 1]
+    base = areas(tried[AS_IT_IS][0][1], elsewhere)
+    names = [f"{part} {what}" for part in ("inside", "outside") for what in ("auc", "low", "high")]
+    rows = []
+    for remedy, (tables, note) in tried.items():
+        if tables is None:
+            rows.append({"remedy": remedy} | dict.fromkeys((*names, *GAINS), np.nan))
+        else:
+            here, there = areas(tables[0], seed), areas(tables[1], elsewhere)
+            changes = (here, there, here - there, there - base)
+            values = [each for change in changes for each in transfer.interval(change, confidence)]
+            rows.append({"remedy": remedy} | dict(zip((*names, *GAINS), values, strict=True)))
+            if remedy in CHANGES or remedy == TO_LUNGS or remedy.startswith("balanced"):
+                note = "; ".join(part for part in (_verdict(*values[-2:]), note) if part)
+        rows[-1]["note"] = note
+    return pd.DataFrame(rows)
+
+
+def _verdict(low, high) -> str:
+    if low > 0:
+        return "helps outside"
+    return "harms outside" if high < 0 else "no help shown outside"

@@ -1,0 +1,23 @@
+"""Where films come from: the cohorts you load by name, pinned downloads, folders, CheXpert.
+
+>>> from cxrlib import sources
+>>> cohort = sources.load("phantom", patients=30)  # doctest: +SKIP
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["chexpert", "folders", "pinned"],
+    submod_attrs={
+        "catalogue": [
+            "SOURCES",
+            "SourceError",
+            "chexpert_counts",
+            "fetch",
+            "load",
+            "manifest",
+            "verify",
+        ],
+    },
+)

@@ -1,0 +1,311 @@
+"""The named cohorts of the course: phantom, open, external, chexpert and folder.
+
+>>> cohort = load("phantom", patients=30)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxrlib.cohort import SIDE, Cohort
+from cxrlib.files import cache_folder, printable, shipped, whole_file
+from cxrlib.sources import chexpert, folders, pinned
+from cxrlib.sources.chexpert import chexpert_counts as chexpert_counts  # lessons count Fig. 2 by it
+
+SHOWN = 10  # names in a message; the rest is counted
+
+
+class SourceError(ValueError):
+    """A source that does not exist, cannot be read, or was asked for in a wrong way."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader should know about a source before using it."""
+
+    story: str
+    licence: str
+    size: str
+    download: bool = False
+
+
+SOURCES = {
+    "phantom": Source(
+        "Synthetic radiographs made on the spot by simulated X-ray projection: the lungs, the "
+        "lesions and the scanner of every image are known. Needs nothing.",
+        "CC0-1.0: synthetic, made by this course",
+        "nothing to download",
+    ),
+    "open": Source(
+        "Real images: COVID-19 of the Italian society of radiology (SIRM; 61 frontal images of "
+        "50 patients; the paper chose 58 from the same collection), and 500 healthy and 500 "
+        "pneumonia images of NIH ChestX-ray14. 21 NIH patients stand in both control classes, "
+        "with different images. Label and hospital are one and the same here: a model can learn "
+        "the hospital instead.",
+        "none stated: linked, never redistributed",
+        "1,061 files, about 410 MB",
+        download=True,
+    ),
+    "external": Source(
+        "For testing only: COVID-19 of another hospital (Hannover Medical School; 243 images of "
+        "71 patients), and 100 healthy and 16 pneumonia images of NIH patients who are not in "
+        "'open', one each.",
+        "Hannover: CC BY 3.0; NIH: none stated",
+        "359 files, 99 MB",
+        download=True,
+    ),
+    "chexpert": Source(
+        "Your own copy of CheXpert (Stanford; 223,414 images of 64,540 patients), for the first "
+        "training stage of Model 1 and for Fig. 2. Name its folder: folder=PATH. Register at "
+        "https://stanfordmlgroup.github.io/competitions/chexpert/",
+        "Stanford University Dataset Research Use Agreement",
+        "your own copy (11 GB in its small version)",
+    ),
+    "folder": Source(
+        "Your own images (PNG, JPEG, DICOM): folder=PATH, with one folder a label, or a CSV "
+        "with the columns image and label, and if you have them patient, view, source, licence.",
+        "yours",
+        "your own copy",
+    ),
+}
+
+
+def load(name: str, **options) -> Cohort:
+    """Make a cohort from a source.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`SOURCES`.
+    **options
+        phantom: those of :func:`cxrlib.phantom.radiograph.make_cohort`.
+        open, external, chexpert, folder: ``allow_missing`` (False: every image must be there
+        and readable; True: go on without those that are not), ``limit`` (at most so many images
+        a label, chosen by ``seed``), ``side`` (pixels), ``progress``.
+        open, external: ``download`` (False: nothing is fetched; see :func:`fetch`).
+        chexpert: ``folder``, ``view``, ``uncertain`` (:func:`cxrlib.sources.chexpert.make_table`).
+        folder: ``folder`` (a folder of folders, or a CSV file).
+
+    Returns
+    -------
+    Cohort
+        The table of a source made of files has also the columns path, bytes, height, width
+        (of the file, in pixels) and format.
+
+    Raises
+    ------
+    SourceError
+        If the source or an option does not exist, files are missing, damaged or unreadable,
+        or a class has no image.
+    """
+    _source(name)
+    loader = _loader(name)
+    known = inspect.signature(loader).parameters
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise SourceError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}.")
+    if "folder" in known and not options.get("folder"):
+        raise SourceError(f"{name} needs folder=PATH. {SOURCES[name].story}")
+    return loader(**options)
+
+
+def _loader(name: str):
+    if name == "phantom":
+        from cxrlib.phantom import make_cohort
+
+        return make_cohort
+    own = {"chexpert": _load_chexpert, "folder": _load_folder}
+    return own.get(name) or partial(_load_pinned, name)
+
+
+def manifest(name: str) -> pd.DataFrame:
+    """List the pinned files of ``open`` or ``external``, one row a file.
+
+    Columns: image, label, patient, source, view, licence (NaN: none stated), cohort, repo,
+    commit, path, bytes (NaN: not known), git_sha1, sha256, height, width, origin_url.
+    """
+    if not _source(name).download:
+        others = [other for other, source in SOURCES.items() if source.download]
+        raise SourceError(f"{name} has no files to fetch; {', '.join(others)} have.")
+    texts = dict.fromkeys(["patient", "licence", "view", "commit", "git_sha1", "sha256"], str)
+    path = shipped("data") / f"{name}.csv"
+    try:
+        table = pd.read_csv(path, dtype=texts, index_col=False)
+        for file in _pinned(table):
+            pinned.place(cache_folder("files"), file.path)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise SourceError(f"{path.name} is no list of pinned files: {error}") from error
+    return table
+
+
+def fetch(name, allow_missing=False, workers=8, progress=True, limit=None, seed=0) -> pd.DataFrame:
+    """Download what is lacking of ``open`` or ``external`` into the cache, and verify it.
+
+    Parameters
+    ----------
+    allow_missing : bool
+        Go on without the files that the server does not have.
+    workers : int
+        How many files at a time.
+    limit, seed : int
+        At most so many files a label, chosen by the seed as :func:`load` does.
+
+    Returns
+    -------
+    DataFrame
+        The manifest with the column ``state``: 'present' or 'missing'.
+
+    Raises
+    ------
+    SourceError
+        If the server lacks files (counted by cohort and label) and `allow_missing` is False.
+        All others have been fetched by then.
+    cxrlib.sources.pinned.DownloadError
+        If nothing answers, or the content is wrong.
+    OSError
+        If the disk is full or read-only.
+    """
+    table = _at_most(manifest(name), limit, seed)
+    table["state"] = pinned.fetch(_pinned(table), cache_folder("files"), workers, progress)
+    missing = table[table["state"] == "missing"]
+    if len(missing) and not allow_missing:
+        raise SourceError(
+            f"{pinned.mirror()} lacks {len(missing)} of {len(table)} files of {name}:\n"
+            f"{_counts(missing)}\nThe others are fetched. Name another server in CXR_MIRROR, or "
+            "go on without them: --allow-missing (in Python allow_missing=True)."
+        )
+    return table
+
+
+def verify(name: str) -> pd.DataFrame:
+    """Compare size and hash of every file of ``open`` or ``external`` with the manifest.
+
+    Returns
+    -------
+    DataFrame
+        The manifest with the column ``state``: 'present', 'missing' or 'damaged'. The next
+        :func:`fetch` replaces damaged files.
+    """
+    table = manifest(name)
+    table["state"] = pinned.states(cache_folder("files"), _pinned(table))
+    return table
+
+
+def _load_pinned(
+    name, allow_missing=False, download=False, limit=None, seed=0, side=SIDE, progress=True
+) -> Cohort:
+    if download:
+        fetch(name, allow_missing, progress=progress, limit=limit, seed=seed)
+    table = manifest(name)
+    if not allow_missing:
+        table = _at_most(table, limit, seed)
+    files, folder = _pinned(table), cache_folder("files")
+    table["state"] = pinned.states(folder, files)
+    lacking = table[table["state"] != "present"]
+    if len(lacking) and (not allow_missing or len(lacking) == len(table)):
+        raise SourceError(
+            f"{name}: {len(lacking)} of {len(table)} files are missing or damaged in {folder}:"
+            f"\n{_counts(lacking)}\nFetch them: cxr data fetch {name} (in Python "
+            f"sources.fetch({name!r})), or go on without them: allow_missing=True."
+        )
+    gone = sorted(set(lacking["label"]) - set(table.loc[table["state"] == "present", "label"]))
+    if gone:
+        warnings.warn(f"{name}: no image at all of {', '.join(gone)}.", stacklevel=3)
+    table = table.assign(path=[file.path for file in files]).drop(columns=["repo", "commit"])
+    table = _at_most(table[table["state"] == "present"], limit, seed).drop(columns="state")
+    return _decode(name, table, folder, allow_missing, side, progress, keys=table["git_sha1"])
+
+
+def _load_chexpert(
+    *, folder, view="frontal", uncertain="ignore", allow_missing=False, limit=None, seed=0,
+    side=SIDE, progress=True,
+) -> Cohort:  # fmt: skip
+    root = Path(folder).expanduser()
+    table = _at_most(chexpert.make_table(root, view, uncertain), limit, seed)
+    return _decode("chexpert", table, root, allow_missing, side, progress)
+
+
+def _load_folder(
+    *, folder, allow_missing=False, limit=None, seed=0, side=SIDE, progress=True
+) -> Cohort:
+    table, root = folders.make_table(folder)
+    return _decode(
+        root.name or "folder", _at_most(table, limit, seed), root, allow_missing, side, progress
+    )
+
+
+def _decode(name, table, root: Path, allow_missing, side, progress, keys=None) -> Cohort:
+    """Decode the files ``root / table.path`` and join them with their table."""
+    from cxrlib import images
+
+    table = table.reset_index(drop=True)
+    found = images.decode(
+        [root / path for path in table["path"]], side=side, progress=progress, keys=keys
+    )
+    if found.failures:
+        shown = "\n  ".join(list(found.failures.values())[:SHOWN])
+        more = len(found.failures) - SHOWN
+        message = f"{name}: {len(found.failures)} of {len(table)} images cannot be used:\n  {shown}"
+        if more > 0:
+            message += f"\n  and {more} more, all listed in {_listed(name, found.failures)}"
+        if not allow_missing or len(found.failures) == len(table):
+            raise SourceError(f"{message}\nMend them, or go on without them: allow_missing=True.")
+        warnings.warn(message, stacklevel=4)
+    table["height"], table["width"] = found.sizes.T
+    table["format"] = found.formats
+    good = np.flatnonzero([row not in found.failures for row in range(len(table))])
+    table["bytes"] = [
+        (root / path).stat().st_size if row not in found.failures else 0
+        for row, path in enumerate(table["path"])
+    ]
+    return Cohort(table, found.images, name).take(good)
+
+
+def _listed(name: str, failures: dict[int, str]) -> Path:
+    """Write what is wrong with each file to a text file, one below the other."""
+    path = cache_folder("unreadable") / (re.sub(r"[^\w.-]+", "-", name)[:100] + ".txt")
+    with whole_file(path) as partial:
+        text = "".join(f"{printable(one)}\n" for one in failures.values())
+        partial.write_text(text, encoding="utf-8")
+    return path
+
+
+def _source(name: str) -> Source:
+    if name not in SOURCES:
+        raise SourceError(f"There is no source {name!r}; there are {', '.join(SOURCES)}.")
+    return SOURCES[name]
+
+
+def _pinned(table: pd.DataFrame) -> list[pinned.Pinned]:
+    rows = table.astype(object).where(table.notna(), None).itertuples()
+    return [
+        pinned.Pinned(
+            f"{row.repo}/{row.commit}/{row.path}",
+            None if row.bytes is None else int(row.bytes),
+            row.sha256 or "",
+            row.git_sha1,
+        )
+        for row in rows
+    ]
+
+
+def _at_most(table: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
+    """Keep at most `limit` rows a label: the same rows for the same seed, in the old order."""
+    if limit is None:
+        return table
+    if limit < 1:
+        raise SourceError(f"limit={limit}: at least 1 image a label, or None for all.")
+    shuffled = table.sample(frac=1, random_state=seed)
+    return shuffled.groupby("label", dropna=False).head(limit).sort_index()
+
+
+def _counts(table: pd.DataFrame) -> str:
+    return table.groupby(["cohort", "label", "state"]).size().rename("files").to_string()

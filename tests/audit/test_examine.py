@@ -1,0 +1,197 @@
+"""The audit as a whole, and what each finding is worth, from what the experiments found."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxrlib import phantom, shortcuts
+from cxrlib.audit import examine as audit
+from cxrlib.audit import lights as judge
+from cxrlib.audit import page as auditpage
+from cxrlib.cohort import Cohort
+from cxrlib.shortcuts import duplicates
+from helpers import tiny_cohort
+
+CLASSES = ("healthy", "covid")
+
+
+def phantoms(confounding, seed=11, patients=60, size=64):
+    return phantom.make_cohort(
+        patients, labels=CLASSES, confounding=confounding, size=size, seed=seed
+    )
+
+
+def change(cohort, **columns):
+    return Cohort(cohort.table.assign(**columns), cohort.images, cohort.name)
+
+
+def light_of(found, name):
+    return next(finding.light for finding in found.findings if finding.name == name)
+
+
+def border(cohort):
+    """Judge the border alone, without the other probes."""
+    table = shortcuts.shortcuts(cohort, seen=("border",))
+    (found,) = judge.views_without_lungs(cohort, cohort.labels, table)
+    assert found.name == "Border alone"
+    return found
+
+
+@pytest.fixture(scope="module")
+def told():
+    """What is said of the progress of the honest audit."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def honest(told):
+    return audit.run(phantoms(0), progress=lambda *step: told.append(step))
+
+
+@pytest.fixture(scope="module")
+def confounded():
+    return audit.run(phantoms(0.9), by="scanner")
+
+
+def test_phantoms_without_confounding_raise_no_red_light(honest):
+    assert honest.light != "red", [f.headline for f in honest.findings if f.light == "red"]
+    assert light_of(honest, "Your split") == light_of(honest, "Source and label") == "grey"
+    assert light_of(honest, "Image-level split") == "amber"  # patients have several images
+    assert honest.synthetic
+
+
+def test_a_telling_scanner_raises_red_lights(confounded):
+    red = {finding.name for finding in confounded.findings if finding.light == "red"}
+    assert red >= {"Lungs covered", "Border alone", "Corners alone", "File alone"}
+    assert "Source and label" in red
+    assert confounded.findings[0].light == "red" == confounded.light
+
+
+def test_every_finding_says_what_it_means_and_what_to_do(honest, confounded):
+    for found in (*honest.findings, *confounded.findings):
+        assert found.light in audit.LIGHTS
+        assert found.headline.endswith(".") and found.meaning and found.advice
+        assert "nan" not in found.headline
+    assert len({finding.name for finding in honest.findings}) == len(honest.findings) == 13
+
+
+def test_the_page_draws_what_the_findings_want_drawn(confounded, tmp_path):
+    page = auditpage.write(confounded, tmp_path / "page.html").read_text(encoding="utf-8")
+    wanted = [caption for finding in confounded.findings for caption in finding.figures]
+    assert len(wanted) == 3 and page.count("<img src=") == 3
+    assert all(f'alt="{caption}"' in page for caption in wanted)
+
+
+def test_progress_is_told_step_by_step(honest, told):
+    assert told == [(number, len(audit.STEPS), name) for number, name in enumerate(audit.STEPS)]
+
+
+@pytest.mark.parametrize(
+    ("cohort", "options", "message"),
+    [
+        (lambda: tiny_cohort(labels=("covid",)), {}, "two classes"),
+        (lambda: tiny_cohort(16), {}, "only 8 patients"),
+        (lambda: tiny_cohort(20), {"by": "hospital"}, "no column 'hospital'"),
+        (lambda: change(tiny_cohort(20), patient=None), {}, "names no patient"),
+    ],
+)
+def test_what_cannot_be_audited_is_named(cohort, options, message):
+    with pytest.raises(audit.AuditError, match=message):
+        audit.run(cohort(), **options)
+
+
+def test_copies_that_leave_too_few_patients_make_probes_grey_not_the_audit_fail():
+    cohort = phantoms(0, patients=24)
+    images = np.array(cohort.images[:])
+    is_ill = (cohort.table["label"] == "covid").to_numpy()
+    images[is_ill] = images[np.flatnonzero(is_ill)[0]]
+    found = audit.run(Cohort(cohort.table, images, "copies"))
+    assert light_of(found, "Duplicates") == "red"
+    for name in ("Border alone", "Thumbnail alone", "Image-level split"):
+        assert light_of(found, name) == "grey", name
+
+
+def test_a_copy_under_another_name_is_red():
+    cohort = phantoms(0, patients=20)
+    images = np.array(cohort.images[:])
+    other = int(np.flatnonzero(cohort.table["label"] != cohort.table["label"][0])[0])
+    images[other] = images[0]
+    planted = Cohort(cohort.table, images, "planted")
+    found = judge.copies(planted, duplicates.near_duplicates(planted))
+    assert found.light == "red" and "1 pair under two labels" in found.headline
+    pair = pd.DataFrame({"image": ["a"], "other": ["b"], "similarity": [1.0]})
+    for patient, label, light in (
+        (True, False, "red"),
+        (False, True, "red"),
+        (True, True, "green"),
+    ):
+        one = pair.assign(**{"same patient": patient, "same label": label})
+        assert judge.copies(cohort, one).light == light
+
+
+def test_a_split_that_divides_patients_is_red_and_one_that_does_not_is_green():
+    cohort = tiny_cohort(20, 3)
+    pairs = duplicates.near_duplicates(cohort)[:0]
+    number = np.arange(len(cohort))
+    for column, light in (
+        (np.where(number % 2, "train", "test"), "red"),
+        (np.where(number // 3 % 2, "train", "test"), "green"),
+        ("train", "grey"),
+    ):
+        assert judge.split(change(cohort, split=column), pairs).light == light
+
+
+def test_a_shortcut_is_found_in_three_classes_and_in_one_of_four():
+    three = phantom.make_cohort(45, (1, 1), confounding=1.0, size=64, seed=2)
+    assert border(three).light == "red"
+    cohort = phantom.make_cohort(60, (1, 1), ("healthy",), size=64, seed=6)
+    images, label = np.array(cohort.images[:]), np.array(list("abcd"))[np.arange(60) % 4]
+    images[label == "c", :3] = 255
+    found = border(Cohort(cohort.table.assign(label=label), images, "four"))
+    assert found.light == "red" and "'c'" in found.headline
+
+
+def test_a_shortcut_is_red_where_every_patient_is_in_both_classes():
+    cohort = phantom.make_cohort(30, (2, 2), ("healthy",), size=64, seed=5)
+    images = np.array(cohort.images[:])
+    ill = np.arange(len(images)) % 2 == 1
+    images[ill, :3] = 255
+    both = Cohort(cohort.table.assign(label=np.where(ill, "covid", "healthy")), images, "follow-up")
+    assert border(both).light == "red"
+    found = judge.two_classes(both)
+    assert found.light == "amber" and "30 of 30 patients" in found.headline
+    assert judge.two_classes(cohort).light == "green"
+
+
+def test_a_source_that_is_not_known_or_as_good_as_a_name_is_grey():
+    cohort = tiny_cohort(40, 1)
+    one_class = np.where(cohort.table["label"] == "covid", None, "north")
+    assert judge.source_and_label(change(cohort, source=one_class), "source").light == "grey"
+    assert judge.source_and_label(cohort, "patient").light == "grey"
+    told = judge.source_and_label(change(cohort, source=cohort.table["label"]), "source")
+    assert told.light == "red" and "they coincide" in told.headline
+
+
+@pytest.mark.parametrize(
+    ("rows", "confounded", "light"),
+    [
+        # One label's small p and another's large area make no red light together
+        ([("a", 0.75, 0.30), ("b", 0.57, 0.001)], True, "amber"),
+        ([("a", 0.75, 0.001), ("b", 0.57, 0.3)], True, "red"),
+        ([("a", 0.75, 0.001), ("b", 0.57, 0.3)], False, "amber"),
+        ([("a", 0.75, 0.006), ("b", 0.57, 0.3)], True, "amber"),  # two tests: p counts double
+        ([], True, "grey"),
+    ],
+)
+def test_the_light_of_a_source_needs_its_own_p_and_its_own_size(rows, confounded, light):
+    table = pd.DataFrame(rows, columns=["label", "auc", "p"]).assign(low=0.5, high=0.8, told="x")
+    assert judge.source_within_class(table, confounded).light == light
+
+
+@pytest.mark.parametrize(
+    ("p", "large", "light"),
+    [(0.01, True, "red"), (0.01, False, "amber"), (0.05, True, "amber"), (0.06, True, "green"),
+     (np.nan, True, "grey")],
+)  # fmt: skip
+def test_a_light_needs_both_a_small_p_and_a_large_effect(p, large, light):
+    assert judge.light_of(p, large) == light

@@ -1,0 +1,289 @@
+import threading
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+
+from cxrlib import training
+from cxrlib.compute import heads
+from cxrlib.compute.heads import Head, Pack, fit_heads
+
+RNG = np.random.default_rng(0)
+X = (RNG.standard_normal((90, 12)) * 3 + 7).astype(np.float32)
+Y = (X[:, 0] + X[:, 1] > 14).astype(int)
+KINDS = Y + (X[:, 2] > 8)  # three of them
+ROWS = [(np.arange(60), np.arange(60, 90)), (np.arange(30, 90), np.arange(30))]
+
+
+def parts(targets=Y):
+    return (X[:60], targets[:60]), (X[60:], targets[60:])
+
+
+def keras_history(model, train, held, head, epochs):
+    """What Keras's own `fit` finds, batches in the order of the rows."""
+    training.compile_model(model, head.learning_rate)
+    y = [heads.check_targets(*part, model.output_shape[-1], "") for part in (train, held)]
+    found = model.fit(
+        train[0],
+        y[0],
+        head.batch_size,
+        epochs,
+        verbose=0,
+        shuffle=False,
+        validation_data=(held[0], y[1]),
+    )
+    return found.history
+
+
+def test_one_step_of_adam_by_hand():
+    # films at -1 and 1, weight 0: both probabilities are 1/2, and the slopes of the loss
+    # (1/2 x -1 + -1/2 x 1) / 2 = -1/2 for the weight, 0 for the bias.
+    # Adam: m = -0.05, v = 0.00025, step = 0.01 x sqrt(0.001) / 0.1 x 0.05 / (sqrt(v) + 1e-7),
+    # with 0.99900001 and 0.89999998 for 0.999 and 0.9 in the step's first factor, as Keras has it
+    data = (np.array([[-1], [1]], np.float32), np.array([0, 1]))
+    start = [[np.zeros((1, 1), np.float32), np.zeros(1, np.float32)]]
+    head = Head(0, 1, learning_rate=0.01)
+    found = fit_heads(data, data, [head], 1, start=start)
+    weight, bias = found.weights[0, 0, 0]
+    assert weight[0, 0] == pytest.approx(0.00999987, abs=2e-8)
+    assert bias[0] == 0
+    assert found.history["loss"][0] == pytest.approx(0.68816, abs=1e-5)  # ln(1 + exp(-0.01))
+    assert found.history["val_accuracy"][0] == 1
+
+
+def test_adam_is_the_published_formula_with_keras_epsilon():
+    steps = RNG.standard_normal((5, 3, 4)) * [1, 1e-3, 1e-7, 0]
+    weights = RNG.standard_normal((3, 4)).astype(np.float32)
+    expected, m, v = weights.astype(float), 0.0, 0.0
+    first, second = np.zeros((2, 3, 4), np.float32)
+    for number, gradient in enumerate(steps, 1):
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        alpha = 0.02 * np.sqrt(1 - 0.999**number) / (1 - 0.9**number)
+        expected = expected - alpha * m / (np.sqrt(v) + 1e-7)
+        pace = heads.paces(np.full(4, 0.02), number)
+        given = gradient.astype(np.float32)
+        heads.adam(weights, first, second, given, np.empty_like(given), pace)
+    np.testing.assert_allclose(weights, expected, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("classes", "targets"), [(2, Y), (3, KINDS)])
+def test_losses_and_weights_equal_keras(classes, targets):
+    """Heads of several depths, widths, rates and batch sizes, in one call."""
+    train, held = parts(targets)
+    grid = [Head(1, 8), Head(2, 4, learning_rate=0.01), Head(4, 16, 0, 2e-3, 25)]
+    grid = grid if classes == 2 else grid[1:2]
+    models = [training.dense_head(train[0], classes, *head[:2], seed=5) for head in grid]
+    start = [model.get_weights() for model in models]
+    found = fit_heads(train, held, grid, 3, classes=classes, start=start, shuffle=False)
+    for place, (head, model) in enumerate(zip(grid, models, strict=True)):
+        expected = keras_history(model, train, held, head, 3)
+        mine = found.history[found.history["head"] == place]
+        np.testing.assert_allclose(mine["val_loss"], expected["val_loss"], atol=1e-5)
+        np.testing.assert_allclose(mine["val_accuracy"], expected["val_accuracy"], atol=1e-6)
+        for ours, theirs in zip(found.weights[0, 0, place], model.get_weights(), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX computes in float32")
+def test_twenty_epochs_in_float64_equal_keras():
+    """Whatever parts the two in float32 is rounding, then, and no rule that differs."""
+    head, (train, held) = Head(4, 16, learning_rate=2e-3), parts()
+    train, held = ((x.astype(np.float64), y) for x, y in (train, held))
+    before = keras.config.dtype_policy(), keras.config.floatx()
+    try:
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+        model = training.dense_head(train[0], 2, *head[:2], seed=5)
+        start = [[array.copy() for array in model.get_weights()]]
+        expected = keras_history(model, train, held, head, 20)
+    finally:
+        keras.config.set_dtype_policy(before[0])
+        keras.config.set_floatx(before[1])
+    found = fit_heads(train, held, [head], 20, start=start, shuffle=False).history
+    assert expected["val_loss"][-1] < 0.9 * expected["val_loss"][0]
+    np.testing.assert_allclose(found["val_loss"], expected["val_loss"], atol=1e-9)
+
+
+@pytest.mark.parametrize(("classes", "targets"), [(2, Y), (3, KINDS)])
+def test_weights_load_into_a_keras_head_and_scores_are_scikit_learns(classes, targets):
+    train, held = parts(targets)
+    found = fit_heads(train, held, [Head(2, 8, learning_rate=0.01)], 5, classes=classes)
+    model = training.dense_head(train[0], classes, 2, 8)
+    model.set_weights(found.weights[0, 0, 0])
+    last = found.history.iloc[-1]
+    for part, prefix in ((train, ""), (held, "val_")):
+        probabilities = training.predict(model, part[0])
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        expected = log_loss(part[1], probabilities, labels=range(classes))
+        assert last[f"{prefix}loss"] == pytest.approx(expected, abs=1e-5)
+        right = (probabilities.argmax(axis=1) == part[1]).mean()
+        assert last[f"{prefix}accuracy"] == pytest.approx(right)
+
+
+def test_confident_logits_neither_overflow_nor_round_the_loss_away():
+    logits = np.array([[-2000.0, 2000, 30]], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        binary = heads.summed_scores(logits, np.ones((1, 1), np.float32))
+        several = heads.summed_scores(logits, np.array([[1, 0, 0]], np.float32))
+        slopes = heads.slopes(logits, np.ones((1, 1), np.float32))
+        heads.slopes(logits, np.array([[1, 0, 0]], np.float32))
+    np.testing.assert_allclose(binary[:, 0], [2000, 0, np.exp(-30)], atol=1e-12)
+    assert several[0, 0] == 4000
+    np.testing.assert_allclose(slopes[0], [-1, 0, 0], atol=1e-12)
+
+
+def test_dropout_silences_its_share_and_keeps_the_mean():
+    pair = [Head(1, 100, dropout=0.3), Head(1, 100)]
+    pack = Pack(pair, [heads.glorot(head, 12, 1) for head in pair])
+    x = np.hstack([X, np.ones((90, 1), np.float32)])
+    calm, noisy = pack.forward(x)[1], pack.forward(x, learning=True)[1]
+    active = calm[:, :100] > 0
+    ratio = noisy[:, :100][active] / calm[:, :100][active]
+    np.testing.assert_allclose(ratio[ratio > 0], 1 / 0.7, rtol=1e-5)
+    assert (ratio == 0).mean() == pytest.approx(0.3, abs=0.03)
+    np.testing.assert_array_equal(calm[:, 100:], noisy[:, 100:])
+
+
+def test_slopes_under_dropout_are_those_of_the_loss():
+    """Against differences of the loss, in double precision, with the same units silenced."""
+    head = Head(2, 6, dropout=0.4)
+    weights = [w + np.float32(0.01) for w in heads.glorot(head, 12, 1)]
+    x = ((X - X.mean(axis=0)) / X.std(axis=0))[:20]
+    pack, draws = Pack([head], [weights], seed=3), np.random.default_rng([3, 2])
+    kept = [(draws.random((20, 6), np.float32) >= 0.4) / 0.6 for _ in "ab"]
+
+    def loss(w):
+        units = x.astype(float)
+        for number in (0, 1):
+            units = np.maximum(units @ w[2 * number] + w[2 * number + 1], 0) * kept[number]
+        logits = (units @ w[4] + w[5])[:, 0]
+        return (np.logaddexp(0, logits) - Y[:20] * logits).mean()
+
+    pack.step(np.hstack([x, np.ones((20, 1), np.float32)]), Y[:20, None].astype(np.float32))
+    for layer, place in [(0, (3, 2)), (0, (7, 5)), (1, (1, 4)), (1, (0, 0)), (2, (2, 0))]:
+        ends = []
+        for sign in (-1, 1):
+            moved = [w.astype(float) for w in weights]
+            moved[2 * layer][place] += sign * 1e-5
+            ends.append(loss(moved))
+        expected = (ends[1] - ends[0]) / 2e-5
+        assert pack.moments[layer][0][place] == pytest.approx(expected, abs=1e-6)
+
+
+MIXED = [Head(1, 8), Head(2, 200, 0.3), Head(2, 100), Head(1, 4, 0.5, 1e-2), Head(3, 8, 0.1)]
+
+
+def test_same_numbers_on_any_number_of_threads():
+    train, held = parts()
+    runs = [fit_heads(train, held, MIXED, 3, (0, 7), threads=count) for count in (1, 2, 5)]
+    for run in runs[1:]:
+        assert run.history.equals(runs[0].history)
+        for key, weights in runs[0].weights.items():
+            for ours, theirs in zip(run.weights[key], weights, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+    scores = runs[0].history.groupby("seed")["val_loss"].apply(list)
+    assert scores[0] != scores[7]
+
+
+def test_seeds_and_folds_together_equal_one_after_another():
+    found = fit_heads((X, Y), None, MIXED, 2, seeds=(4, 1), folds=ROWS).history
+    assert len(found) == 2 * 2 * len(MIXED) * 2
+    assert list(found["seed"].unique()) == [4, 1]
+    for seed in (4, 1):
+        for fold, (rows, others) in enumerate(ROWS):
+            alone = fit_heads((X[rows], Y[rows]), (X[others], Y[others]), MIXED, 2, [seed])
+            mine = found[(found["seed"] == seed) & (found["fold"] == fold)]
+            columns = ["head", "epoch", *heads.SCORES]
+            together = mine[columns].reset_index(drop=True)
+            assert together.equals(alone.history[columns])
+
+
+def test_a_head_learns_the_same_in_any_company():
+    train, held = parts()
+    together = fit_heads(train, held, MIXED, 3)
+    for place in (1, 3):
+        alone = fit_heads(train, held, [MIXED[place]], 3).history["val_loss"]
+        mine = together.history[together.history["head"] == place]["val_loss"]
+        np.testing.assert_allclose(mine, alone, atol=1e-5)
+
+
+def test_training_does_not_look_at_the_films_that_it_is_scored_on():
+    train, held = parts()
+    other = (held[0] * 5 - 3, 1 - held[1])
+    runs = [fit_heads(train, part, MIXED, 2).history for part in (held, other)]
+    assert runs[0]["loss"].equals(runs[1]["loss"])
+    assert not runs[0]["val_loss"].equals(runs[1]["val_loss"])
+
+
+def test_the_start_is_drawn_as_keras_draws_it():
+    kernel, bias = heads.glorot(Head(1, 300), 500, 1)[:2]
+    theirs = np.asarray(keras.initializers.GlorotUniform(0)((500, 300)))
+    assert kernel.std() == pytest.approx(theirs.std(), rel=0.01)
+    assert np.abs(kernel).max() == pytest.approx(np.sqrt(6 / 800), rel=1e-3)
+    assert not bias.any()
+
+
+def test_packs_hold_equal_depths_and_batches_and_stay_small(monkeypatch):
+    """Else the hidden layers of many heads would not fit into the processor's cache."""
+    made = []
+
+    class Watched(Pack):
+        def __init__(self, ours, *given):
+            made.append(ours)
+            super().__init__(ours, *given)
+
+    monkeypatch.setattr(heads, "Pack", Watched)
+    many = [Head(depth, 100, 0, 1e-3, size) for depth in (1, 2) for size in (8, 16)] * 3
+    fit_heads(*parts(), [*many, Head(1, 300)], 1, progress=False)
+    assert sorted(head for pack in made for head in pack) == sorted([*many, Head(1, 300)])
+    for pack in made:
+        assert len({(head.layers, head.batch_size) for head in pack}) == 1
+        assert sum(head.neurons for head in pack) <= heads.UNITS or len(pack) == 1
+    assert len(made) == 9  # twelve heads of four kinds, two of a kind in a pack; and a large one
+
+
+def test_the_grid_learns_a_rule():
+    train, held = parts()
+    grid = training.fit_grid(train, held, (1, 2), (16, 32), 40, 1e-2)
+    columns = ["layers", "neurons", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
+    assert list(grid) == columns
+    assert len(grid) == 2 * 2 * 40
+    assert grid[grid["epoch"] == 40]["val_accuracy"].min() > 0.75
+
+
+def test_an_interruption_stops_the_threads(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    train, held = parts()
+    before = threading.active_count()
+    monkeypatch.setattr(heads, "as_completed", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit_heads(train, held, MIXED, 100_000)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"heads": [Head(1, 0)]}, "A head has at least"),
+        ({"heads": []}, "Give heads"),
+        ({"epochs": 0}, "an epoch or more"),
+        ({"folds": ROWS}, "either validation data or folds"),
+        ({"validation": None}, "either validation data or folds"),
+        ({"validation": (X[:3], np.array([0, 1, 2]))}, "validation: class numbers"),
+        ({"train": (X[:5], Y[:4])}, "training: 5 inputs for 4 targets"),
+        ({"train": (X * np.nan, Y)}, "training: some features are not finite"),
+        ({"validation": (X[:, :5], Y)}, "validation: 5 features for the 12"),
+        ({"start": [[np.zeros((3, 4))] * 4]}, "start of head 0"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(change, message):
+    train, held = parts()
+    given = {"train": train, "validation": held, "heads": [Head(1, 8)], "epochs": 1} | change
+    with pytest.raises(heads.TrainingError, match=message):
+        fit_heads(**given)

@@ -1,0 +1,164 @@
+"""Runs of tiny notebooks (tests/notebooks) with papermill: finished, broken, killed, resumed."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cxrlib import results
+from cxrlib.course import folder as runfolder
+from cxrlib.course import runs as course
+from cxrlib.course.progress import Progress, clock
+from faults import wait_for
+
+NOTEBOOKS = Path(__file__).parent / "notebooks"
+ROOT = NOTEBOOKS.parents[1]
+NAMES = ["01_first", "03_model", "05_slow", "07_reads"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_outside_kernels(tmp_path_factory):
+    """Register a kernel called python3 that is not ours, as a user may have one."""
+    folder = tmp_path_factory.mktemp("jupyter") / "kernels" / "python3"
+    folder.mkdir(parents=True)
+    spec = {"argv": ["/nonexistent/python", "{connection_file}"], "display_name": "x"}
+    (folder / "kernel.json").write_text(json.dumps(spec | {"language": "python"}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(folder.parents[1]))
+        yield
+
+
+def run(out, *settings, **options):
+    """Run the tiny notebooks; statuses by name."""
+    summary = course.run(settings=settings, out=out, notebooks=NOTEBOOKS, **options)
+    return {outcome.name: outcome.status for outcome in summary.outcomes}, summary
+
+
+def states(out):
+    return {path.stem: json.loads(path.read_text()) for path in (out / "state").glob("*.json")}
+
+
+def test_a_run_is_finished_once_and_redone_only_where_something_changed(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert run(out)[0] == dict.fromkeys(NAMES, "done")
+    assert (out / "python.txt").read_text() == sys.executable  # not the user's python3 kernel
+    assert (out / "read.txt").read_text() == "0"
+    assert all((out / "notebooks" / f"{name}.ipynb").stat().st_size for name in NAMES)
+    assert "[2/4] 03_model  done in" in capsys.readouterr().out
+
+    assert run(out)[0] == dict.fromkeys(NAMES, "already done")
+    again = run(out, "seed=5")[0]
+    assert again == dict.fromkeys(NAMES, "done") | {"05_slow": "already done"}
+    assert (out / "read.txt").read_text() == "5"  # 07 has no seed, but reads what 03 found
+
+    with (out / "results" / "03_model.json").open("a") as file:
+        file.write(" ")
+    assert run(out, "seed=5", only=["3"])[0] == {"03_model": "done"}
+    assert run(out, "seed=5", only=["1"], force=True)[0] == {"01_first": "done"}
+
+
+def test_a_failure_is_named_and_does_not_stop_the_others(tmp_path):
+    out = tmp_path / "run"
+    run(out, only=["03", "07"])
+    status, summary = run(out, "broken=true")
+    assert status == {
+        "01_first": "done",
+        "03_model": "failed",
+        "05_slow": "done",
+        "07_reads": "not run",
+    }
+    why = summary.failed[0].why
+    assert "In [4]" in why and '"A cohort"' in why and "starting: if broken:" in why
+    assert "ValueError: the films are lost" in why
+    assert summary.failed[1].why == "needs 03_model"
+    assert "the films are lost" in (out / "failed" / "03_model.ipynb").read_text()
+    # Nothing older may pass for a result of this run.
+    assert not list((out / "results").glob("*.json"))
+    assert not (out / "notebooks" / "07_reads.ipynb").exists()
+    assert states(out)["03_model"]["failure"]["heading"] == "A cohort"
+
+    mended = run(out)[0]
+    assert mended["01_first"] == mended["05_slow"] == "already done"
+    assert mended["03_model"] == mended["07_reads"] == "done"
+    assert not (out / "failed" / "03_model.ipynb").exists()
+
+
+def test_a_kernel_that_dies_and_a_cell_that_takes_too_long(tmp_path):
+    out = tmp_path / "run"
+    assert "The kernel died" in run(out, "crash=true", only=["05"])[1].failed[0].why
+    why = run(out, "pause=600", only=["05"], cell_timeout=1)[1].failed[0].why
+    assert "longer than 1 s" in why and '"The long part"' in why and "import os" in why
+
+
+def start(out, *settings):
+    """Start ``cxr run`` in a process group of its own, like a terminal does."""
+    command = [sys.executable, "-m", "cxrlib.cli", "run", "--notebooks", str(NOTEBOOKS)]
+    command += ["--out", str(out), "--only", "01", "--only", "05", "--set", "pause=600"]
+    # Whoever runs the tests in the background ignores Ctrl-C, and would hand that on.
+    place = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipe, **place)
+
+
+@pytest.mark.parametrize("kind", ["SIGKILL", "SIGINT", "SIGTERM"])
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, kind):
+    import psutil
+
+    out = tmp_path / "run"
+    process = start(out)
+    # Papermill writes the slow notebook before it runs the first cell.
+    wait_for((out / "notebooks" / ".05_slow.part.ipynb").exists)
+    wait_for(lambda: "01_first" in states(out) and psutil.Process(process.pid).children())
+    kernels = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, getattr(signal, kind))
+    text = process.communicate(timeout=300)[0]
+    assert process.returncode == (-9 if kind == "SIGKILL" else 130)
+    if kind != "SIGKILL":
+        assert "Interrupted" in text and "go on with: cxr run" in text and "Traceback" not in text
+    assert not psutil.wait_procs(kernels, timeout=300)[1], "a kernel outlives its run"
+    assert list(states(out)) == ["01_first"]
+    assert not (out / "notebooks" / "05_slow.ipynb").exists()
+
+    expected = {"01_first": "already done", "05_slow": "done"}
+    assert run(out, only=["01", "05"])[0] == expected
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    busy = pytest.raises(runfolder.RunIsBusyError, match=str(os.getpid()))
+    with runfolder.locked(tmp_path), busy:
+        run(tmp_path)
+    with runfolder.locked(tmp_path):  # free again
+        pass
+
+
+def test_a_run_by_hand_finds_the_same(tmp_path, monkeypatch):
+    run(tmp_path / "run", only=["03"])
+    monkeypatch.setenv("CXR_RUN", str(tmp_path / "hand"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("JUPYTER_PATH")
+    command = ["papermill", str(NOTEBOOKS / "03_model.ipynb"), str(tmp_path / "out.ipynb")]
+    command += ["-f", str(NOTEBOOKS / "profiles" / "quick.yaml"), "-k", "python3"]
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
+    course_found = results.load(tmp_path / "run", "03_model").predictions
+    assert results.load(tmp_path / "hand", "03_model").predictions.equals(course_found)
+
+
+def test_progress_rewrites_a_line_on_a_terminal_only():
+    shown = {}
+    for live in (True, False):
+        stream = io.StringIO()
+        stream.isatty = lambda live=live: live
+        with Progress("[3/7] 03_custom_cnn", stream) as progress:
+            progress.move(12, 40, "Stage 1")
+        shown[live] = stream.getvalue()
+    lines = shown[True].split("\r\033[K")  # each clears the one before
+    assert any(re.fullmatch(r"\[3/7\] 03_\w+  \d:\d\d  cell 12/40  Stage 1", one) for one in lines)
+    assert lines[-1] == ""
+    assert shown[False] == "[3/7] 03_custom_cnn  started\n"
+    assert [clock(seconds) for seconds in (0.2, 59.6, 3723)] == ["0:00", "1:00", "62:03"]

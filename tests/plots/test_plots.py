@@ -1,0 +1,348 @@
+"""Figures draw the numbers they are given, say what they must, and end in one picture."""
+
+import io
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PathCollection
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from cxrlib import NOT_CLINICAL, metrics, split
+from cxrlib.paper import claims
+from cxrlib.plots import __init__ as plots
+from cxrlib.plots import style
+from helpers import tiny_cohort
+
+NOTE = "synthetic data, random weights"
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2, 3],
+        "loss": [0.7, 0.5, 0.3],
+        "accuracy": [0.5, 0.7, 0.9],
+        "val_loss": [0.7, 0.6, 0.65],
+        "val_accuracy": [0.5, 0.6, 0.65],
+    }
+)
+GRID = pd.DataFrame(
+    [
+        (depth, width, epoch, 0.5 + 0.01 * depth + 0.001 * width + 0.1 * epoch)
+        for depth in (1, 2)
+        for width in (8, 16, 32)
+        for epoch in (2, 1)
+    ],
+    columns=["layers", "neurons", "epoch", "val_accuracy"],
+)
+SCORES = pd.DataFrame(
+    [
+        (model, protocol, "accuracy", value, value - 0.1, value + 0.05, 0.8)
+        for model, protocol, value in (
+            ("A", "paper", 0.9),
+            ("A", "clean", 0.7),
+            ("B", "paper", 0.6),
+            ("B", "clean", 0.65),
+        )
+    ],
+    columns=["model", "protocol", "metric", "value", "low", "high", "printed"],
+)
+LAYERS = [
+    {"name": f"l{n}", "kind": kind, "shape": (4, 4, n + 1), "parameters": 10 * n, "frozen": n < 2}
+    for n, kind in enumerate(["Input", "Conv2D", "MaxPooling2D", "Dense"])
+]
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return tiny_cohort()
+
+
+@pytest.fixture(scope="module")
+def answers():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 80)
+    return truth, np.clip(0.5 + 0.3 * (truth - 0.5) + rng.normal(0, 0.2, 80), 0, 1)
+
+
+@pytest.fixture(scope="module")
+def figures(cohort, answers):
+    """One figure of each kind, all with the note."""
+    images = [cohort.images[number] for number in range(5)]
+    heat = np.linspace(0, 1, 16).reshape(4, 4)
+    two = {"paper": answers, "clean": answers}
+    features = np.random.default_rng(0).normal(size=(len(cohort), 2))
+    return {
+        "image_grid": plots.image_grid(images, list("abcde"), 3, "s", NOTE, predictions=True),
+        "contact_sheet": plots.contact_sheet(cohort, 3, note=NOTE),
+        "sample_pair": plots.sample_pair(cohort, note=NOTE),
+        "images_per_patient": plots.images_per_patient(cohort, NOTE),
+        "grey_histograms": plots.grey_histograms(cohort, note=NOTE),
+        "figure2": plots.figure2(claims.figure2(), NOTE),
+        "augmentations": plots.augmentations(images[0], {"flip": images[0][:, ::-1]}, note=NOTE),
+        "splits": plots.splits(split.by_patient(cohort), NOTE),
+        "learning_curves": plots.learning_curves(HISTORY, "t", note=NOTE),
+        "grid_accuracy": plots.grid_accuracy(GRID, note=NOTE),
+        "confusion_matrix": plots.confusion_matrix(claims.table2(counts=True), "t", NOTE),
+        "roc_curves": plots.roc_curves(two, note=NOTE),
+        "precision_recall_curves": plots.precision_recall_curves(two, note=NOTE),
+        "reliability_diagram": plots.reliability_diagram(
+            {"paper": metrics.calibration(*answers)}, note=NOTE
+        ),
+        "threshold_curves": plots.threshold_curves(*answers, threshold=0.4, note=NOTE),
+        "score_comparison": plots.score_comparison(SCORES, "t", NOTE),
+        "protocol_comparison": plots.protocol_comparison(SCORES, note=NOTE),
+        "heat_map": plots.heat_map(images[0], heat, "t", NOTE),
+        "heat_map_grid": plots.heat_map_grid(images[:2], [heat] * 2, ["a", "b"], note=NOTE),
+        "feature_map": plots.feature_map(features, cohort.table["label"], note=NOTE),
+        "architecture": plots.architecture(LAYERS, "t", NOTE),
+        "dense_block": plots.dense_block(note=NOTE),
+        "residual_block": plots.residual_block(NOTE),
+    }
+
+
+ELSEWHERE = ("cxrlib.plots.shortcuts", "cxrlib.plots.claims", "cxrlib.plots.knob")  # own tests
+HELPERS = ("finish", "provenance", "subplots")
+NAMES = [
+    name
+    for name in plots.__all__
+    if name not in HELPERS and getattr(plots, name).__module__ not in ELSEWHERE
+]
+PREDICTIONS = {
+    "image_grid",
+    "confusion_matrix",
+    "roc_curves",
+    "precision_recall_curves",
+    "reliability_diagram",
+    "threshold_curves",
+    "score_comparison",
+    "protocol_comparison",
+    "heat_map",
+    "heat_map_grid",
+}
+
+
+def words(figure):
+    """All text of a figure, line breaks as spaces."""
+    found = [t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text"))]
+    return [" ".join(text.split()) for text in found if text]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_is_one_picture_with_its_note_labels_and_readable_text(figures, name):
+    from IPython.core.formatters import DisplayFormatter
+    from matplotlib import pyplot
+
+    figure = figures[name]
+    data, about = DisplayFormatter().format(figure)
+    assert data["image/png"][:4] == b"\x89PNG"
+    alt = about["image/png"]["alt"]
+    assert NOTE in alt and all(axis.get_xlabel() in alt for axis in figure.axes[:9])
+    assert not pyplot.get_fignums(), "pyplot knows the figure and would show it once more"
+    said = words(figure)
+    assert any(NOTE in text for text in said)
+    assert any(NOT_CLINICAL in text for text in said) == (name in PREDICTIONS)
+    for axis in figure.axes:
+        if axis.get_label() == "<colorbar>":
+            assert axis.get_ylabel()
+        elif axis.axison and not axis.images:
+            below = axis.get_shared_x_axes().get_siblings(axis)
+            beside = axis.get_shared_y_axes().get_siblings(axis)
+            assert any(other.get_xlabel() for other in below)
+            assert any(other.get_ylabel() for other in beside)
+    texts = figure.findobj(lambda a: hasattr(a, "get_fontsize") and a.get_text().strip())
+    assert min(text.get_fontsize() for text in texts if text.get_visible()) >= style.SMALL
+
+
+def test_learning_curves_draw_the_history_and_its_gap(figures):
+    loss, accuracy = figures["learning_curves"].axes
+    for axis, column in ((loss, "loss"), (accuracy, "accuracy")):
+        training, held = axis.lines[:2]
+        assert training.get_xdata().tolist() == [1, 2, 3]
+        assert training.get_ydata().tolist() == HISTORY[column].tolist()
+        assert held.get_ydata().tolist() == HISTORY[f"val_{column}"].tolist()
+        assert (axis.get_xlabel(), axis.get_ylabel()) == ("epoch", column)
+    assert accuracy.get_title() == "training minus validation: +0.250"
+    history = {name: list(HISTORY[name]) for name in HISTORY if name != "epoch"}  # as Keras'
+    line = plots.learning_curves(history).axes[0].lines[0]
+    assert line.get_xdata().tolist() == [1, 2, 3]
+
+
+def test_grid_shows_the_last_epoch_in_both_panels(figures):
+    heat, lines = figures["grid_accuracy"].axes
+    last = GRID[GRID["epoch"] == 2].sort_values(["layers", "neurons"])["val_accuracy"]
+    assert [t.get_text() for t in heat.texts] == [f"{value:.3f}" for value in last]
+    drawn = np.concatenate([line.get_ydata() for line in lines.lines])
+    np.testing.assert_allclose(drawn, last)
+    assert [t.get_text() for t in lines.get_xticklabels()] == ["8", "16", "32"]
+
+
+def test_confusion_matrix_shows_table_2(figures):
+    texts = [t.get_text() for t in figures["confusion_matrix"].axes[0].texts]
+    assert texts[:3] == ["5\n41.7 %", "4\n33.3 %", "3\n25.0 %"]
+    assert texts[4] == "11\n45.8 %"
+
+
+def test_figure_2_shows_what_the_paper_prints(figures):
+    texts = [t.get_text().replace(",", "") for t in figures["figure2"].axes[0].texts]
+    printed = claims.load().query("place == 'Fig. 2'")["printed"]
+    assert len(texts) == 42
+    for drawn, original in zip(texts, printed, strict=True):
+        count, percent = original.rstrip(")").split(" (")
+        assert drawn == f"{count} ({float(percent):.2f})"
+
+
+def test_curves_equal_scikit_learn(figures, answers):
+    axis = figures["roc_curves"].axes[0]
+    x, y, _ = roc_curve(*answers, drop_intermediate=False)
+    assert axis.lines[0].get_xdata().tolist() == x.tolist()
+    assert axis.lines[0].get_ydata().tolist() == y.tolist()
+    assert axis.lines[0].get_label() == f"paper: AUC {roc_auc_score(*answers):.3f}"
+    label = figures["precision_recall_curves"].axes[0].lines[0].get_label()
+    assert label == f"paper: average precision {average_precision_score(*answers):.3f}"
+
+
+def test_threshold_curves_agree_with_the_scores(figures, answers):
+    scores = metrics.binary_scores(*answers, threshold=0.4, resamples=2)["value"]
+    lines = {line.get_label(): line for line in figures["threshold_curves"].axes[0].lines}
+    for name, score in (("sensitivity", "recall"), ("specificity",) * 2, ("precision",) * 2):
+        x, y = lines[name].get_data()
+        assert y[np.argmin(np.abs(x - 0.4))] == pytest.approx(scores[score])
+    assert lines["threshold 0.400"].get_xdata() == [0.4, 0.4]
+
+
+def test_reliability_diagram_draws_the_table(figures, answers):
+    table = metrics.calibration(*answers)
+    above, below = figures["reliability_diagram"].axes
+    points = next(line for line in above.lines if line.get_marker() == "o")
+    assert points.get_xdata().tolist() == table["mean_probability"].tolist()
+    assert points.get_ydata().tolist() == table["fraction_positive"].tolist()
+    assert [bar.get_height() for bar in below.patches] == table["n"].tolist()
+
+
+def test_score_comparison_draws_values_intervals_and_the_papers_figures(figures):
+    axis = figures["score_comparison"].axes[0]
+    paper, clean = (line.get_xdata().tolist() for line in axis.lines[:2])
+    assert (paper, clean) == ([0.9, 0.6], [0.7, 0.65])
+    ends = [segment[:, 0].tolist() for segment in axis.collections[0].get_segments()]
+    np.testing.assert_allclose(ends, [[0.8, 0.95], [0.5, 0.65]])
+    printed = next(c for c in axis.collections if isinstance(c, PathCollection))
+    assert printed.get_offsets()[:, 0].tolist() == [0.8, 0.8]
+
+
+def test_protocol_comparison_tells_the_change(figures):
+    texts = words(figures["protocol_comparison"])
+    assert {"-0.200", "+0.050", "clean - paper"} <= set(texts)
+
+
+def test_bars_count_images_and_patients(figures, cohort):
+    heights = [bar.get_height() for bar in figures["images_per_patient"].axes[0].patches]
+    assert heights == [10, 10]  # patients with two images, by label
+    parts = split.by_patient(cohort)
+    totals = [text.get_text() for text in figures["splits"].axes[0].texts]
+    assert {str(len(part)) for part in parts} <= set(totals)
+
+
+def test_grey_histogram_holds_all_pixels(figures):
+    for steps in figures["grey_histograms"].axes[0].patches:
+        assert steps.get_data().values.sum() == pytest.approx(100)
+
+
+def test_images_are_drawn_unstretched_and_in_order(figures, cohort):
+    first, second = (axis.images[0] for axis in figures["image_grid"].axes[:2])
+    assert np.array_equal(first.get_array(), cohort.images[0])
+    assert np.array_equal(second.get_array(), cohort.images[1])
+    assert first.get_clim() == (0, 255)
+    left, right = (axis.get_title() for axis in figures["sample_pair"].axes)
+    assert (left, right) == ("covid", "healthy")
+    assert figures["augmentations"].axes[0].get_title() == "original"
+
+
+def test_heat_map_lies_over_the_whole_image(figures):
+    axis = figures["heat_map"].axes[1]
+    image, heat = axis.images
+    assert tuple(image.get_extent()) == tuple(heat.get_extent())
+    assert heat.get_clim() == (0, 1)
+
+
+def test_architecture_names_layers_shapes_parameters_and_what_is_frozen(figures):
+    texts = words(figures["architecture"])
+    assert {"l1", "Conv2D, frozen", "4 x 4 x 2, 10 parameters", "4 x 4 x 4, 30 parameters"} <= set(
+        texts
+    )
+    assert any("60 parameters: 50 trainable, 10 frozen" in text for text in texts)
+
+
+def test_architecture_joins_a_long_frozen_base():
+    base = [dict(LAYERS[1], name=f"base_{n}") for n in range(170)]
+    texts = words(plots.architecture([*base, LAYERS[3]]))
+    assert {"base_0 to base_169", "170 layers, frozen", "l3"} <= set(texts)
+    with pytest.raises(ValueError, match="170 layers cannot be drawn"):
+        plots.architecture([dict(layer, frozen=False) for layer in base])
+
+
+def test_architecture_of_a_keras_model_counts_as_keras_does():
+    import keras
+
+    inner = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3)], name="base")
+    inner.trainable = False
+    model = keras.Sequential([keras.Input((8, 8, 1)), inner, keras.layers.Dense(3)])
+    texts = words(plots.architecture(model))
+    assert {"base", "6 x 6 x 2, 20 parameters", "6 x 6 x 3, 9 parameters"} <= set(texts)
+    assert any("29 parameters: 9 trainable, 20 frozen" in text for text in texts)
+
+
+def test_classes_and_protocols_keep_their_colours():
+    assert style.colours(["covid", "x", "healthy"])[::2] == [style.VERMILLION, style.GREEN]
+    assert len(set(style.colours(["covid", "a", "b", "healthy", "pneumonia"]))) == 5
+
+
+BAD = {
+    "images is empty": lambda c: plots.image_grid([]),
+    "1 titles for 2 images": lambda c: plots.image_grid(c.images[:2], ["a"]),
+    r"not \(64, 64, 3\)": lambda c: plots.image_grid(np.zeros((1, 64, 64, 3))),
+    "label 'pneumonia' is empty": lambda c: plots.sample_pair(c, ("pneumonia", "healthy")),
+    "tiny lacks scanner": lambda c: plots.grey_histograms(c, by="scanner"),
+    "generated is empty": lambda c: plots.augmentations(c.images[0], {}),
+    "history lacks val_loss": lambda c: plots.learning_curves({"loss": [1], "accuracy": [1]}),
+    "table has several rows": lambda c: plots.grid_accuracy(GRID.drop(columns="epoch")),
+    "table is empty": lambda c: plots.score_comparison(SCORES[:0]),
+    "counts lacks uncertain": lambda c: plots.figure2(
+        pd.DataFrame({"positive": [1], "negative": [1]})
+    ),
+    "metric 'f1' is empty": lambda c: plots.protocol_comparison(SCORES, "f1"),
+    "clean: only one class": lambda c: plots.roc_curves({"clean": ([1, 1], [0.1, 0.2])}),
+    "predictions is empty": lambda c: plots.roc_curves({}),
+    "two-dimensional, 0 to 1": lambda c: plots.heat_map(c.images[0], np.full((4, 4), 2.0)),
+    "do not fit": lambda c: plots.feature_map(np.zeros((3, 3)), list("abc")),
+    "no layers": lambda c: plots.architecture([]),
+    "layer l lacks frozen": lambda c: plots.architecture(
+        [{"name": "l", "kind": "Dense", "shape": (1,), "parameters": 1}]
+    ),
+    "layers=9": lambda c: plots.dense_block(9),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_is_named(cohort, message):
+    with pytest.raises(ValueError, match=message):
+        BAD[message](cohort)
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_a_figure_once():
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    backends = ["", "%matplotlib inline\n", "import matplotlib; matplotlib.use('agg')\n"]
+    sources = [f"{one}from cxrlib import plots\nplots.residual_block()" for one in backends]
+    notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, sources)))
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    for cell in notebook.cells:
+        (output,) = cell.outputs
+        assert "image/png" in output.data
+
+
+def test_dollar_signs_in_names_are_no_formula_and_powers_of_ten_are():
+    image = np.zeros((40, 40), np.uint8)
+    plots.heat_map(image, image / 255, r"film$\frac$.png $x$").savefig(io.BytesIO())
+    plots.image_grid([image], [r"a$\frac$b"], suptitle=r"$\frac$").savefig(io.BytesIO())
+    assert matplotlib.rcParams["text.parse_math"]

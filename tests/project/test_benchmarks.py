@@ -1,0 +1,57 @@
+"""The benchmark for a GPU works in small, without one; and counts operations rightly."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from cxrlib import machine
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Import the module benchmarks/gpu.py, which is no part of the package."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("gpu")
+
+
+def test_operations_of_a_network_are_counted(gpu):
+    """By the table in torchvision's documentation, less VGG16's dense layers, which we drop."""
+    build = machine.start_keras().applications.VGG16
+    model = build(include_top=False, weights=None, input_shape=(224, 224, 3), pooling="avg")
+    assert gpu.flops(model) / 2e9 == pytest.approx(15.47 - 0.124, rel=0.001)
+
+
+def test_operations_of_nested_networks_and_dense_layers_are_counted(gpu):
+    keras = machine.start_keras()
+    inner = keras.Sequential([keras.Input((6, 6, 2)), keras.layers.Conv2D(5, 3)])
+    whole = keras.Sequential([inner, keras.layers.Flatten(), keras.layers.Dense(7)])
+    whole.build((None, 6, 6, 2))
+    assert gpu.flops(whole) == 2 * (3 * 3 * 2 * 5 * 4 * 4 + 4 * 4 * 5 * 7)
+
+
+def test_nothing_is_measured_without_a_gpu(gpu, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "choose_backend", lambda: "")
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--write"])
+    assert gpu.main() == 1
+    assert "No GPU was found, so nothing is measured" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_benchmark_works_in_small(gpu, smoke, monkeypatch, capsys):
+    """On the run that all tests share, which is only read."""
+    page = BENCHMARKS.parent / "docs" / "performance.md"
+    before = page.read_text(encoding="utf-8")
+    monkeypatch.setattr(gpu, "choose_backend", lambda: "")
+    monkeypatch.setattr(gpu, "run_course", lambda out, tiny: None)
+    words = ["gpu.py", "--tiny", "--write", "--rounds", "1", "--out", str(smoke[0])]
+    monkeypatch.setattr(sys, "argv", words)
+    assert gpu.main() == 0
+    said = capsys.readouterr().out
+    assert "A try of the command, no measurement: nothing is written." in said
+    for row in ("| 01_data_retrieval | ", "| features, MobileNet | ", "| training, custom CNN | "):
+        assert row in said
+    assert page.read_text(encoding="utf-8") == before

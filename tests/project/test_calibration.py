@@ -1,0 +1,54 @@
+"""The lights of an audit are wrong no more often than its documentation says."""
+
+import importlib.util
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "audit"
+
+
+@pytest.fixture(scope="module")
+def calibrate():
+    spec = importlib.util.spec_from_file_location("calibrate", FOLDER / "calibrate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def rates():
+    return pd.read_csv(FOLDER / "rates.csv")
+
+
+def is_red(table):
+    return (table.drop(columns=["setting", "seed"]) == "red").any(axis=1)
+
+
+@pytest.mark.parametrize("named", ["", "scanner named, "])
+def test_false_alarms_are_few_and_confounding_is_found(rates, named):
+    without, confounded = (
+        rates[rates["setting"] == f"{named}knob {knob}"] for knob in ("0", "0.8")
+    )
+    assert len(without) >= 100 and len(confounded) >= 100
+    assert without["seed"].is_unique and confounded["seed"].is_unique
+    assert is_red(without).mean() <= 0.05
+    assert is_red(confounded).mean() >= 0.95
+
+
+def test_the_page_shows_the_recorded_rates(calibrate, rates):
+    shown = (FOLDER / "README.md").read_text(encoding="utf-8").split(calibrate.MARK)[1]
+    assert shown.strip().splitlines() == calibrate.rates(rates)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "number", [0, *(pytest.param(one, marks=pytest.mark.sweep) for one in range(1, 5))]
+)
+@pytest.mark.parametrize("setting", ["knob 0", "scanner named, knob 0.8"])
+def test_the_recorded_lights_can_be_had_again(calibrate, rates, setting, number):
+    """The code of today gives the lights that were recorded, for a few of the seeds."""
+    recorded = rates[rates["setting"] == setting].iloc[[number]]
+    lights = pd.Series(calibrate.lights(setting, recorded["seed"].item()))
+    assert (lights == "red").any() == is_red(recorded).item()

@@ -1,0 +1,134 @@
+"""Films and patients that occur twice are found, and nothing else is."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxrlib.cohort import Cohort
+from cxrlib.phantom import make_cohort
+from cxrlib.shortcuts import duplicates, leaks
+from helpers import tiny_cohort
+
+LABELS = ("healthy", "covid")
+
+
+@pytest.fixture(scope="module")
+def phantoms():
+    """Thirty patients with two images each."""
+    return make_cohort(30, (2, 2), LABELS, scanners=["digital", "computed"], size=96, seed=1)
+
+
+def planted(phantoms, change):
+    """Phantoms, one image of each patient, and a changed copy of the fourth one."""
+    first = ~phantoms.table["patient"].duplicated().to_numpy()
+    cohort = phantoms.take(first)
+    copy = change(cohort.images[3])
+    row = cohort.table.iloc[[3]].assign(image="copy", patient="somebody else", label="other")
+    table = pd.concat([cohort.table, row]).drop(columns="origin")
+    return Cohort(table, np.concatenate([cohort.images[:], copy[None]]), "planted")
+
+
+def recompress(image):
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], 0)
+
+
+def shrink(image):
+    small = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, image.shape[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def crop(image):
+    return cv2.resize(image[2:-1, 1:-2], image.shape[::-1])
+
+
+def brighten(image):
+    return np.clip(image * 1.15 + 12, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("change", [recompress, shrink, crop, brighten])
+def test_a_changed_copy_is_found_and_nothing_else(phantoms, change):
+    found = duplicates.near_duplicates(planted(phantoms, change))
+    assert len(found) == 1
+    pair = found.iloc[0]
+    assert pair["other"] == "copy"
+    assert pair["image"] == phantoms.table.drop_duplicates("patient")["image"].iloc[3]
+    assert not pair["exact"]
+    assert not pair["same patient"]
+    assert not pair["same label"]
+    assert duplicates.ALIKE <= pair["similarity"] < 1
+
+
+def test_an_identical_copy_is_exact(phantoms):
+    found = duplicates.near_duplicates(planted(phantoms, np.copy))
+    assert found["exact"].tolist() == [True]
+    assert found["similarity"].tolist() == [1.0]
+
+
+def test_films_of_other_patients_are_no_duplicates():
+    cohort = make_cohort(80, (1, 1), size=96, seed=11)
+    assert duplicates.near_duplicates(cohort).empty
+
+
+def test_blank_images_and_many_copies_are_no_trouble():
+    cohort = tiny_cohort(6, 1)
+    images = np.stack([np.zeros((64, 64), np.uint8)] * 3 + [cohort.images[5]] * 3)
+    table = cohort.table.assign(label=[None, "a", "a", "a", None, "b"])
+    found = duplicates.near_duplicates(Cohort(table, images, "x"))
+    assert found["exact"].all()
+    pairs = list(zip(found["image"].str[:3], found["other"].str[:3], strict=True))
+    assert pairs == [("p00", "p01"), ("p00", "p02"), ("p03", "p04"), ("p03", "p05")]
+    assert found["same label"].isna().tolist() == [True, True, True, False]
+    assert duplicates.near_duplicates(Cohort(table[:1], images[:1], "one")).empty
+
+
+def test_blocks_change_nothing(phantoms, monkeypatch):
+    whole = duplicates.near_duplicates(phantoms, 0.8)
+    monkeypatch.setattr(duplicates, "BLOCK", 7)
+    assert len(whole) > 0
+    pd.testing.assert_frame_equal(duplicates.near_duplicates(phantoms, 0.8), whole)
+
+
+def test_patients_in_two_classes_by_hand():
+    cohort = tiny_cohort(4, 2)
+    table = cohort.table.assign(label=["a", "b", "a", "a", "b", None, "b", "b"])
+    found = duplicates.patients_in_two_classes(Cohort(table, cohort.images, "x"))
+    assert found.to_dict("list") == {"patient": ["p00"], "labels": ["a, b"], "images": [2]}
+    assert duplicates.patients_in_two_classes(cohort).empty
+
+
+def test_a_split_of_the_table_is_checked_for_patients_origins_and_duplicates():
+    cohort = tiny_cohort(4, 2)
+    images = cohort.images[:].copy()
+    images[6] = images[0]  # of patients p03 and p00
+    images[7] = images[5]  # both for testing
+    sides = ["train", "test", "train", "train", "test", "test", "test", "test"]
+    origin = cohort.table["image"].to_list()
+    origin[5] = origin[2]
+    table = cohort.table.assign(split=sides, origin=origin)
+    found = duplicates.split_overlap(Cohort(table, images, "x"))
+    assert found.to_numpy().tolist() == [
+        ["patient", "p00", "test, train", 2],
+        ["origin", "p01-0", "test, train", 2],
+        ["near-duplicate", "p00-0 ~ p03-0", "test, train", 2],
+    ]
+
+
+def test_a_split_column_that_is_missing_is_named():
+    with pytest.raises(leaks.LeakError, match="'fold'"):
+        duplicates.split_overlap(tiny_cohort(4), "fold")
+
+
+def test_copies_of_one_film_share_a_patient_from_then_on():
+    cohort = tiny_cohort(6, 2)
+    names = cohort.table["image"]
+    pairs = pd.DataFrame({"image": [names[0], names[2]], "other": [names[3], names[8]]})
+    joined = duplicates.together(cohort, pairs).table
+    assert (
+        joined["patient"].tolist()
+        == ["p00"] * 4 + ["p02"] * 2 + ["p03"] * 2 + ["p00"] * 2 + ["p05"] * 2
+    )
+    pd.testing.assert_frame_equal(
+        joined.drop(columns="patient"), cohort.table.drop(columns="patient")
+    )
+    assert duplicates.together(cohort, pairs[:0]).table.equals(cohort.table)

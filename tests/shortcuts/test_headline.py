@@ -1,0 +1,81 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
+
+from cxrlib import phantom
+from cxrlib.shortcuts import headline
+from helpers import tiny_cohort
+
+CLASSES = ["healthy", "covid"]
+
+
+def renamed(cohort, prefix):
+    table = cohort.table.assign(patient=prefix + cohort.table["patient"])
+    return type(cohort)(table, cohort.images, prefix)
+
+
+def test_scores_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth, probability = rng.integers(0, 2, 60), rng.random(60)
+    table = pd.DataFrame({"condition": "a", "truth": truth, "probability": probability})
+    found = headline.scores(table.assign(patient=np.arange(60) // 2)).set_index("metric")
+    called = probability >= 0.5
+    expected = {
+        "auc": roc_auc_score(truth, probability),
+        "accuracy": accuracy_score(truth, called),
+        "sensitivity": recall_score(truth, called),
+        "specificity": recall_score(truth, called, pos_label=0),
+    }
+    for metric, value in expected.items():
+        assert found.loc[metric, "value"] == pytest.approx(value)
+        assert found.loc[metric, "low"] < value < found.loc[metric, "high"]
+    assert set(found["patients"]) == {30}
+    assert found.loc["auc", "baseline"] == 0.5
+    always = max(np.mean(truth), 1 - np.mean(truth))
+    assert found.loc["accuracy", "baseline"] == pytest.approx(always)
+
+
+def test_labels_that_mean_nothing_are_known_under_the_papers_protocol_only():
+    """Patients differ, diseases don't: what is above chance is memory of copies."""
+    cohort = phantom.make_cohort(40, labels=("healthy",), size=64, images_per_patient=(2, 2))
+    rng = np.random.default_rng(1)
+    patients = cohort.table["patient"].unique()
+    label = dict(zip(patients, rng.permutation(CLASSES * 20), strict=True))
+    mixed = type(cohort)(cohort.table.assign(label=cohort.table["patient"].map(label)),
+                         cohort.images)  # fmt: skip
+    outside = renamed(mixed.take(np.arange(20)), "other-")
+    found = headline.predictions(mixed, outside, CLASSES)
+    auc = headline.scores(found).query("metric == 'auc'").set_index("condition")
+    assert auc.loc["paper's protocol", "low"] > max(0.7, auc.loc["clean protocol", "high"])
+    assert abs(auc.loc["clean protocol", "value"] - 0.5) < 0.2
+
+
+def test_covered_lungs_are_not_seen():
+    """The disease of the tiny cohort is a square in the centre, and nowhere else."""
+    found = headline.predictions(
+        tiny_cohort(40, 2), renamed(tiny_cohort(20, 1, seed=1), "other-"), CLASSES
+    )
+    auc = headline.scores(found).query("metric == 'auc'").set_index("condition")["value"]
+    assert auc["clean protocol"] > 0.95 and auc["another hospital"] > 0.95
+    assert 0.2 < auc["lungs covered"] < 0.8
+
+
+def test_every_image_is_tested_once():
+    cohort, outside = tiny_cohort(20, 2), renamed(tiny_cohort(10, 1), "other-")
+    found = headline.predictions(cohort, outside, CLASSES, copies=2)
+    images = found.groupby("condition")["image"]
+    assert images.size().to_dict() == {
+        "paper's protocol": 120,
+        "clean protocol": 40,
+        "lungs covered": 40,
+        "another hospital": 10,
+    }
+    assert (images.nunique() == images.size()).all()
+
+
+def test_a_patient_of_both_hospitals_is_refused():
+    with pytest.raises(headline.HeadlineError, match="both hospitals"):
+        headline.predictions(tiny_cohort(), tiny_cohort(seed=1), CLASSES)
+    with pytest.raises(headline.HeadlineError, match="Two classes"):
+        headline.predictions(tiny_cohort(), tiny_cohort(), [*CLASSES, "pneumonia"])
