@@ -59,9 +59,10 @@ def cxr(words, log, surroundings, data=None):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     from cxrlib import cli
-    from cxrlib.sources import catalogue
 
     if data:
+        import cxrlib.sources.catalogue as catalogue
+
         catalogue.shipped = lambda _: Path(data)
     cli.main(words)
 
