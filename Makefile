@@ -62,7 +62,7 @@ test: $(EVERY_STAMP)
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 -m "not sweep" $(ARGS)
 
 test-all: $(EVERY_STAMP)
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --hypothesis-profile many $(ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(COURSE),bench]"

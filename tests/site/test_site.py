@@ -1,6 +1,7 @@
 """The site: what goes into its pages, and the built pages in a real browser."""
 
 import functools
+import itertools
 import json
 import os
 import re
@@ -26,7 +27,8 @@ from _site import executed, pages, project, tables  # noqa: E402
 START = "notebooks/START.md"
 LESSONS = [Path(name).stem for name in pages.lessons()]
 READ = ["index.html", "notebooks/01_data_retrieval.html", "notebooks/07_evaluation.html"]
-WIDTHS = [1280, 390]
+WAYS = list(itertools.product(READ, [1280, 390], ["light", "dark"]))
+FEW = [(READ[0], 390, "light"), (READ[1], 1280, "dark"), (READ[2], 390, "dark")]
 
 
 # -- what goes into a page ---------------------------------------------------------------------
@@ -195,6 +197,7 @@ def html_pages(site):
     return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*.html")}
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 def test_a_second_build_does_nothing_again(site):
     html = site[1] / "work" / "html"
@@ -245,9 +248,10 @@ def test_formulas_need_no_script(site):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize(
+    ("name", "width", "scheme"),
+    [pytest.param(*way, marks=() if way in FEW else pytest.mark.sweep) for way in WAYS],
+)
 def test_a_page_in_a_browser(address, name, width, scheme):
     with browser.page(width, 844, color_scheme=scheme) as tab:
         asked = []
