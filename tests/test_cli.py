@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from cxrlib import cli, predictor, sources
 from cxrlib.course import folder as runfolder
 
-NOTEBOOKS = str(Path(__file__).parent / "notebooks")
+NOTEBOOKS = str(Path(__file__).parent / "course" / "notebooks")
 
 
 def cxr(*words):

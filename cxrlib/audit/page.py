@@ -19,6 +19,7 @@ import pandas as pd
 
 from cxrlib import NOT_CLINICAL
 from cxrlib.files import whole_file
+from cxrlib.plots import pages
 from cxrlib.results import pack, pack_all, to_native
 
 SCHEMA = 1  # of the JSON file: raise it when a field changes its name or meaning
@@ -83,7 +84,7 @@ def write(audit, path: Path | str, notes=()) -> Path:
     Path
     """
     path = Path(path)
-    page = _template().render(
+    page = pages.template(Path(__file__).with_name("page.html.j2")).render(
         audit=audit,
         lights=LIGHTS,
         conclusion=conclusion(audit),
@@ -158,14 +159,6 @@ def conclusion(audit) -> str:
 
 def _lights(count: int, colour: str) -> str:
     return f"{count} {colour} light{'' if count == 1 else 's'}"
-
-
-def _template():
-    from jinja2 import Environment, FileSystemLoader
-
-    loader = FileSystemLoader(Path(__file__).parent)
-    room = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return room.get_template("audit.html.j2")
 
 
 def _section(number: int, finding) -> dict:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import cxrlib
 from cxrlib import NOT_CLINICAL, results
 from cxrlib.course.folder import read_states
 from cxrlib.course.progress import clock
 from cxrlib.files import whole_file
 from cxrlib.paper import tables as paper_tables
+from cxrlib.plots import pages
 from cxrlib.results import PROTOCOLS, Result, ResultsError
 
 LONGEST_TABLE = 60  # rows
@@ -45,7 +45,7 @@ def write(folder: Path | str) -> Path:
         raise ResultsError(f"{folder} holds no run. Make one: cxr run --out {folder}")
     profiles = {one.profile for one in found.values()}
     profiles |= {state["profile"] for state in states.values() if state.get("profile")}
-    page = _template().render(
+    page = pages.template(Path(__file__).with_name("report.html.j2")).render(
         not_clinical=NOT_CLINICAL,
         banners=_banners(found),
         damaged=damaged,
@@ -72,17 +72,6 @@ def _load(folder: Path) -> tuple[dict[str, Result], list[str]]:
         except ResultsError as error:
             damaged.append(str(error))
     return found, damaged
-
-
-def _template():
-    from jinja2 import Environment, FileSystemLoader
-
-    # Its own folder, and the package's, which holds what all pages share
-    folders = [Path(__file__).parent, Path(cxrlib.__file__).parent]
-    room = Environment(
-        loader=FileSystemLoader(folders), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    return room.get_template("report.html.j2")
 
 
 def _banners(found: dict[str, Result]) -> list[str]:

@@ -8,7 +8,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["style"],
+    submodules=["pages", "style"],
     submod_attrs={
         "claims": ["copies_and_evidence", "fits_by_size", "interval_widths", "power_curves"],
         "cohorts": ["feature_map", "figure2", "grey_histograms", "images_per_patient", "splits"],

@@ -16,7 +16,7 @@ from cxrlib.images import read_grey
 from faults import CONTENT, Disk, fault, pin, start_cxr, wait_for  # noqa: F401, a fixture of all tests
 from helpers import tiny_cohort
 
-NOTEBOOKS = Path(__file__).parent / "notebooks"
+NOTEBOOKS = Path(__file__).parents[1] / "course" / "notebooks"
 TOLD = '''
 def told(work, *words):
     """Do what cannot work; the message, which has to hold these words."""
@@ -73,10 +73,11 @@ def test_full_disk_while_fetching(disk, loopback):
     names = [f"{number}.png" for number in range(12)]
     for name in names:
         loopback.files[f"/{name}"] = CONTENT + name.encode()
-    pinned = [pin(name, loopback.files[f"/{name}"], size=False) for name in names]
+    files = [pin(name, loopback.files[f"/{name}"], size=False) for name in names]
     script = f"""{TOLD}
 from cxrlib.sources import pinned
-files = {pinned!r}
+from cxrlib.sources.pinned import Pinned
+files = {files!r}
 told(lambda: pinned.fetch(files, disk, 4, False), str(disk), "full", "CXR_CACHE")
 assert set(pinned.states(disk, files)) == {{"present", "missing"}}  # none is damaged
 before = pinned.states(disk, files).count("present")
@@ -114,7 +115,7 @@ def test_full_disk_while_recording(disk, films):
     script = f"""{TOLD}
 import os
 os.environ["CXR_RUN"] = str(disk)
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
 from helpers import tiny_cohort
 from cxrlib import results
 cohort = tiny_cohort(40, 5)
@@ -175,6 +176,7 @@ print("right")
 
 FETCH = """
 from cxrlib.sources import pinned
+from cxrlib.sources.pinned import Pinned
 files = FILES
 """
 

@@ -140,7 +140,7 @@ GOOD = "a,covid,p,s,PA,CC0,c,o/r,abc,x.png,10,{0},{0},1,1,u".format("0" * 40)
 @example((",".join(columns) + "\n" + GOOD.replace("x.png", "../../../../x")).encode())
 def test_a_manifest(tmp_path, tally, record_property, monkeypatch, content):
     (tmp_path / "open.csv").write_bytes(content)
-    monkeypatch.setattr(sources, "shipped", lambda _: tmp_path)
+    monkeypatch.setattr("cxrlib.sources.catalogue.shipped", lambda _: tmp_path)
     wrong = (sources.SourceError, pinned.PathError)
     attempt(tally, lambda: sources.verify("open"), wrong, "open.csv")
     record_property("what", "random manifests of files to fetch")

@@ -151,7 +151,7 @@ def test_manifests_stay_in_the_cache(tmp_path, own_cache, monkeypatch, record_pr
     refused = 0
     good = sources.manifest("open").iloc[:1]
     (tmp_path / "data").mkdir()
-    monkeypatch.setattr(sources, "shipped", lambda _: tmp_path / "data")
+    monkeypatch.setattr("cxrlib.sources.catalogue.shipped", lambda _: tmp_path / "data")
     monkeypatch.setenv("CXR_MIRROR", "http://127.0.0.1:9")  # nothing answers there
     for repository, path in rows:
         commit = "" if repository in ("/etc", "..", "../..") else good["commit"].iloc[0]

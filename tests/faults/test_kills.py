@@ -322,7 +322,7 @@ def fetching(tmp_path, collection, monkeypatch):
     """A function that starts ``cxr data fetch`` of the collection; the cache is the test's own."""
     _, data = collection
     monkeypatch.setenv("CXR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sources, "shipped", lambda _: data)
+    monkeypatch.setattr("cxrlib.sources.catalogue.shipped", lambda _: data)
     words = ["data", "fetch", "open", "--workers", "4"]
     return lambda: start_cxr(words, tmp_path / "log.txt", dict(os.environ), data)
 

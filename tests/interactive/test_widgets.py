@@ -71,7 +71,7 @@ def said(box):
 def test_nobody_is_there_in_plain_python_or_under_nbclient():
     assert frontend.is_live() is False
     lines = [
-        "import numpy as np\nfrom cxrlib import frontend, widgets",
+        "import numpy as np\nfrom cxrlib.interactive import frontend, widgets",
         "print(frontend.is_live())\nwidgets.augmentation(np.zeros((32, 32), np.uint8))",
     ]
     cell = nbformat.v4.new_code_cell("\n".join(lines))

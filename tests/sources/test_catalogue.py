@@ -35,7 +35,7 @@ def small(monkeypatch, tmp_path, loopback):
         rows.append(row)
         loopback.files[f"/who/what/{'0' * 40}/{quote(row['path'])}"] = content
     pd.DataFrame(rows).to_csv(tmp_path / "open.csv", index=False)
-    monkeypatch.setattr(sources, "shipped", lambda _: tmp_path)
+    monkeypatch.setattr("cxrlib.sources.catalogue.shipped", lambda _: tmp_path)
     return loopback
 
 

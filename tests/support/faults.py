@@ -58,10 +58,12 @@ def cxr(words, log, surroundings, data=None):
     with Path(log).open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    from cxrlib import cli, sources
+    from cxrlib import cli
 
     if data:
-        sources.shipped = lambda _: Path(data)
+        import cxrlib.sources.catalogue as catalogue
+
+        catalogue.shipped = lambda _: Path(data)
     cli.main(words)
 
 
