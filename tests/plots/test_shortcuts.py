@@ -116,12 +116,6 @@ def test_each_view_has_its_dot_and_interval(figures, tables):
     assert dots(axis, "D").tolist() == [whole]
 
 
-def test_sources_within_a_class_can_be_drawn_too():
-    table = pd.DataFrame({"label": ["covid"], "auc": [0.9], "low": [0.8], "high": [0.95]})
-    axis = auditplots.shortcut_plot(table).axes[0]
-    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["covid"]
-
-
 def test_both_sides_of_the_drop_are_drawn(figures, tables):
     external, axis = tables["external"], figures["drop"].axes[0]
     at = external.at_threshold.set_index(["part", "metric"])["value"]
