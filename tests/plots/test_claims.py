@@ -73,8 +73,8 @@ def test_power_curves_are_drawn_apart(figures):
 def test_nothing_to_draw_is_refused():
     for call in (
         lambda: claimplots.fits_by_size({}),
-        lambda: claimplots.interval_widths({}, [1]),
-        lambda: claimplots.power_curves({}, [1]),
+        lambda: claimplots.interval_widths({}, [1], {}),
+        lambda: claimplots.power_curves({}, [1], 96),
         lambda: claimplots.copies_and_evidence(SIMULATED.drop(columns="coverage"), 48, 12),
     ):
         with pytest.raises(ValueError, match=r"empty|lacks coverage"):
