@@ -102,17 +102,13 @@ def audit_command(
     start = time.monotonic()
     kind = subject.kind_of(place)
     out = out or Path("audit-" + re.sub(r"[^\w.-]+", "-", subject.name_of(place)) + ".html")
-    files = {"--out": (out, ".html", ".htm")}
-    if json_file:
-        files["--json"] = (json_file, ".json")
-    for option, (path, *endings) in files.items():
-        _check_name(path, place, option, endings)
     by = by or ("scanner" if kind == "phantom" else "source")
     labels = list(dict.fromkeys(labels))
     notes: list[str] = []
     table = subject.check_table(kind, place, by, labels, notes)
-    for option, (path, *_) in files.items():
-        _check_writable(path, option)
+    _check_file(out, "--out", ".html", ".htm")
+    if json_file:
+        _check_file(json_file, "--json", ".json")
     extract, seen = _features(features, weights, seed)
     cohort, cut = subject.load(kind, place, table, labels, limit, allow_missing, seed, notes)
     from cxrlib.audit import examine, page
@@ -123,11 +119,15 @@ def audit_command(
     told = ", ".join(f"{count} {label}" for label, count in counts.items())
     greeting = f"{cohort.name}: {count_of(len(cohort), 'image')} of {patients} ({told})"
     click.echo(printable(greeting), err=True)
+
+    def tell(number, total, name):
+        click.echo(f"[{number + 1:2}/{total}] {name} ...", err=True)
+
     with warnings.catch_warnings():
         # Of small classes scikit-learn says on each fold what the page says once
         warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
         try:
-            found = examine.run(cohort, labels or None, by, extract, seed, _tell)
+            found = examine.run(cohort, labels or None, by, extract, seed, tell)
         except examine.AuditError as error:
             raise examine.AuditError(f"{error}{subject.remedy(cohort, cut, limit)}") from error
     facts = {"Features": seen, "Command": ctx.meta["typed"]}
@@ -156,16 +156,10 @@ def audit_command(
         ctx.exit(1)
 
 
-def _check_name(path: Path, place: str, option: str, endings: list[str]) -> None:
-    """Refuse a file that should not be written."""
+def _check_file(path: Path, option: str, *endings: str) -> None:
+    """Refuse a file that cannot or should not be written, before minutes are spent."""
     if path.suffix.lower() not in endings:
         raise click.BadParameter(f"the file's name must end in {endings[0]}.", param_hint=option)
-    if path.resolve() == Path(place).resolve():
-        raise click.BadParameter("it would overwrite what is to be audited.", param_hint=option)
-
-
-def _check_writable(path: Path, option: str) -> None:
-    """Write a file beside the one to come and remove it, before minutes are spent."""
     folder = path.resolve().parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -196,11 +190,6 @@ def _features(name: str, weights: str | None, seed: int):
             param_hint="--features",
         ) from error
     return partial(backbone.features, name=name, weights=found), str(found)
-
-
-def _tell(number: int, total: int, name: str) -> None:
-    """Show which probe begins; `number` counts those that are done."""
-    click.echo(f"[{number + 1:2}/{total}] {name} ...", err=True)
 
 
 def _conclude(found, notes: list[str], conclusion: str) -> None:

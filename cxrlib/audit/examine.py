@@ -50,6 +50,8 @@ class Audit:
 def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) -> Audit:
     """Audit a cohort: every probe, a light for each, and what to do.
 
+    Raises AuditError if there are fewer than two classes or ten patients in one of them.
+
     Parameters
     ----------
     cohort : Cohort
@@ -59,18 +61,9 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
     by : str
         Column that names the source, hospital or scanner.
     extract : callable, optional
-        A frozen backbone, as in :func:`cxrlib.shortcuts.views.features`; brightness and detail of
-        24 x 24 squares without it.
-    seed : int
-        For folds, shuffled labels and resamples.
+        As in :func:`cxrlib.shortcuts.views.features`.
     progress : callable, optional
         Called as ``progress(number, total, name)`` before each step.
-
-    Raises
-    ------
-    AuditError
-        If there are fewer than two classes, fewer than ten patients in one of them, or no such
-        column.
     """
     cohort, classes = _ready(cohort, classes, by)
 
@@ -83,14 +76,10 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
     # copies of one image share a patient, so no fold parts them
     single = shortcuts.together(cohort, pairs)
     few = judge.few_patients(single)
+    findings = [judge.size(cohort), judge.two_classes(cohort)]
+    findings += [judge.copies(cohort, pairs), judge.split(cohort, pairs)]
     source = judge.source_and_label(cohort, by)
-    findings = [
-        judge.size(cohort),
-        judge.two_classes(cohort),
-        judge.copies(cohort, pairs),
-        judge.split(cohort, pairs),
-        source,
-    ]
+    findings.append(source)
 
     begin("Views without lungs, coarse views")
     if len(few):

@@ -273,12 +273,11 @@ def source_within_class(table, confounded: bool) -> Finding:
         )
     table = table.copy()
     table["p"] = (table["p"] * len(table)).clip(upper=1)  # as many tests as classes
-    lights = [light_of(row.p, row.auc >= NOTABLE) for row in table.itertuples()]
-    ranked = zip(map(LIGHTS.index, lights), -table["auc"], table.itertuples(), strict=True)
-    worst, _, row = min(ranked, key=lambda one: one[:2])
+    rated = [(light_of(row.p, row.auc >= NOTABLE), row) for row in table.itertuples()]
+    light, row = min(rated, key=lambda one: (LIGHTS.index(one[0]), -one[1].auc))
     return _judged(
         name,
-        "amber" if LIGHTS[worst] == "red" and not confounded else LIGHTS[worst],
+        "amber" if light == "red" and not confounded else light,
         f"Among {row.label} images, {row.told!r} is told from other sources with AUC {_area(row)} "
         f"(corrected p {word_p(row.p)}).",
         "The label is the same, so this is not the disease: the sources look different. "
