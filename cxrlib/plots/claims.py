@@ -42,16 +42,10 @@ def fits_by_size(counts, title="", note=""):
 
 
 def interval_widths(shares, sizes, marks, title="", note=""):
-    """Draw how wide the 95 % interval of a share is, against the number of patients.
+    """Draw how wide the 95 % interval of each named share (0 to 1) is, against the patients.
 
-    Parameters
-    ----------
-    shares : dict of str to float
-        Shares from 0 to 1, by name.
-    sizes : sequence of int
-        Numbers of independent patients.
-    marks : dict of str to int
-        Sizes to mark by a line, by what they count.
+    `sizes` are numbers of independent patients; those of `marks`, a dict by what they count, are
+    marked by a line.
     """
     need(shares, "shares")
     need(sizes, "sizes")
@@ -72,29 +66,23 @@ def interval_widths(shares, sizes, marks, title="", note=""):
 def copies_and_evidence(simulated, images, originals, title="", note=""):
     """Draw what copies are worth: effective images, and how often an interval keeps its word.
 
-    Parameters
-    ----------
-    simulated : DataFrame
-        ``likeness`` (correlation between the answers to copies of one film, 0 to 1),
-        ``effective`` (independent images that vary as much) and ``coverage`` (share of the
-        95 % intervals that hold the truth).
-    images, originals : int
-        Test images, and the films that they come from.
+    `images` were made from `originals` films. The table `simulated` has ``likeness`` (correlation
+    between the answers to copies of one film, 0 to 1), ``effective`` (independent images that vary
+    as much) and ``coverage`` (share of the 95 % intervals that hold the truth).
     """
     need(simulated, "simulated", "likeness", "effective", "coverage")
     figure, (left, right) = subplots(1, 2, 3.4)
     likeness = np.linspace(0, 1, 101)
     expected = images / (1 + (images / originals - 1) * likeness)  # Kish's design effect
     left.plot(likeness, expected, color=style.GREY, label="theory")
-    left.plot(
-        simulated["likeness"], simulated["effective"], "o", color=style.BLUE, label="simulated"
-    )
+    alike = simulated["likeness"]
+    left.plot(alike, simulated["effective"], "o", color=style.BLUE, label="simulated")
     left.axhline(originals, color=style.BLACK, linestyle=":", linewidth=1)
     left.text(0.02, originals + images / 60, f"{originals} originals", fontsize=style.SMALL)
     left.set(xlabel="likeness of the copies' answers", ylabel="effective images")
     left.set_ylim(0, images * 1.15)
     left.legend(fontsize=style.SMALL)
-    right.plot(simulated["likeness"], simulated["coverage"], "o-", color=style.ORANGE)
+    right.plot(alike, simulated["coverage"], "o-", color=style.ORANGE)
     right.axhline(0.95, color=style.BLACK, linestyle=":", linewidth=1)
     right.text(0.02, 0.955, "promised", fontsize=style.SMALL)
     right.set(xlabel="likeness of the copies' answers", ylabel="intervals that hold the truth")
@@ -103,16 +91,10 @@ def copies_and_evidence(simulated, images, originals, title="", note=""):
 
 
 def power_curves(curves, sizes, here, title="", note=""):
-    """Draw the chance to notice a true difference, against the size of the test.
+    """Draw the chance to notice a true difference, against the size of the test (images).
 
-    Parameters
-    ----------
-    curves : dict of str to array_like of float, shape (len(sizes),)
-        Power from 0 to 1, by name of the test.
-    sizes : sequence of int
-        Test images.
-    here : int
-        The paper's size, marked by a line.
+    `curves` are powers from 0 to 1, one a size, by name of the test; a line marks the paper's
+    size, `here`.
     """
     need(curves, "curves")
     figure, axis = subplots()

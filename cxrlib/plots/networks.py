@@ -18,12 +18,9 @@ MIDDLE = {"ha": "center", "va": "center"}
 def architecture(model, title="", note=""):
     """Draw a network as boxes, as Figs. 4, 6, 7 and 10 of the paper; frozen ones hatched.
 
-    Parameters
-    ----------
-    model : keras.Model, or list of layers or of dict
-        Layers of any Keras model that is built; or dicts with ``name``, ``kind`` (such as
-        ``Dense``), ``shape`` (tuple without the batch), ``parameters`` and ``frozen``. A model
-        inside a model (a backbone) is one box.
+    `model` is a Keras model that is built, or a list of layers or of dicts with ``name``, ``kind``
+    (such as ``Dense``), ``shape`` (tuple without the batch), ``parameters`` and ``frozen``. A
+    model inside a model (a backbone) is one box.
     """
     layers = [_describe(layer) for layer in getattr(model, "layers", model)]
     need(layers, "model: layers")

@@ -128,11 +128,8 @@ def threshold_curves(y_true, probability, threshold, title="", note=""):
 def score_comparison(table, title="", note=""):
     """Draw our scores with their intervals beside the figures that the paper prints.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Columns ``model``, ``protocol``, ``metric``, ``value``, ``low``, ``high`` (0 to 1; NaN
-        draws nothing), and ``printed`` where there is one to compare with.
+    The table has ``model``, ``protocol``, ``metric``, ``value``, ``low``, ``high`` (0 to 1; NaN
+    draws nothing), and ``printed`` where there is one to compare with.
     """
     need(table, "table", *SCORES)
     names, models = list(table["metric"].unique()), list(table["model"].unique())
