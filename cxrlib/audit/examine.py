@@ -1,8 +1,4 @@
-"""One audit of any image set: every experiment that doubts a score, and a light for each.
-
-A red light is a finding to act on. A green one proves nothing: these probes are simple, and a
-network may find what they missed.
-"""
+"""One audit of any image set: every experiment that doubts a score, and a light for each."""
 
 from __future__ import annotations
 
@@ -50,20 +46,11 @@ class Audit:
 def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) -> Audit:
     """Audit a cohort: every probe, a light for each, and what to do.
 
-    Raises AuditError if there are fewer than two classes or ten patients in one of them.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        Images without a label are left out.
-    classes : sequence of str, optional
-        The labels to tell apart; all that occur by default.
-    by : str
-        Column that names the source, hospital or scanner.
-    extract : callable, optional
-        As in :func:`cxrlib.shortcuts.views.features`.
-    progress : callable, optional
-        Called as ``progress(number, total, name)`` before each step.
+    Images without a label are left out. `classes` are the labels to tell apart, by default all;
+    the column `by` names the source, hospital or scanner; `extract` is a frozen backbone, as in
+    :func:`cxrlib.shortcuts.views.features`; ``progress(number, total, name)`` is called before
+    each step. Raises AuditError where there are fewer than two classes, fewer than ten patients
+    in one of them, or no such column.
     """
     cohort, classes = _ready(cohort, classes, by)
 
@@ -73,13 +60,11 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
 
     begin("Near-duplicates")
     pairs = shortcuts.near_duplicates(cohort)
-    # copies of one image share a patient, so no fold parts them
-    single = shortcuts.together(cohort, pairs)
+    single = shortcuts.together(cohort, pairs)  # no fold parts copies of one image
     few = judge.few_patients(single)
-    findings = [judge.size(cohort), judge.two_classes(cohort)]
-    findings += [judge.copies(cohort, pairs), judge.split(cohort, pairs)]
+    findings = [judge.size(cohort), judge.two_classes(cohort), judge.copies(cohort, pairs)]
     source = judge.source_and_label(cohort, by)
-    findings.append(source)
+    findings += [judge.split(cohort, pairs), source]
 
     begin("Views without lungs, coarse views")
     if len(few):

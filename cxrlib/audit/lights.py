@@ -210,50 +210,50 @@ def views_without_lungs(cohort, classes, table) -> list[Finding]:
     blind = table[table["view"].isin(BLIND)].copy()
     scored = blind["p"].notna()  # one that cannot be scored must not spoil the others
     blind.loc[scored, "p"] = multipletests(blind.loc[scored, "p"], method="holm")[1]
-    findings = [_blind_view(row, classes) for row in blind.itertuples()]
+    findings = [_blind_view(row, len(classes) == 2) for row in blind.itertuples()]
     worst = min(findings, key=lambda finding: LIGHTS.index(finding.light))
     worst.figures["How well each view tells the classes apart"] = ("shortcut_plot", table)
     worst.figures["What each view leaves of an image"] = ("views_plot", cohort)
     return findings
 
 
-def _blind_view(row, classes) -> Finding:
+def _blind_view(row, two: bool) -> Finding:
     light = light_of(row.p, row.auc >= NOTABLE)
-    seen = views.VIEWS[row.view].split(";")[0]
-    told = "the classes are" if len(classes) == 2 else f"{row.told!r} is, of all classes the best,"
-    return _judged(
-        NAMES[row.view],
-        light,
-        f"From {seen}, {told} told apart with AUC {_area(row)} (0.5 is chance; corrected p "
-        f"{word_p(row.p)}).",
-        "There are no lungs in this view, or hardly any. Whatever tells the classes apart here is "
-        "a shortcut that a network can take as well."
-        if light in ("red", "amber")
-        else "There are hardly any lungs in this view, so it should not tell the classes apart.",
-        BLIND[row.view],
-        NOTHING,
+    told = "the classes are" if two else f"{row.told!r} is, of all classes the best,"
+    meaning = "There are hardly any lungs in this view, so it should not tell the classes apart."
+    if light in ("red", "amber"):
+        meaning = (
+            "There are no lungs in this view, or hardly any. Whatever tells the classes apart here "
+            "is a shortcut that a network can take as well."
+        )
+    headline = (
+        f"From {_seen(row.view)}, {told} told apart with AUC {_area(row)} (0.5 is chance; "
+        f"corrected p {word_p(row.p)})."
     )
+    return _judged(NAMES[row.view], light, headline, meaning, BLIND[row.view], NOTHING)
 
 
 def coarse_views(table) -> list[Finding]:
     """Judge whether thumbnail or histogram do nearly as well as the whole image."""
-    rows, findings = table.set_index("view"), []
-    whole = rows.loc["whole image"]
-    for view in COARSE:
-        row = rows.loc[view]
-        nearly = row["auc"] - 0.5 >= NEARLY * (whole["auc"] - 0.5)
-        finding = _judged(
-            NAMES[view],
-            "amber" if row["p"] <= RED and row["auc"] >= NOTABLE and nearly else "green",
-            f"From {views.VIEWS[view].split(';')[0]}, AUC {_area(row)}; from the whole image "
-            f"{_area(whole)}.",
-            "Grey values without detail can carry a disease (a white lung) or a scanner. If "
-            "they do nearly as well as the whole image, a network is hardly needed.",
-            "Compare your model with this baseline, on another source.",
-            "Report it as the baseline to beat.",
-        )
-        findings.append(finding)
-    return findings
+    rows = table.set_index("view")
+    return [_coarse_view(view, rows.loc[view], rows.loc["whole image"]) for view in COARSE]
+
+
+def _coarse_view(view, row, whole) -> Finding:
+    nearly = row["auc"] - 0.5 >= NEARLY * (whole["auc"] - 0.5)
+    return _judged(
+        NAMES[view],
+        "amber" if row["p"] <= RED and row["auc"] >= NOTABLE and nearly else "green",
+        f"From {_seen(view)}, AUC {_area(row)}; from the whole image {_area(whole)}.",
+        "Grey values without detail can carry a disease (a white lung) or a scanner. If they do "
+        "nearly as well as the whole image, a network is hardly needed.",
+        "Compare your model with this baseline, on another source.",
+        "Report it as the baseline to beat.",
+    )
+
+
+def _seen(view: str) -> str:
+    return views.VIEWS[view].split(";")[0]
 
 
 def source_within_class(table, confounded: bool) -> Finding:

@@ -190,15 +190,6 @@ def test_colours_contrast_on_light_and_dark_and_paper(write, tmp_path):
                 assert (upper + 0.05) / (lower + 0.05) >= 4.5, (name, below, palette)
 
 
-def test_an_older_page_is_replaced_whole_or_not_at_all(write, tmp_path, monkeypatch):
-    write(make_audit())
-    before = (tmp_path / "audit.html").read_bytes()
-    monkeypatch.setattr(auditpage.Path, "write_text", lambda *a, **k: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        write(make_audit(lights=("green",)))
-    assert (tmp_path / "audit.html").read_bytes() == before
-
-
 def test_cells_read_well(write, tmp_path):
     """Digits as they are worth reading, and a word or a dash for what is no number."""
     values = {

@@ -44,6 +44,7 @@ SCORES = pd.DataFrame(
     ],
     columns=["model", "protocol", "metric", "value", "low", "high", "printed"],
 )
+COPIES = pd.DataFrame({"likeness": [0, 1], "effective": [48, 12], "coverage": [0.95, 0.4]})
 LAYERS = [
     {"name": f"l{n}", "kind": kind, "shape": (4, 4, n + 1), "parameters": 10 * n, "frozen": n < 2}
     for n, kind in enumerate(["Input", "Conv2D", "MaxPooling2D", "Dense"])
@@ -95,10 +96,14 @@ def figures(cohort, answers):
         "architecture": plots.architecture(LAYERS, "t", NOTE),
         "dense_block": plots.dense_block(note=NOTE),
         "residual_block": plots.residual_block(NOTE),
+        "fits_by_size": plots.fits_by_size({"none": pd.Series([0, 0], [1, 2])}, "t", NOTE),
+        "interval_widths": plots.interval_widths({"s": 0.9}, [12, 48], {"p": 12}, "t", NOTE),
+        "copies_and_evidence": plots.copies_and_evidence(COPIES, 48, 12, "t", NOTE),
+        "power_curves": plots.power_curves({"a": [0.1, 0.5]}, [10, 90], 96, "t", NOTE),
     }
 
 
-OTHERS = [f"cxrlib.plots.{name}" for name in ("shortcuts", "claims", "knob", "style")]
+OTHERS = [f"cxrlib.plots.{name}" for name in ("shortcuts", "knob", "style")]
 NAMES = [  # of what has no test of its own
     name
     for name in plots.__all__
@@ -314,6 +319,9 @@ BAD = {
     "layer l lacks frozen": lambda c: plots.architecture(
         [{"name": "l", "kind": "Dense", "shape": (1,), "parameters": 1}]
     ),
+    "shares is empty": lambda c: plots.interval_widths({}, [1], {}),
+    "curves is empty": lambda c: plots.power_curves({}, [1], 96),
+    "lacks coverage": lambda c: plots.copies_and_evidence(COPIES[["likeness", "effective"]], 2, 1),
     "layers=9": lambda c: plots.dense_block(9),
 }
 
