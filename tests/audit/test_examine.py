@@ -15,7 +15,7 @@ from helpers import tiny_cohort
 CLASSES = ("healthy", "covid")
 
 
-def phantoms(confounding, seed=11, patients=60, size=64):
+def phantoms(confounding, seed=11, patients=40, size=64):
     return phantom.make_cohort(
         patients, labels=CLASSES, confounding=confounding, size=size, seed=seed
     )
