@@ -15,35 +15,14 @@ from cxrlib.plots import style
 from helpers import tiny_cohort
 
 NOTE = "synthetic data, random weights"
-HISTORY = pd.DataFrame(
-    {
-        "epoch": [1, 2, 3],
-        "loss": [0.7, 0.5, 0.3],
-        "accuracy": [0.5, 0.7, 0.9],
-        "val_loss": [0.7, 0.6, 0.65],
-        "val_accuracy": [0.5, 0.6, 0.65],
-    }
-)
-GRID = pd.DataFrame(
-    [
-        (depth, width, 0.5 + 0.01 * depth + 0.001 * width)
-        for depth in (1, 2)
-        for width in (8, 16, 32)
-    ],
-    columns=["layers", "neurons", "val_accuracy"],
-)
+HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "loss": [0.7, 0.5, 0.3], "accuracy": [0.5, 0.7, 0.9]})
+HISTORY = HISTORY.assign(val_loss=[0.7, 0.6, 0.65], val_accuracy=[0.5, 0.6, 0.65])
+GRID = pd.DataFrame({"layers": [1, 1, 1, 2, 2, 2], "neurons": [8, 16, 32] * 2})
+GRID["val_accuracy"] = 0.5 + 0.01 * GRID["layers"] + 0.001 * GRID["neurons"]
 SCORES = pd.DataFrame(
-    [
-        (model, protocol, "accuracy", value, value - 0.1, value + 0.05, 0.8)
-        for model, protocol, value in (
-            ("A", "paper", 0.9),
-            ("A", "clean", 0.7),
-            ("B", "paper", 0.6),
-            ("B", "clean", 0.65),
-        )
-    ],
-    columns=["model", "protocol", "metric", "value", "low", "high", "printed"],
-)
+    {"model": list("AABB"), "protocol": ["paper", "clean"] * 2, "value": [0.9, 0.7, 0.6, 0.65]}
+).assign(metric="accuracy", printed=0.8)
+SCORES = SCORES.assign(low=SCORES["value"] - 0.1, high=SCORES["value"] + 0.05)
 COPIES = pd.DataFrame({"likeness": [0, 1], "effective": [48, 12], "coverage": [0.95, 0.4]})
 LAYERS = [
     {"name": f"l{n}", "kind": kind, "shape": (4, 4, n + 1), "parameters": 10 * n, "frozen": n < 2}
@@ -109,7 +88,7 @@ NAMES = [  # of what has no test of its own
     for name in plots.__all__
     if callable(found := getattr(plots, name)) and found.__module__ not in OTHERS
 ]
-PREDICTIONS = {
+PREDICTIONS = [
     "confusion_matrix",
     "roc_curves",
     "precision_recall_curves",
@@ -119,7 +98,7 @@ PREDICTIONS = {
     "protocol_comparison",
     "heat_map",
     "heat_map_grid",
-}
+]
 
 
 def words(figure):
