@@ -16,6 +16,7 @@ from PIL import Image
 import mutants
 from cxrlib import images, phantom
 from cxrlib.cohort import Rows
+from cxrlib.compute import disk
 from cxrlib.images import ImageError, decode, read_grey, resize
 
 RAMP = np.add.outer(np.arange(64) * 2, np.arange(48) * 2).astype(np.uint8)  # 64 x 48, 0..220
@@ -205,7 +206,7 @@ def test_what_would_keep_a_decoder_busy(tmp_path):
     """Each is refused for its own reason: the limits are not there by chance."""
     jpeg = noisy(tmp_path, "a.jpg", progressive=True).read_bytes()
     scan, end = jpeg.rindex(b"\xff\xda"), jpeg.rindex(b"\xff\xd9")
-    small, last = (b"IDAT", zlib.compress(bytes(65 * 64))), (b"IEND", b"")
+    last = (b"IEND", b"")
     deep = mutants.header(64, 64, 16, 2)
     # more than the pixels of 16-bit colours, in which OpenCV would unpack all of it
     surplus = (b"IDAT", mutants.zeros(64 * (64 * 6 + 1) + 2_000_000))
@@ -213,9 +214,7 @@ def test_what_would_keep_a_decoder_busy(tmp_path):
         "scans": jpeg[:scan] + jpeg[scan:end] * 60 + jpeg[end:],
         "no end, or its parts": jpeg[:2] + b"\xff\xfe\0\2" * 100_000 + jpeg[2:],
         "its header has no end": jpeg[:2] + b"\xff" * 400_000 + jpeg[2:],
-        "its parts are too many": mutants.png(
-            mutants.header(64, 64), *[(b"tEXt", b"a\0")] * 101, small, last
-        ),
+        "its parts are too many": mutants.png(deep, *[(b"tEXt", b"a\0")] * 101, surplus, last),
         "more than its pixels": mutants.png(deep, surplus, last),
         "its pixels take 480 MB": mutants.png(
             mutants.header(7900, 7600, 16, 6), (b"IDAT", zlib.compress(b"\0")), last
@@ -229,8 +228,8 @@ def test_what_would_keep_a_decoder_busy(tmp_path):
 
 def test_file_larger_than_any_image_is_refused_unread(tmp_path):
     path = noisy(tmp_path, "a.jpg")
-    os.truncate(path, images.MOST_BYTES + 1)  # takes no room on the disk
-    most = images.MOST_BYTES // 10**6
+    os.truncate(path, images.MOST_DECODED + 1)  # takes no room on the disk
+    most = images.MOST_DECODED // 10**6
     with pytest.raises(ImageError, match=rf"a\.jpg: more than {most} MB is no radiograph"):
         read_grey(path)
 
@@ -421,7 +420,7 @@ def count_reads(monkeypatch):
 
 @pytest.mark.parametrize("workers", [1, 2, None])
 def test_decode_aligns_rows_and_paths(tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(images, "BLOCK", 7)
+    monkeypatch.setattr(disk, "BLOCK", 7)
     paths = make_files(tmp_path, 20)[::-1]
     found = decode(paths, side=32, progress=False, workers=workers)
     assert isinstance(found.images, np.memmap)
@@ -467,7 +466,7 @@ def test_decode_nothing():
 
 
 def decode_until_killed(paths):
-    images.BLOCK, read = 4, images.read
+    disk.BLOCK, read = 4, images.read
     left = iter(range(20))
 
     def deadly(path, side):
@@ -524,7 +523,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) / 1000
 
-    monkeypatch.setattr(images, "BLOCK", 10)
+    monkeypatch.setattr(disk, "BLOCK", 10)
     path = write(tmp_path / "a.png", np.full((40, 40), 7, np.uint8))
     decode([path] * 20, side=32, progress=False, keys=range(20))  # what is made once
     before = own()
