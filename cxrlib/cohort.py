@@ -71,10 +71,7 @@ class Cohort:
     masks : dict of str to array_like, shape (n, height, width), bool
         Where the truth is known (phantoms): ``lungs`` and ``lesions``.
 
-    Raises
-    ------
-    CohortError
-        If a column is missing, table and images differ in length, or a name stands twice.
+    A CohortError says if table and images contradict each other, or the table itself.
     """
 
     def __init__(self, table: pd.DataFrame, images, name: str = "cohort", masks=None):

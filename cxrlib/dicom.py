@@ -78,13 +78,8 @@ def read_dicom(path: Path) -> np.ndarray:
     """Read the one frame of a DICOM file as a viewer would show it, (Rows, Columns) uint8.
 
     The modality table and the first VOI (window) table are applied, the darkest..brightest
-    value becomes 0..255, and MONOCHROME1, whose low values are bright, is inverted.
-
-    Raises
-    ------
-    ImageError
-        If pydicom is missing, or the file has several frames, no pixels, a size that cannot
-        be right or a compression that pydicom cannot undo here.
+    value becomes 0..255, and MONOCHROME1, whose low values are bright, is inverted. An ImageError
+    says if pydicom is missing, or what is wrong with the file.
     """
     try:
         import pydicom
@@ -223,7 +218,7 @@ def _stretched(values: np.ndarray, dataset) -> np.ndarray:
 
 
 def _by_table(pixels: np.ndarray, dataset) -> np.ndarray:
-    """Do as :func:`_stretched`, but once for each value that occurs: a large film has 65,536."""
+    """Do as :func:`_stretched`, but once for each value that occurs: 65,536 at most."""
     raw = pixels.view(f"u{pixels.itemsize}")  # of negative numbers the same bits
     numbers = np.unique(raw)
     table = np.zeros(2 ** (8 * pixels.itemsize), np.uint8)

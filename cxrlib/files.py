@@ -168,10 +168,9 @@ def parse_yaml(text: str):
                 raise yaml.YAMLError("an alias stands inside of what another alias names")
             has_name = self.peek_event().anchor is not None
             self.named += has_name
-            try:
-                return super().compose_node(parent, index)
-            finally:
-                self.named -= has_name
+            node = super().compose_node(parent, index)
+            self.named -= has_name
+            return node
 
     try:
         value = yaml.load(text, Loader)

@@ -45,13 +45,8 @@ def read_grey(path) -> np.ndarray:
     Colours become luminance, and transparent parts black. A file of 16 bits is scaled by the
     smallest of 8, 10, 12, 14 and 16 bits that holds its brightest pixel, because detectors
     of 12 bits store 0..4095 in 16. DICOM goes through its modality and VOI (window) tables,
-    then its own darkest..brightest value becomes 0..255; MONOCHROME1 is inverted.
-
-    Raises
-    ------
-    ImageError
-        If the file is missing, empty, truncated, animated, larger than `MOST_PIXELS`, smaller
-        than `SMALLEST_SIDE`, or no PNG, JPEG or DICOM image.
+    then its own darkest..brightest value becomes 0..255; MONOCHROME1 is inverted. An ImageError
+    says what is wrong with a file, and what to do.
     """
     return read(Path(path))[0]
 
@@ -64,7 +59,8 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
     content = _read_bytes(path)
     if not content:
         image = dicom.read_dicom(path)
-        return _shrink(Image.fromarray(image), shrinks_by(*image.shape, side)), "DICOM", image.shape
+        shrunk = Image.fromarray(image).reduce(shrinks_by(*image.shape, side))
+        return np.asarray(shrunk), "DICOM", image.shape
     name = _recognise(path, content)
     try:
         if name == "JPEG":
@@ -112,7 +108,7 @@ def _recognise(path: Path, content: bytes) -> str:
     """Name the format that a file has, if it can be read."""
     found = (name for name, begins in BEGINS.items() if re.match(begins, content, re.DOTALL))
     name = next(found, None)
-    if name is None:
+    if not name:
         raise ImageError(f"{path}: not an image. PNG, JPEG and DICOM are read.")
     if name not in FORMATS:
         raise ImageError(
@@ -125,21 +121,14 @@ def _recognise(path: Path, content: bytes) -> str:
 def shrinks_by(height: int, width: int, side: int | None) -> int:
     """Find the largest of 1, 2, 4, 8 by which an image may shrink before it is resized to `side`.
 
-    It stays at least as large as `side`, so nothing aliases. Where a length is no multiple of
-    the scale, the last block sticks out; by one pixel of the result at most.
+    It stays at least as large as `side`, so nothing aliases; and where a length is no multiple,
+    the last block sticks out by one pixel of the result at most.
     """
+    lengths = np.array([height, width])
     for scale in (8, 4, 2) if side else ():
-        if all(
-            length // scale >= side and -length % scale * side <= length
-            for length in (height, width)
-        ):
+        if (lengths // scale >= side).all() and (-lengths % scale * side <= lengths).all():
             return scale
     return 1
-
-
-def _shrink(image: Image.Image, scale: int) -> np.ndarray:
-    """Mean of each block of `scale` x `scale` grey pixels; the last ones may hold fewer."""
-    return np.asarray(image.reduce(scale) if scale > 1 else image)
 
 
 def _jpeg(path: Path, content: bytes, image: Image.Image, scale: int) -> np.ndarray:
@@ -177,7 +166,8 @@ def _png(path: Path, content: bytes, image: Image.Image, scale: int) -> np.ndarr
         image = Image.fromarray(_grey_in_strips(image))
     elif deep:
         image = Image.fromarray(_to_grey(np.asarray(image).astype(np.uint16)))
-    return _shrink(image if image.mode == "L" else image.convert("L"), scale)
+    image = image if image.mode == "L" else image.convert("L")
+    return np.asarray(image.reduce(scale))  # the mean of each block; the last may be smaller
 
 
 def _check_chunks(content: bytes, most: int) -> None:
@@ -225,8 +215,7 @@ def _to_grey(image: np.ndarray, code: int = cv2.COLOR_BGRA2GRAY) -> np.ndarray:
 def resize(image: np.ndarray, side: int = SIDE) -> np.ndarray:
     """Squeeze or stretch an image to `side` x `side`, as the paper does (section IV.A).
 
-    Every pixel of the original counts when shrinking (area interpolation), so that fine
-    structure does not turn into moiré.
+    Shrinking counts every pixel (area interpolation), so fine structure makes no moiré.
     """
     height, width = image.shape[:2]
     shrunk = (min(width, side), min(height, side))
@@ -237,47 +226,31 @@ def resize(image: np.ndarray, side: int = SIDE) -> np.ndarray:
 
 
 class Decoded(NamedTuple):
-    """What :func:`decode` gives: row i belongs to the path i.
+    """What :func:`decode` gives: row i belongs to the path i."""
 
-    Attributes
-    ----------
-    images : memory map, shape (n, side, side), uint8; a row that failed is black
-    failures : dict of int to str, what is wrong with each row that could not be read
-    sizes : ndarray, shape (n, 2), int32, height and width in the file; 0 where it failed
-    formats : list of str, "PNG", "JPEG", "DICOM", or "" where it failed
-    """
-
-    images: np.ndarray
-    failures: dict[int, str]
-    sizes: np.ndarray
-    formats: list[str]
+    images: np.ndarray  # memory map, (n, side, side) uint8; a row that failed is black
+    failures: dict[int, str]  # what is wrong with each row that could not be read
+    sizes: np.ndarray  # (n, 2) int32, height and width in the file; 0 where it failed
+    formats: list[str]  # "PNG", "JPEG", "DICOM", or "" where it failed
 
 
 def decode(paths, folder=None, side=SIDE, workers=None, progress=True, keys=None) -> Decoded:
     """Decode files once into an array on disk, and open it memory-mapped.
 
     A large image is first shrunk to a half, a quarter or an eighth, each pixel the mean of
-    those it stands for, as long as that is no smaller than `side`. What a run that was killed
-    has done is kept (:func:`cxrlib.compute.disk.fill`), and files that cannot be read don't stop
-    the others.
+    those it stands for, as long as that is no smaller than `side` pixels. What a run that was
+    killed has done is kept (:func:`cxrlib.compute.disk.fill`). Files that cannot be read don't
+    stop the others; on a full disk, an OSError names the folder and the space needed.
 
     Parameters
     ----------
     folder : path-like, optional
-        Where the arrays are kept, each in a folder named by a hash of `keys`; ``decoded`` in the
-        cache folder by default.
-    side : int
-        Height and width of the decoded images.
+        Where the arrays are kept; ``decoded`` in the cache folder by default.
     workers : int, optional
         Threads; as many as there are cores by default.
     keys : sequence of str, optional
         What identifies the content of each file, such as its hash. Path, size and time of the
         last change by default.
-
-    Raises
-    ------
-    OSError
-        If the disk is full; the message names the folder and the space needed.
     """
     paths = [Path(path) for path in paths]
     keys = map(_key, paths) if keys is None else map(str, keys)
@@ -290,11 +263,8 @@ def decode(paths, folder=None, side=SIDE, workers=None, progress=True, keys=None
 def decode_block(paths, side: int, workers: int = 1) -> list:
     """Decode files, here and now: a task for this machine or a worker.
 
-    Returns
-    -------
-    list
-        Of each file the numbers of its format, height and width, and the image, uint8
-        (side, side); or a str that says what is wrong with it.
+    Gives of each file the numbers of its format, height and width, and the image, uint8
+    (side, side); or a str that says what is wrong with it.
     """
     found = [None] * len(paths)
 

@@ -104,9 +104,9 @@ def accelerator() -> str:
 def training_precision() -> str:
     """Name Keras's dtype policy for training networks on images: mixed on a GPU.
 
-    ``mixed_bfloat16`` on a TPU and on NVIDIA GPUs that compute in it (compute capability 8.0 and
-    later), ``mixed_float16`` (Keras scales the loss) on other GPUs, ``float32`` on processors and
-    Apple's GPUs, and wherever ``CXR_PRECISION=float32`` asks for it.
+    ``mixed_bfloat16`` where the accelerator computes in it, ``mixed_float16`` (Keras scales the
+    loss) on other GPUs, ``float32`` on processors and Apple's GPUs, and wherever
+    ``CXR_PRECISION=float32`` asks for it.
 
     Mixed means: weights, their updates, the output layer and the loss are float32; the layers
     before compute in 16 bits (Micikevicius et al. 2018, arXiv:1710.03740).

@@ -104,13 +104,15 @@ def record(
 ) -> Path:
     """Write what a notebook found, whole or not at all.
 
+    It goes to ``<run folder>/results/<notebook>.json``, whose path is returned; the predictions,
+    if any, to ``<run folder>/predictions/<notebook>.csv``. A ResultsError says if a protocol is
+    unknown, or the predictions lack a column.
+
     Parameters
     ----------
-    notebook : str
-        Its file name without the ending, such as ``"05_vgg16"``.
-    profile : str
-        ``smoke``, ``quick`` or ``paper``.
-    parameters : dict
+    notebook, profile : str
+        The file's name without its ending, such as ``"05_vgg16"``; ``smoke``, ``quick`` or
+        ``paper``.
     cohort : Cohort or None
         The images that were used, before augmentation; None where only the paper is read.
     model : str or int, optional
@@ -124,17 +126,6 @@ def record(
     histories, tables : dict of str to DataFrame, optional
         Training curves, and any other tables, by name.
     notes : str or list of str, optional
-
-    Returns
-    -------
-    Path
-        ``<run folder>/results/<notebook>.json``; the predictions, if any, are in
-        ``<run folder>/predictions/<notebook>.csv``.
-
-    Raises
-    ------
-    ResultsError
-        If a protocol is unknown, or the predictions lack a column.
     """
     scores = scores or {}
     _check_protocols(scores)
@@ -187,6 +178,10 @@ def record(
 def predictions(test, probabilities, classes, protocol: str) -> pd.DataFrame:
     """Put what a model said about each test image into a table, one row an image.
 
+    Its columns are `COLUMNS` (``origin`` is the image a copy was made from, ``predicted`` the
+    most probable class) and ``p_<class>`` for each class. A ResultsError says if images, classes
+    and probabilities don't fit together.
+
     Parameters
     ----------
     test : Cohort
@@ -196,17 +191,6 @@ def predictions(test, probabilities, classes, protocol: str) -> pd.DataFrame:
     classes : sequence of str
         In the order of the columns.
     protocol : {"paper", "clean"}
-
-    Returns
-    -------
-    DataFrame
-        ``protocol``, ``image``, ``origin`` (the image a copy was made from), ``patient``,
-        ``label``, ``predicted`` (the most probable class) and ``p_<class>`` for each class.
-
-    Raises
-    ------
-    ResultsError
-        If the protocol is unknown, or images, classes and probabilities don't fit together.
     """
     _check_protocols([protocol])
     found = np.asarray(probabilities, dtype=float)
@@ -233,19 +217,13 @@ def predictions(test, probabilities, classes, protocol: str) -> pd.DataFrame:
 def load(folder: Path | str, notebook: str) -> Result:
     """Read what a notebook recorded in the run folder `folder`.
 
-    Raises
-    ------
-    ResultsError
-        If there is no such result, or it is damaged or of another version of the course.
+    A ResultsError says if it is not there, damaged, or of another version of the course.
     """
     path = Path(folder) / "results" / f"{notebook}.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
-            raise ResultsError(
-                f"{path} was not written by this version of the course (its results have schema "
-                f"{SCHEMA}): run {notebook} again."
-            )
+            raise ValueError(f"its schema is {content['schema']}, not {SCHEMA}")
         for kind in ("scores", "histories", "tables"):
             content[kind] = {name: unpack(table) for name, table in content[kind].items()}
         return Result(**content, predictions=_read_predictions(folder, notebook))
@@ -254,10 +232,11 @@ def load(folder: Path | str, notebook: str) -> Result:
         raise ResultsError(
             f"{folder} has no results of {notebook} (it has: {there}). Run that notebook first."
         ) from error
-    except ResultsError:
-        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ResultsError(f"{path} is damaged ({error}): run {notebook} again.") from error
+        raise ResultsError(
+            f"{path} is damaged, or of another version of the course ({error}). Run {notebook} "
+            "again."
+        ) from error
 
 
 def _read_predictions(folder: Path | str, notebook: str) -> pd.DataFrame | None:
@@ -275,7 +254,7 @@ def _read_predictions(folder: Path | str, notebook: str) -> pd.DataFrame | None:
 
 
 def load_all(folder: Path | str) -> dict[str, Result]:
-    """Read all results in the run folder `folder`, by notebook, in the notebooks' order."""
+    """:func:`load` all results of a run folder, by notebook, in the notebooks' order."""
     found = sorted(path.stem for path in (Path(folder) / "results").glob("*.json"))
     return {name: load(folder, name) for name in found if not name.startswith(".")}
 
@@ -312,10 +291,8 @@ def describe_weights(weights) -> dict:
         return {}
     if not isinstance(weights, dict):
         weights = {weights.describe()["backbone"]: weights}
-    return {
-        name: dict(one) if isinstance(one, dict) else one.describe()
-        for name, one in weights.items()
-    }
+    known = weights.items()
+    return {name: one if isinstance(one, dict) else one.describe() for name, one in known}
 
 
 def why_not_comparable(

@@ -151,7 +151,7 @@ def test_results_that_are_missing_damaged_or_of_another_version(run):
     with pytest.raises(results.ResultsError, match="damaged"):
         results.load(run, "05_vgg16")
     path.write_text(whole.replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(results.ResultsError, match="not written by this version"):
+    with pytest.raises(results.ResultsError, match="another version of the course"):
         results.load(run, "05_vgg16")
 
 

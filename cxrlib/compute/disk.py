@@ -22,7 +22,8 @@ def fill(place: Path, items: list, side: int, make, threads: int | None, progres
 
     A block is on disk before it is marked as done, and two runs at once write the same bytes to
     the same places. Memory does not grow with the images: the map's pages are the file's, and
-    the system takes them back when it needs them.
+    the system takes them back when it needs them. On a full disk, an OSError names the folder
+    and the space needed.
 
     Parameters
     ----------
@@ -37,11 +38,6 @@ def fill(place: Path, items: list, side: int, make, threads: int | None, progres
     images : memory map, shape (n, side, side), uint8; a row that failed is black
     numbers : ndarray, shape (n, 3), int32; 0 where it failed
     failures : dict of int to str, by row
-
-    Raises
-    ------
-    OSError
-        If the disk is full; the message names the folder and the space needed.
     """
     from tqdm import tqdm
 
