@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zlib
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,6 @@ from cxrlib.dicom import MOST_DECODED, MOST_PIXELS, ImageError, check_size
 from cxrlib.files import Sparing, cache_folder
 
 LARGE = MOST_PIXELS // 4  # so large images wait for each other, however many the cores
-MOST_CHUNKS = 100  # of a PNG that OpenCV reads, besides those of pixels
 STRIP = 4_000_000  # pixels of a coloured image that are turned grey at once
 FORMATS = ["", "PNG", "JPEG", "DICOM"]  # as the array on disk counts them
 VERSION = 3  # of the decoded arrays in the cache: raise it when reading or resizing changes
@@ -144,72 +142,36 @@ def _jpeg(path: Path, content: bytes, image: Image.Image, scale: int) -> np.ndar
 
 
 def _png(path: Path, content: bytes, image: Image.Image, scale: int) -> np.ndarray:
-    """Grey pixels of a PNG, shrunk.
-
-    Pillow checks no sum of the pixels' chunks unless asked, and keeps 8 of a colour's 16 bits.
-    """
+    """Grey pixels of a PNG, shrunk."""
     if image.is_animated:
         raise ImageError(f"{path}: it is animated. Save one frame as PNG.")
-    with Image.open(Sparing(content), formats=["PNG"]) as again:
-        again.verify()
-    coloured = image.mode in {"P", "LA", "RGB", "RGBA"} or "transparency" in image.info
     deep = content[24] == 16
-    if coloured and deep:
-        bytes_each = 2 * len(image.getbands())
-        check_size(path, image.height, image.width, bytes_each)
-        _check_chunks(content, (image.width * bytes_each + 8) * image.height)
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is None:
-            raise ImageError(f"{path}: damaged, or of a rare kind. Save it as PNG of 8 bits.")
-        image = Image.fromarray(_to_grey(pixels))
-    elif coloured:
-        image = Image.fromarray(_grey_in_strips(image))
+    check_size(path, image.height, image.width, len(image.getbands()) * (1 + deep))
+    with Image.open(Sparing(content), formats=["PNG"]) as again:
+        again.verify()  # the check sums, which are not looked at else
+    if image.mode in {"P", "LA", "RGB", "RGBA"} or "transparency" in image.info:
+        grey = _luminance(image)
+        if deep and grey.max() < 64:  # Pillow keeps 8 of a colour's 16 bits
+            raise ImageError(f"{path}: its colours have few of 16 bits. Save it as grey PNG.")
+        image = Image.fromarray(grey)
     elif deep:
-        image = Image.fromarray(_to_grey(np.asarray(image).astype(np.uint16)))
+        grey = np.asarray(image).astype(np.uint16)
+        top = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if grey.max() < 2**bits)
+        table = np.rint(np.arange(top + 1) * (255 / top)).astype(np.uint8)
+        image = Image.fromarray(dicom.look_up(table, grey))
     image = image if image.mode == "L" else image.convert("L")
     return np.asarray(image.reduce(scale))  # the mean of each block; the last may be smaller
 
 
-def _check_chunks(content: bytes, most: int) -> None:
-    """Refuse many parts, and more than `most` bytes of pixels: OpenCV would unpack them all."""
-    inflate, place, kind, others = zlib.decompressobj(), 8, b"", 0
-    while place < len(content) and kind != b"IEND":
-        length = int.from_bytes(content[place : place + 4], "big")
-        kind, rest = content[place + 4 : place + 8], content[place + 8 : place + 8 + length]
-        place += length + 12
-        others += kind != b"IDAT"
-        if others > MOST_CHUNKS:
-            raise ValueError("its parts are too many")
-        while kind == b"IDAT" and rest:
-            most -= len(inflate.decompress(rest, 1 << 20))
-            rest = inflate.unconsumed_tail
-            if most < 0:
-                raise ValueError("it holds more than its pixels")
-
-
-def _grey_in_strips(image: Image.Image) -> np.ndarray:
+def _luminance(image: Image.Image) -> np.ndarray:
     """Grey pixels of a coloured image, some rows at a time: copies of all take gigabytes."""
     grey, rows = np.empty(image.size[::-1], np.uint8), max(1, STRIP // image.width)
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        grey[top : top + rows] = _to_grey(np.asarray(strip.convert("RGBA")), cv2.COLOR_RGBA2GRAY)
+        colours = np.asarray(strip.convert("RGBA"))
+        opacity, shown = cv2.extractChannel(colours, 3), cv2.cvtColor(colours, cv2.COLOR_RGBA2GRAY)
+        grey[top : top + rows] = cv2.multiply(shown, opacity, scale=1 / 255)
     return grey
-
-
-def _to_grey(image: np.ndarray, code: int = cv2.COLOR_BGRA2GRAY) -> np.ndarray:
-    """Blue, green, red (and opacity) of 8 or 16 bits -> grey uint8; another order has a code."""
-    if image.ndim == 3 and image.shape[2] == 4:
-        opacity, top = cv2.extractChannel(image, 3), np.iinfo(image.dtype).max
-        image = cv2.cvtColor(image, code)
-        if opacity.min() < top:
-            image = cv2.multiply(image, opacity, scale=1 / top)
-    elif image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    if image.dtype == np.uint8:
-        return image
-    bits = next(bits for bits in (8, 10, 12, 14, 16) if image.max() < 2**bits)
-    table = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
-    return dicom.look_up(table, image)
 
 
 def resize(image: np.ndarray, side: int = SIDE) -> np.ndarray:

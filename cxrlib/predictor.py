@@ -164,8 +164,8 @@ def load(folder: Path | str) -> Predictor:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         intact = sha256(folder / WEIGHTS) == card["model_sha256"]
-        for name in ("architecture", "backbone", "classes", "keras", "provenance", "size"):
-            card[name], card["weights"]
+        known = [card[name] for name in ("classes", "backbone", "size", "weights", "provenance")]
+        told = f"Keras {card['keras']}"
         card["architecture"].pop("compile_config", None)  # how it was trained matters no more
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PredictorError(
@@ -185,11 +185,11 @@ def load(folder: Path | str) -> Predictor:
         model.load_weights(folder / WEIGHTS)
     except Exception as error:  # Keras raises many kinds here
         raise PredictorError(
-            f"The model in {folder} was written by Keras {card['keras']} and cannot be read by "
+            f"The model in {folder} was written by {told} and cannot be read by "
             f"Keras {keras.version()}: run its notebook again with this version."
         ) from error
-    known = card["classes"], card["backbone"], card["size"]
-    return Predictor(model, *known, _weights(card), card["provenance"])
+    known[3] = _weights(card)
+    return Predictor(model, *known)
 
 
 def _not_plain(part) -> str:

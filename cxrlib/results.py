@@ -301,19 +301,20 @@ def why_not_comparable(
     """Say why results cannot be set against the paper's; empty where they can."""
     if data["images"] == 0:
         return NOTHING
-    reasons = ["the images are synthetic (phantoms)"] if data["synthetic"] else []
     kinds = {facts["kind"] for facts in weights.values()}
-    if "random" in kinds:
-        reasons.append("the backbone's weights are random")
-    if "file" in kinds:
-        reasons.append("the backbone's weights come from a file that may not be ImageNet's")
     wanted = BACKBONES.get(number)
-    if wanted and wanted not in weights:
-        reasons.append(f"the backbone is {', '.join(weights) or 'none'}, the paper's is {wanted}")
+    backbones = ", ".join(weights) or "none"
     stage1 = (parameters or {}).get("stage1_source", "chexpert")
-    if number == 1 and stage1 != "chexpert":
-        reasons.append(f"stage 1 was trained on {stage1}, the paper's on CheXpert")
-    return " and ".join(reasons)
+    reasons = {
+        "the images are synthetic (phantoms)": data["synthetic"],
+        "the backbone's weights are random": "random" in kinds,
+        "the backbone's weights come from a file that may not be ImageNet's": "file" in kinds,
+        f"the backbone is {backbones}, the paper's is {wanted}": wanted not in (None, *weights),
+        f"stage 1 was trained on {stage1}, the paper's on CheXpert": (
+            number == 1 and stage1 != "chexpert"
+        ),
+    }
+    return " and ".join(reason for reason, holds in reasons.items() if holds)
 
 
 def _check_protocols(names) -> None:

@@ -65,6 +65,9 @@ def test_sixteen_bit_colour_with_opacity(tmp_path):
     grey = read_grey(write(tmp_path / "a.png", values))
     assert set(np.unique(grey[:20])) <= {127, 128}
     assert (grey[20:] == 255).all()
+    write(tmp_path / "a.png", values[..., :3] >> 4)
+    with pytest.raises(ImageError, match=r"a\.png: its colours have few of 16 bits.*grey PNG"):
+        read_grey(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("side", [None, 64])
@@ -186,19 +189,12 @@ def test_what_would_keep_a_decoder_busy(tmp_path):
     """Each is refused for its own reason: the limits are not there by chance."""
     jpeg = noisy(tmp_path, "a.jpg", progressive=True).read_bytes()
     scan, end = jpeg.rindex(b"\xff\xda"), jpeg.rindex(b"\xff\xd9")
-    last = (b"IEND", b"")
-    deep = mutants.header(64, 64, 16, 2)
-    # more than the pixels of 16-bit colours, in which OpenCV would unpack all of it
-    surplus = (b"IDAT", mutants.zeros(64 * (64 * 6 + 1) + 2_000_000))
+    pixels = (b"IDAT", zlib.compress(b"\0"))
     hostile = {
         "scans": jpeg[:scan] + jpeg[scan:end] * 60 + jpeg[end:],
         "no end, or its parts": jpeg[:2] + b"\xff\xfe\0\2" * 100_000 + jpeg[2:],
         "its header has no end": jpeg[:2] + b"\xff" * 400_000 + jpeg[2:],
-        "its parts are too many": mutants.png(deep, *[(b"tEXt", b"a\0")] * 101, surplus, last),
-        "more than its pixels": mutants.png(deep, surplus, last),
-        "its pixels take 480 MB": mutants.png(
-            mutants.header(7900, 7600, 16, 6), (b"IDAT", zlib.compress(b"\0")), last
-        ),
+        "its pixels take 480 MB": mutants.png(mutants.header(7900, 7600, 16, 6), pixels),
     }
     for reason, content in hostile.items():
         (tmp_path / "hostile").write_bytes(content)
