@@ -114,7 +114,7 @@ class Predictor:
     def predict(self, image) -> Prediction:
         """Ask about one image: a path, or an ndarray (height, width) uint8. Nothing of it is kept.
 
-        A :class:`cxrlib.images.ImageError` says if a file is no usable image.
+        A :class:`cxrlib.dicom.ImageError` says if a file is no usable image.
         """
         from cxrlib.images import read_grey, resize
 
