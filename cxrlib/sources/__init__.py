@@ -19,5 +19,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "manifest",
             "verify",
         ],
+        "command": ["data_command"],
     },
 )
