@@ -210,7 +210,7 @@ def test_text_is_stripped_and_placeholders_are_missing(folder):
 
 def test_labels_that_differ_in_case_are_told(folder):
     path = csv(folder, "image,label\na.png,covid\nb.png,Covid \nc.png,healthy\n")
-    with pytest.warns(UserWarning, match="Covid and covid are two labels; write them alike"):
+    with pytest.warns(UserWarning, match="Covid and covid are 2 labels; write them alike"):
         make_table(path)
     save(folder / "Healthy/x.png")
     if len({each.name.lower() for each in folder.iterdir()}) < len(list(folder.iterdir())):
