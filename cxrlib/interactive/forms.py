@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from html import escape
 
-from cxrlib.interactive.explorer import message, name_control
+from cxrlib.interactive.explorer import message
 
 MANY = 6  # from so many choices on, a list that folds is easier to read than radio buttons
 
@@ -219,7 +219,7 @@ def _fields(kind: Kind):
         names = kind.items or ("Your guess",)
         fields = [Dropdown(options=options, index=0, description=one, **look) for one in names]
     for field in fields:
-        name_control(field, kind.hint)
+        field.tooltip = kind.hint
 
     def read():
         answers = [field.value for field in fields]

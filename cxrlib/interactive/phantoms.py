@@ -20,32 +20,18 @@ SYNTHETIC = "Synthetic films (phantoms), not real patients."
 
 
 def phantoms():
-    """Show both explorers of the phantoms, one above the other.
-
-    Returns
-    -------
-    ipywidgets.VBox, or a matplotlib figure where nobody can move it
-        ``anatomy`` and ``knob`` are its two parts.
-    """
+    """Show both explorers of the phantoms, ``anatomy`` above ``knob``."""
     if not is_movable():
         return knob()
     from ipywidgets import HTML, VBox
 
     heading = '<h3 style="margin:12px 0 0">{}</h3>'
-    body, dial = anatomy(), knob()
-    box = VBox([HTML(heading.format("One body")), body, HTML(heading.format("The knob")), dial])
-    box.anatomy, box.knob = body, dial
-    return box
+    parts = {"One body": anatomy(), "The knob": knob()}
+    return VBox([one for name, part in parts.items() for one in (HTML(heading.format(name)), part)])
 
 
 def anatomy():
-    """Choose a phantom's finding, its severity, machine, patient and image.
-
-    Returns
-    -------
-    ipywidgets.VBox, or a matplotlib figure where nobody can move it
-        Its controls are label, severity, scanner, patient, image and outlines.
-    """
+    """Choose a phantom by the controls label, severity, scanner, patient, image and outlines."""
     if not is_movable():
         films = [render(label, size=FILM).image for label in LABELS]
         return plots.image_grid(films, list(LABELS), columns=3, note=f"{SYNTHETIC} {MOVE_IT}")
@@ -98,13 +84,7 @@ def outlined(made) -> np.ndarray:
 
 
 def knob():
-    """Turn the confounding from 0 to 1 and watch the machine begin to give the label away.
-
-    Returns
-    -------
-    ipywidgets.VBox, or a matplotlib figure where nobody can move it
-        Its controls are confounding and seed.
-    """
+    """Turn the knob and watch the machine begin to give the label away: confounding, seed."""
     if not is_movable():
         return _static_knob()
     from ipywidgets import FloatSlider, IntSlider
@@ -128,10 +108,7 @@ def _static_knob():
 
 
 def _films(confounding, seed):
-    """Make the films of a setting: one image (uint8), a row a label, and counts of machines.
-
-    The counts are a DataFrame of int: one row a label, one column a machine.
-    """
+    """Make the films of a setting: one image (uint8), and how many each label has of a machine."""
     patients, gap = ACROSS * len(KNOB_LABELS), 4
     made = make_cohort(patients, (1, 1), KNOB_LABELS, confounding, KNOB_SCANNERS, SMALL_FILM, seed)
     rows = []
@@ -145,16 +122,19 @@ def _films(confounding, seed):
 
 
 def _guessed(counts) -> str:
-    """Say how often the machine alone gives the label: each machine's more frequent one."""
+    """Say how often the machine alone gives the label: its more frequent one."""
     return f"the machine alone gives {counts.max().sum()} of {counts.to_numpy().sum()} labels"
 
 
 def _show_knob(confounding, seed) -> str:
-    sheet, counts = _films(round(confounding, 4), seed)
-    told, rows = [], []
-    for label, row in counts.iterrows():
-        rows.append((label, *(f"{count} ({count / row.sum():.0%})" for count in row)))
-        told.append(f"{label}: " + ", ".join(f"{n} {name}" for name, n in row.items() if n))
+    sheet, counts = _films(confounding, seed)
+    rows = [
+        (label, *(f"{n} ({n / row.sum():.0%})" for n in row)) for label, row in counts.iterrows()
+    ]
+    told = [
+        f"{label}: " + ", ".join(f"{n} {machine}" for machine, n in row.items() if n)
+        for label, row in counts.iterrows()
+    ]
     alt = (
         f"{counts.to_numpy().sum()} synthetic films with the knob at {confounding:.2f}, upper row "
         f"healthy, lower row covid. Machines: {'; '.join(told)}."

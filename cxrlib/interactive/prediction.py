@@ -20,11 +20,6 @@ MOST_BYTES = 8_000_000  # Jupyter's server takes messages of 10 MB at most
 MOST_FILMS = 60  # in the list; more are no choice
 MOST_ANSWERS = 32  # kept; half a megabyte each
 WARNING = f'<p style="font-weight:bold;margin:0">{NOT_CLINICAL}</p>'
-OWN = "your file"  # how the names of uploaded films begin
-
-
-class UploadError(ValueError):
-    """A file that cannot be taken; the message names it and the remedy."""
 
 
 def newest_models() -> Path:
@@ -53,23 +48,19 @@ def prediction(models, images=None):
         Its controls are model, film, opacity; ``upload`` and ``message`` stand beside them.
         Where there is no model, a sentence that says what to run.
     """
-    found = _find(models)
+    if isinstance(models, predictor.Predictor):
+        found = {models.provenance.get("notebook", "model"): models}
+    else:
+        folder = Path(models)
+        cards = [*folder.glob("predictor.json"), *sorted(folder.glob("*/predictor.json"))]
+        found = {card.parent.name: card.parent for card in cards}
     if not found:
         return _no_model(models)
     cohort = images
     if images is None:
         cohort = make_cohort(patients=9, images_per_patient=(1, 1), seed=7)
-    asker = _Asker(found, _films(cohort))
+    asker = _Asker(found, cohort)
     return _make(asker) if is_movable() else _static(asker)
-
-
-def _find(models) -> dict:
-    """Name the models: a loaded one, or the folders of those that were saved."""
-    if hasattr(models, "heat_maps"):
-        return {models.provenance.get("notebook", "model"): models}
-    folder = Path(models)
-    cards = [*folder.glob("predictor.json"), *sorted(folder.glob("*/predictor.json"))]
-    return {card.parent.name: card.parent for card in cards}
 
 
 def _no_model(folder):
@@ -84,22 +75,17 @@ def _no_model(folder):
     return ipywidgets.HTML(WARNING + words(told))
 
 
-def _films(cohort) -> dict:
-    """Name some films of a cohort: name -> (grey image, what its set says about it)."""
-    chosen = np.unique(np.linspace(0, len(cohort) - 1, min(MOST_FILMS, len(cohort))).astype(int))
-    named = {}
-    for row, facts in zip(chosen, cohort.table.iloc[chosen].to_dict("records"), strict=True):
-        synthetic = str(facts["source"]).startswith("phantom")
-        about = f"Its set calls it {facts['label']}." + " The film is synthetic." * synthetic
-        named[f"{facts['image']} ({facts['label']})"] = (cohort.images[int(row)], about)
-    return named
-
-
 class _Asker:
-    """Loads models when they are first asked, and remembers answers: a heat map takes seconds."""
+    """Models by name and films by name (image, what is known); heat maps take seconds: kept."""
 
-    def __init__(self, models: dict, films: dict):
-        self.models, self.films, self.answers = models, films, {}
+    def __init__(self, models: dict, cohort):
+        self.models, self.films, self.answers, self.own = models, {}, {}, None
+        for row in np.unique(np.linspace(0, len(cohort) - 1, MOST_FILMS).astype(int)):
+            facts = cohort.table.iloc[row]
+            synthetic = str(facts["source"]).startswith("phantom")
+            about = f"Its set calls it {facts['label']}." + " The film is synthetic." * synthetic
+            name = f"{facts['image']} ({facts['label']})"
+            self.films[name] = (cohort.images[int(row)], about)
 
     def answer(self, model: str, film: str):
         if (model, film) not in self.answers:
@@ -113,9 +99,10 @@ class _Asker:
     def add(self, name: str, image) -> str:
         """Put an uploaded film in the place of the one before."""
         self.answers.clear()
-        self.films = {key: film for key, film in self.films.items() if not key.startswith(OWN)}
-        self.films[f"{OWN}: {name}"] = (image, "Your file: nobody told what it shows.")
-        return f"{OWN}: {name}"
+        self.films.pop(self.own, None)
+        self.own = f"your file: {name}"
+        self.films[self.own] = (image, "Your file: nobody told what it shows.")
+        return self.own
 
 
 def _make(asker):
@@ -155,7 +142,7 @@ def _make(asker):
             return
         try:
             key = asker.add(*read_upload(change["new"]))
-        except UploadError as error:
+        except ImageError as error:
             told.value = message(str(error), bad=True)
             return
         film = controls["film"]
@@ -172,22 +159,15 @@ def _make(asker):
 def read_upload(value) -> tuple[str, np.ndarray]:
     """Read what a FileUpload holds, of ipywidgets 7 (a dict by name) or 8 (a tuple of dicts).
 
-    Returns
-    -------
-    name : str
-        As the browser gave it: escape it before it is shown.
-    image : ndarray, shape (height, width), uint8
-
-    Raises
-    ------
-    UploadError
-        If the file is too large, or no usable image.
+    Gives the name as the browser has it (escape it before it is shown) and the image, (height,
+    width) uint8. A file that is too large or no usable image is an ImageError that names it.
     """
-    seven = isinstance(value, dict)
-    name, entry = list(value.items())[-1] if seven else (value[-1]["name"], value[-1])
-    content = bytes(entry["content"])
+    entries = (
+        [{"name": key, **one} for key, one in value.items()] if isinstance(value, dict) else value
+    )
+    name, content = entries[-1]["name"], bytes(entries[-1]["content"])
     if len(content) > MOST_BYTES:
-        raise UploadError(
+        raise ImageError(
             f"{name}: {len(content) / 1e6:.1f} MB is more than {MOST_BYTES // 10**6} MB. "
             "Save it smaller, or as PNG."
         )
@@ -198,9 +178,9 @@ def read_upload(value) -> tuple[str, np.ndarray]:
         try:
             return name, read_grey(path)
         except ImageError as error:
-            raise UploadError(str(error).replace(str(path), name)) from error
+            raise ImageError(str(error).replace(str(path), name)) from error
         except Exception as error:  # a decoder's own bug is no reason to show a traceback
-            raise UploadError(f"{name}: it cannot be read. Save it as PNG.") from error
+            raise ImageError(f"{name}: it cannot be read. Save it as PNG.") from error
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
@@ -217,11 +197,11 @@ def _show_answer(answer, model, film, known, opacity) -> str:
     alt = f"{film}, with a heat map at {opacity:.0%} opacity: {where}. {model} says: {said}."
     bars = "".join(_bar(name, p) for name, p in answer.probabilities.items())
     told = [known[film][1], f"Heat for {answer.label}: {where}.", *answer.warnings]
-    style = "border-collapse:collapse;line-height:1.6;overflow-wrap:anywhere"
     # Named, because another may be chosen already while this answer still stands
     who = f'<caption style="text-align:left">{escape(model)} says</caption>'
-    right = f'<table style="{style}">{who}{bars}</table>' + "".join(map(words, told))
-    return beside(picture(overlay(answer.image, answer.heat_map, opacity), alt, film, 340), right)
+    right = f'<table style="line-height:1.6;overflow-wrap:anywhere">{who}{bars}</table>'
+    seen = picture(overlay(answer.image, answer.heat_map, opacity), alt, film, 340)
+    return beside(seen, right + "".join(map(words, told)))
 
 
 def _bar(name: str, p: float) -> str:
