@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -59,10 +60,9 @@ def cxr(words, log, surroundings, data=None):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     from cxrlib import cli
-    from cxrlib.sources import catalogue
 
     if data:
-        catalogue.shipped = lambda _: Path(data)
+        mock.patch("cxrlib.sources.catalogue.shipped", lambda _: Path(data)).start()
     cli.main(words)
 
 
