@@ -17,25 +17,18 @@ MANY = 6  # from so many choices on, a list that folds is easier to read than ra
 
 
 class GuessError(ValueError):
-    """A question that makes no sense, an answer that is none, or a damaged file of guesses."""
+    """A question's name that is taken, an answer that is none, or a damaged file of guesses."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Which answers a question takes: a number, one of the choices, or a choice an item."""
+    """Which answers a question takes: one of the choices, a choice an item, or else a number."""
 
     low: float | None = None
     high: float | None = None
     whole: bool = False
     choices: tuple[str, ...] = ()
     items: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        number = self.whole or (self.low, self.high) != (None, None)
-        if (number and self.choices) or (self.items and not self.choices):
-            raise GuessError(
-                "Ask for a number (low, high), or for one of choices; items need them."
-            )
 
     @property
     def hint(self) -> str:

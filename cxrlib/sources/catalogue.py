@@ -99,18 +99,17 @@ def load(name: str, **options) -> Cohort:
     SourceError
         If the source or an option does not exist, or files are missing, damaged or unreadable.
     """
-    _source(name)
-    if name == "phantom":
-        from cxrlib.phantom import make_cohort as loader
-    else:
-        own = {"chexpert": _load_chexpert, "folder": _load_folder}
-        loader = own.get(name) or partial(_load_pinned, name)
+    from cxrlib.phantom import make_cohort
+
+    story = _source(name).story
+    own = {"phantom": make_cohort, "chexpert": _load_chexpert, "folder": _load_folder}
+    loader = own.get(name) or partial(_load_pinned, name)
     known = inspect.signature(loader).parameters
     unknown = [option for option in options if option not in known]
     if unknown:
         raise SourceError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}.")
     if "folder" in known and not options.get("folder"):
-        raise SourceError(f"{name} needs folder=PATH. {SOURCES[name].story}")
+        raise SourceError(f"{name} needs folder=PATH. {story}")
     return loader(**options)
 
 
@@ -150,8 +149,7 @@ def fetch(name, allow_missing=False, workers=8, progress=True, limit=None, seed=
     Returns
     -------
     DataFrame
-        The manifest with the column ``state``: 'present' or 'missing'. For what may go wrong
-        see :func:`cxrlib.sources.pinned.fetch`.
+        The manifest with the column ``state``: 'present' or 'missing'.
     """
     table = _at_most(manifest(name), limit, seed)
     table["state"] = pinned.fetch(_pinned(table), cache_folder("files"), workers, progress)
@@ -223,32 +221,26 @@ def _decode(name, table, root: Path, allow_missing, side, progress, keys=None) -
     from cxrlib import images
 
     table = table.reset_index(drop=True)
-    found = images.decode(
-        [root / path for path in table["path"]], side=side, progress=progress, keys=keys
-    )
+    paths = [root / path for path in table["path"]]
+    found = images.decode(paths, side=side, progress=progress, keys=keys)
     if found.failures:
         shown = "\n  ".join(list(found.failures.values())[:SHOWN])
         more = len(found.failures) - SHOWN
         message = f"{name}: {len(found.failures)} of {len(table)} images cannot be used:\n  {shown}"
         if more > 0:
-            message += f"\n  and {more} more, all listed in {_listed(name, found.failures)}"
+            listed = cache_folder("unreadable") / (re.sub(r"[^\w.-]+", "-", name)[:100] + ".txt")
+            text = "".join(f"{printable(one)}\n" for one in found.failures.values())
+            with whole_file(listed) as part:
+                part.write_text(text, encoding="utf-8")
+            message += f"\n  and {more} more, all listed in {listed}"
         if not allow_missing or len(found.failures) == len(table):
             raise SourceError(f"{message}\nMend them, or go on without them: allow_missing=True.")
         warnings.warn(message, stacklevel=4)
     table["height"], table["width"] = found.sizes.T
     table["format"], table["bytes"] = found.formats, 0
     good = table.index.difference(list(found.failures))
-    table.loc[good, "bytes"] = [(root / path).stat().st_size for path in table["path"][good]]
+    table.loc[good, "bytes"] = [paths[row].stat().st_size for row in good]
     return Cohort(table, found.images, name).take(good.to_numpy())
-
-
-def _listed(name: str, failures: dict[int, str]) -> Path:
-    """Write what is wrong with each file to a text file, one below the other."""
-    path = cache_folder("unreadable") / (re.sub(r"[^\w.-]+", "-", name)[:100] + ".txt")
-    with whole_file(path) as partial:
-        text = "".join(f"{printable(one)}\n" for one in failures.values())
-        partial.write_text(text, encoding="utf-8")
-    return path
 
 
 def _source(name: str) -> Source:
