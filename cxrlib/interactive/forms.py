@@ -88,17 +88,13 @@ def said(value) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-class Line:
-    """A sentence, as text and as HTML."""
+class Line(str):
+    """A sentence, displayed as text or as HTML."""
 
-    def __init__(self, text: str):
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
+    __repr__ = str.__str__
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(self.text)}</p>"
+        return f"<p>{escape(self)}</p>"
 
 
 def show(*things) -> None:
@@ -198,6 +194,5 @@ def _fields(kind: Kind) -> list:
         return [RadioButtons(options=kind.choices, value=None, layout={"width": "auto"}, **look)]
     look["layout"] = {"width": "15em" if kind.items else "auto"}
     look["options"] = [("choose ...", None), *zip(kind.choices, kind.choices, strict=True)]
-    return [
-        Dropdown(index=0, **look | {"description": one}) for one in kind.items or ["Your guess"]
-    ]
+    names = kind.items or ["Your guess"]
+    return [Dropdown(index=0, **look | {"description": name}) for name in names]

@@ -49,7 +49,7 @@ def read_labels(train_csv) -> pd.DataFrame:
     if table["Path"].isna().any():
         line = int(np.flatnonzero(table["Path"].isna())[0]) + 2
         raise SourceError(f"{path}, line {line}: Path is blank.")
-    odd = ~(table[list(FINDINGS)].isin([0, 1, -1]) | table[list(FINDINGS)].isna())
+    odd = ~table[list(FINDINGS)].isin([0, 1, -1, np.nan])
     if odd.any(axis=None):
         column = odd.any().idxmax()
         value = table.loc[odd[column], column].iloc[0]
