@@ -410,17 +410,17 @@ def features(ctx, files, place, backbone, size, weights, pixels):
 
 def _paths(files: Path) -> list[Path]:
     """List the images of a folder, or those that a text file names."""
-    from cxrlib.sources import folders
+    from cxrlib.sources import SourceError, folders
 
     if files.is_dir():
         return folders.list_images(files)
     try:
         lines = files.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise folders.FolderError(
+        raise SourceError(
             f"{files} is no text: name a folder, or a text file with an image's path on each line."
         ) from error
     paths = [files.parent / line.strip() for line in lines if line.strip()]
     if not paths:
-        raise folders.FolderError(f"{files} is empty: write the path of an image on each line.")
+        raise SourceError(f"{files} is empty: write the path of an image on each line.")
     return paths

@@ -13,8 +13,9 @@ import click
 from cxrlib import NOT_CLINICAL, __version__
 from cxrlib.audit import audit_command
 from cxrlib.bulk import features
-from cxrlib.files import no_such, printable, short_path, whole_file
+from cxrlib.files import printable, short_path, whole_file
 from cxrlib.paper import check_command
+from cxrlib.sources import data_command
 
 EXIT_CODES = """
 \b
@@ -184,98 +185,7 @@ def report(folder):
 main.add_command(check_command)
 main.add_command(audit_command)
 main.add_command(features)
-
-
-@main.group()
-def data():
-    """List, download and verify image collections.
-
-    CXR_CACHE moves the folder that images are kept in; CXR_MIRROR names another server.
-
-    \b
-    Examples:
-      cxr data list
-      cxr data fetch open
-      cxr data verify open
-    """  # noqa: D301
-
-
-@data.command("list")
-def list_sources():
-    """List the collections: what they are, their licence, their size."""
-    from cxrlib import sources
-
-    for name, source in sources.SOURCES.items():
-        click.secho(name, bold=True)
-        click.echo(click.wrap_text(source.story, 84, "  ", "  "))
-        click.echo(f"  Licence: {source.licence}\n  Size: {source.size}\n")
-
-
-@data.command()
-@click.argument("name")
-@click.option("--allow-missing", is_flag=True, help="Go on without what the server lacks.")
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 64),
-    default=8,
-    show_default=True,
-    help="How many files at a time.",
-)
-def fetch(name, allow_missing, workers):
-    """Download collection NAME (open or external) and verify every file.
-
-    What is there already is not fetched again: after a break, only the rest is.
-
-    \b
-    Examples:
-      cxr data fetch open
-      CXR_MIRROR=http://localhost:8000 cxr data fetch open --allow-missing
-    """  # noqa: D301
-    from cxrlib import sources
-
-    _check_source(name)
-    states = sources.fetch(name, allow_missing, workers)["state"].value_counts()
-    told = ", ".join(f"{count} {state}" for state, count in states.items())
-    click.echo(f"{name}: {told} of {states.sum()} files")
-
-
-@data.command()
-@click.argument("name")
-@click.pass_context
-def verify(ctx, name):
-    """Compare every file of collection NAME with its hash; exit code 1 if one is wrong.
-
-    \b
-    Example:
-      cxr data verify open
-    """  # noqa: D301
-    from cxrlib import sources
-
-    _check_source(name)
-    table = sources.verify(name)
-    states = table["state"].value_counts()
-    for state, count in states.items():
-        click.echo(f"{count:6} {state}")
-    wrong = table[table["state"] != "present"]
-    for row in wrong.head(10).itertuples():
-        click.echo(f"       {row.state}: {row.path}")
-    if len(wrong) > 10:
-        click.echo(f"       and {len(wrong) - 10} more")
-    if len(wrong):
-        click.echo(f"Get them with: cxr data fetch {name}")
-    ctx.exit(1 if len(wrong) else 0)
-
-
-def _check_source(name: str) -> None:
-    """Refuse a collection that does not exist, or has nothing to download."""
-    from cxrlib import sources
-
-    there = [key for key, source in sources.SOURCES.items() if source.download]
-    if name not in sources.SOURCES:
-        raise click.BadParameter(no_such("collection", name, there), param_hint="NAME")
-    if name not in there:
-        told = f"{name} has no files to download; {' and '.join(there)} have."
-        raise click.BadParameter(told, param_hint="NAME")
+main.add_command(data_command)
 
 
 @main.command()

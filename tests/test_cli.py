@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cxrlib import cli, predictor, sources
+from cxrlib import cli, predictor
 from cxrlib.course import folder as runfolder
 
 NOTEBOOKS = str(Path(__file__).parent / "course" / "notebooks")
@@ -85,8 +85,6 @@ def test_a_run_that_is_refused_imports_no_runner(tmp_path):
         (["run", "--set", "seed"], 2, "name=value"),
         (["run", "--set", "seed=one"], 2, "a whole number"),
         (["run", "--set", "profile=paper"], 2, "with --profile"),
-        (["data", "fetch", "opn"], 2, "Did you mean open?"),
-        (["data", "verify", "phantom"], 2, "no files to download"),
         (["report", "nowhere"], 1, "holds no run"),
         (["check", "nowhere"], 2, "nowhere holds no run. Make one: cxr run --out nowhere"),
         (["check"], 2, "Missing argument 'RUNS...'"),
@@ -162,22 +160,3 @@ def test_predict(tmp_path, monkeypatch):
     found = cxr("predict", "lost.jpg", "--model", "m")
     assert found.exit_code == 1 and "lost.jpg" in found.output and "Traceback" not in found.output
     assert isinstance(cxr("--debug", "predict", "lost.jpg", "--model", "m").exception, OSError)
-
-
-def test_data_commands(monkeypatch):
-    table = sources.manifest("open").head(3).assign(state=["present", "missing", "damaged"])
-    monkeypatch.setattr(sources, "verify", lambda name: table)
-    found = cxr("data", "verify", "open")
-    assert found.exit_code == 1 and "damaged: " in found.output
-    asked = {}
-
-    def fetch(name, allow_missing, workers):
-        asked.update(name=name, allow_missing=allow_missing, workers=workers)
-        return table.assign(state="present")
-
-    monkeypatch.setattr(sources, "fetch", fetch)
-    found = cxr("data", "fetch", "open", "--allow-missing", "--workers", "3")
-    assert found.exit_code == 0 and "3 present of 3 files" in found.output
-    assert asked == {"name": "open", "allow_missing": True, "workers": 3}
-    found = cxr("data", "list").output
-    assert all(name in found for name in sources.SOURCES)

@@ -3,9 +3,6 @@
 An explorer is some controls and a function that turns their values into HTML. Films go into
 it as ``<img>`` with an alternative text, numbers as tables: both can be read by a screen reader,
 and a film is packed in a few milliseconds, where a figure of matplotlib takes a hundred.
-
-Nothing here starts a thread or a timer. A front end holds back the moves of a control until the
-kernel has drawn the one before, and then sends only the last, so slow drawing never piles up.
 """
 
 from __future__ import annotations
@@ -16,13 +13,13 @@ from html import escape
 import numpy as np
 
 MOVE_IT = "Move the sliders in JupyterLab or Colab."
-WIDE = {"width": "min(32em, 98%)"}
 WRAPPED = "line-height:1.4;overflow-wrap:anywhere"
 
 
 def options(label: str) -> dict:
     """Give what every control gets: a label that is never cut off, and the keyboard's width."""
-    return {"description": label, "style": {"description_width": "11em"}, "layout": WIDE}
+    wide = {"width": "min(32em, 98%)"}
+    return {"description": label, "style": {"description_width": "11em"}, "layout": wide}
 
 
 def explorer(controls: dict, draw, *, above: str = "", more=()):
@@ -33,8 +30,7 @@ def explorer(controls: dict, draw, *, above: str = "", more=()):
     controls : dict of str to widget
         By the name of `draw`'s argument that each sets.
     draw : callable
-        Takes the values of the controls by name, gives HTML. Called once now and after every
-        move.
+        Takes the values of the controls by name, gives HTML. Called now and after every move.
     above : str
         HTML that always stands on top.
     more : sequence of widget
@@ -46,64 +42,31 @@ def explorer(controls: dict, draw, *, above: str = "", more=()):
         With ``controls`` as given, ``shown`` (the HTML widget) and ``redraw``, for programs
         that move it.
     """
-    import ipywidgets
+    from ipywidgets import HTML, VBox
 
-    shown = ipywidgets.HTML()
+    shown = HTML()
 
     def redraw(_=None):
-        shown.value = draw(**{name: control.value for name, control in controls.items()})
+        values = {name: control.value for name, control in controls.items()}
+        # a browser's slider counts up 0.1 + 0.2 to 0.30000000000000004
+        values = {key: round(x, 4) if isinstance(x, float) else x for key, x in values.items()}
+        shown.value = draw(**values)
 
     redraw()
     for control in controls.values():
+        control.tooltip = control.description
         control.observe(redraw, "value")
-    rows = [_row(control) for control in controls.values()]
-    box = ipywidgets.VBox([ipywidgets.HTML(above), *rows, *more, shown])
+    box = VBox([HTML(above), *controls.values(), *more, shown])
     box.controls, box.shown, box.redraw = controls, shown, redraw
     return box
-
-
-def name_control(control, text: str) -> None:
-    """Say what shows over a control's label; ipywidgets 8 would say "null"."""
-    if hasattr(control, "tooltip"):
-        control.tooltip = text
-
-
-def _row(control):
-    """Put a field, labelled, with the number before a slider; other controls stay as they are.
-
-    ipywidgets gives its sliders no name that a screen reader could say, and reads 0.7 out as
-    0.7000000000000002. A field has both right, and the arrow keys move it, too.
-    """
-    import ipywidgets
-    from traitlets import link
-
-    name_control(control, control.description)
-    if not hasattr(control, "readout"):
-        return control
-    whole = isinstance(control, ipywidgets.IntSlider)
-    field = ipywidgets.BoundedIntText if whole else ipywidgets.BoundedFloatText
-    span = {"min": control.min, "max": control.max, "step": control.step}
-    number = field(control.value, **span, **options(control.description))
-    number.layout = {"width": "17em", "flex": "0 0 auto"}
-    name_control(number, control.description)
-    link((control, "value"), (number, "value"), transform=(lambda x: round(x, 4), lambda x: x))
-    control.description, control.readout = "", False
-    control.layout = {"flex": "1 1 auto", "width": "auto", "min_width": "0"}
-    return ipywidgets.HBox([number, control], layout=WIDE)
 
 
 def picture(image: np.ndarray, alt: str, caption: str = "", width: int = 300) -> str:
     """Pack an image as HTML.
 
-    Parameters
-    ----------
-    image : ndarray, shape (height, width) or (height, width, 3), uint8
-        Grey, or red, green, blue.
-    alt : str
-        What it shows, in words. Escaped here, as is the caption.
-    caption : str
-    width : int
-        In the browser's pixels; a narrower window shrinks it.
+    `image` is (height, width) or (height, width, 3), uint8: grey, or red, green, blue. `alt`
+    says in words what it shows; it is escaped here, as is the caption. `width` is in the
+    browser's pixels; a narrower window shrinks it.
     """
     import cv2
 

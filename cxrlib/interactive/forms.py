@@ -1,7 +1,7 @@
 """What a guess looks like: which answers a question takes, its form, and results as HTML.
 
-Results that wait for a guess are shown in an HTML widget. Output widgets would do in
-JupyterLab, but in Colab they do not reliably take what a button in another cell sends them.
+Results that wait for a guess are HTML widgets: in Colab, Output widgets do not reliably take
+what a button in another cell sends them.
 """
 
 from __future__ import annotations
@@ -11,35 +11,24 @@ import math
 from dataclasses import dataclass
 from html import escape
 
-from cxrlib.interactive.explorer import message, name_control
+from cxrlib.interactive.explorer import message
 
 MANY = 6  # from so many choices on, a list that folds is easier to read than radio buttons
 
 
 class GuessError(ValueError):
-    """A question that makes no sense, an answer that is none, or a damaged file of guesses."""
+    """A question's name that is taken, an answer that is none, or a damaged file of guesses."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Which answers a question takes: a number, one of the choices, or a choice an item."""
+    """Which answers a question takes: one of the choices, a choice an item, or else a number."""
 
     low: float | None = None
     high: float | None = None
     whole: bool = False
     choices: tuple[str, ...] = ()
     items: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        number = self.whole or self.low is not None or self.high is not None
-        if number and (self.choices or self.items):
-            raise GuessError("Ask for a number or for a choice: give low and high, or choices.")
-        if self.items and not self.choices:
-            raise GuessError("Each item takes one of the choices: give choices, too.")
-        if len(set(self.choices)) < len(self.choices):
-            raise GuessError(f"Two of the choices are the same: {list(self.choices)}.")
-        if None not in (self.low, self.high) and self.low >= self.high:
-            raise GuessError(f"No number lies from {self.low} to {self.high}: low must be less.")
 
     @property
     def hint(self) -> str:
@@ -65,38 +54,28 @@ class Kind:
             return answer in self.choices
         if isinstance(answer, bool) or not isinstance(answer, int if self.whole else int | float):
             return False
-        above = self.low is None or answer >= self.low
-        return math.isfinite(answer) and above and (self.high is None or answer <= self.high)
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        return math.isfinite(answer) and low <= answer <= high
 
     def number(self, text: str) -> float | int:
-        """Read what a person wrote: ``0.5``, ``0,5``, ``50 %``, or, where whole, ``1,200``.
-
-        Raises
-        ------
-        GuessError
-            If it is no such number.
-        """
-        text = "".join(text.split())
-        text = text.replace(",", "" if self.whole else ".")
+        """Read what a person wrote: ``0.5``, ``0,5``, ``50 %``, or, where whole, ``1,200``."""
+        text = "".join(text.split()).replace(",", "" if self.whole else ".")
         try:
             found = int(text) if self.whole else float(text.removesuffix("%"))
         except ValueError as error:
             raise GuessError(self.wanted) from error
-        found = found / 100 if text.endswith("%") else found
-        if not self.accepts(found):
-            raise GuessError(self.wanted)
-        return found
+        return found / 100 if text.endswith("%") else found
 
     def apart(self, answer, found) -> str:
         """Say how far guess and finding lie apart; empty where they cannot be compared."""
-        if self.items and isinstance(found, list):
-            same = sum(one == other for one, other in zip(answer, found, strict=False))
+        if self.items:
+            same = sum(one == other for one, other in zip(answer, found, strict=True))
             return f"{same} of {len(found)} agree."
-        if self.choices:
-            agree = "They agree." if answer == found else "They differ."
-            return agree if found in self.choices else ""
-        if not isinstance(found, int | float):
+        if self.choices and found not in self.choices:
             return ""
+        if self.choices:
+            return "They agree." if answer == found else "They differ."
         return f"They lie {said(abs(found - answer))} apart."
 
 
@@ -109,17 +88,13 @@ def said(value) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-class Line:
-    """A sentence, as text and as HTML; whatever stands in it is text."""
+class Line(str):
+    """A sentence, displayed as text or as HTML."""
 
-    def __init__(self, text: str):
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
+    __repr__ = str.__str__
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(self.text)}</p>"
+        return f"<p>{escape(self)}</p>"
 
 
 def show(*things) -> None:
@@ -159,7 +134,7 @@ def form(guess):
     """Build the widgets that ask for a guess; they show it, fixed, once it is committed."""
     from ipywidgets import HTML, Button, HBox, Layout, VBox
 
-    fields, read = _fields(guess.kind)
+    kind, fields = guess.kind, _fields(guess.kind)
     commit, unknown, again = (
         Button(description=text, layout=Layout(width="auto"))
         for text in ("Commit", "I don't know", "Guess again")
@@ -174,8 +149,12 @@ def form(guess):
         told.value = "" if is_open else message(text)
 
     def try_commit(*_):
+        answers = [field.value for field in fields]
         try:
-            guess.commit(read())
+            if None in answers:
+                raise GuessError(kind.wanted)
+            one = answers[0] if kind.choices else kind.number(answers[0])
+            guess.commit(answers if kind.items else one)
         except GuessError as error:
             told.value = message(str(error), bad=True)
 
@@ -185,12 +164,13 @@ def form(guess):
             fields[0].focus()
 
     def take_late(_):
-        # A busy kernel may hear of Enter or a click before the field's last change. Fields are
-        # locked once a guess is committed: a change that comes then was made before.
+        # A busy kernel may hear of Enter or a click before the field's last change, which then
+        # finds the field locked.
         if fields[0].disabled and guess.answer is not None:
             try_commit()
 
     for field in fields:
+        field.tooltip = kind.hint
         field.on_msg(lambda _, sent, __: sent.get("event") == "submit" and try_commit())  # Enter
         field.observe(take_late, "value")
     commit.on_click(try_commit)
@@ -203,30 +183,16 @@ def form(guess):
     return VBox([question, HBox(fields, layout=Layout(flex_flow="row wrap")), buttons, told])
 
 
-def _fields(kind: Kind):
-    """Build the controls, and a function that reads the answer from them or raises GuessError."""
+def _fields(kind: Kind) -> list:
+    """Build the controls: a text, radio buttons, or a list that folds, for each item one."""
     from ipywidgets import Dropdown, RadioButtons, Text
 
-    look = {"style": {"description_width": "initial"}}
-    if kind.choices:
-        look["layout"] = {"width": "15em" if kind.items else "auto"}
+    look = {"description": "Your guess", "style": {"description_width": "initial"}}
     if not kind.choices:
-        fields = [Text(description="Your guess", placeholder=kind.hint, **look)]
-    elif len(kind.choices) < MANY and not kind.items:
-        fields = [RadioButtons(options=kind.choices, value=None, description="Your guess", **look)]
-    else:  # empty, it would not say what it is for
-        options = [("choose ...", None), *((one, one) for one in kind.choices)]
-        names = kind.items or ("Your guess",)
-        fields = [Dropdown(options=options, index=0, description=one, **look) for one in names]
-    for field in fields:
-        name_control(field, kind.hint)
-
-    def read():
-        answers = [field.value for field in fields]
-        if None in answers:
-            raise GuessError(kind.wanted)
-        if kind.items:
-            return answers
-        return answers[0] if kind.choices else kind.number(answers[0])
-
-    return fields, read
+        return [Text(placeholder=kind.hint, **look)]
+    if len(kind.choices) < MANY and not kind.items:
+        return [RadioButtons(options=kind.choices, value=None, layout={"width": "auto"}, **look)]
+    look["layout"] = {"width": "15em" if kind.items else "auto"}
+    look["options"] = [("choose ...", None), *zip(kind.choices, kind.choices, strict=True)]
+    names = kind.items or ["Your guess"]
+    return [Dropdown(index=0, **look | {"description": name}) for name in names]

@@ -20,32 +20,18 @@ SYNTHETIC = "Synthetic films (phantoms), not real patients."
 
 
 def phantoms():
-    """Show both explorers of the phantoms, one above the other.
-
-    Returns
-    -------
-    ipywidgets.VBox, or a matplotlib figure where nobody can move it
-        ``anatomy`` and ``knob`` are its two parts.
-    """
+    """Show both explorers of the phantoms, ``anatomy`` above ``knob``."""
     if not is_movable():
         return knob()
     from ipywidgets import HTML, VBox
 
     heading = '<h3 style="margin:12px 0 0">{}</h3>'
-    body, dial = anatomy(), knob()
-    box = VBox([HTML(heading.format("One body")), body, HTML(heading.format("The knob")), dial])
-    box.anatomy, box.knob = body, dial
-    return box
+    parts = {"One body": anatomy(), "The knob": knob()}
+    return VBox([one for name, part in parts.items() for one in (HTML(heading.format(name)), part)])
 
 
 def anatomy():
-    """Choose a phantom's finding, its severity, machine, patient and image.
-
-    Returns
-    -------
-    ipywidgets.VBox, or a matplotlib figure where nobody can move it
-        Its controls are label, severity, scanner, patient, image and outlines.
-    """
+    """Choose a phantom by the controls label, severity, scanner, patient, image and outlines."""
     if not is_movable():
         films = [render(label, size=FILM).image for label in LABELS]
         return plots.image_grid(films, list(LABELS), columns=3, note=f"{SYNTHETIC} {MOVE_IT}")
@@ -64,9 +50,10 @@ def anatomy():
 
 def _show_body(label, severity, scanner, patient, image, outlines) -> str:
     made = render(label, scanner, patient, FILM, severity, image)
-    ill = made.lesions.sum() / max(1, made.lungs.sum())
-    lesions = f"Lesions cover {ill:.0%} of the lungs." if label != "healthy" else "No lesion."
-    severely = f", severity {severity:.2f}" if label != "healthy" else ""
+    is_ill = label != "healthy"
+    share = made.lesions.sum() / made.lungs.sum()
+    lesions = f"Lesions cover {share:.0%} of the lungs." if is_ill else "No lesion."
+    severely = f", severity {severity:.2f}" if is_ill else ""
     alt = (
         f"Synthetic film of patient {patient}, image {image}: {label}{severely}, machine "
         f"{scanner}, view {made.view}. {lesions}"
@@ -98,15 +85,16 @@ def outlined(made) -> np.ndarray:
 
 
 def knob():
-    """Turn the confounding from 0 to 1 and watch the machine begin to give the label away.
-
-    Returns
-    -------
-    ipywidgets.VBox, or a matplotlib figure where nobody can move it
-        Its controls are confounding and seed.
-    """
+    """Turn the knob and watch the machine begin to give the label away: confounding, seed."""
     if not is_movable():
-        return _static_knob()
+        figure, axes = subplots(2, 1, height=3.9)
+        for setting, axis in enumerate(axes):
+            sheet, counts = _films(setting, 0)
+            axis.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+            axis.axis("off")
+            axis.set_title(f"knob at {setting}: {_guessed(counts)}", fontsize=10)
+        note = f"Upper row of each: healthy, lower row: covid. {SYNTHETIC} {MOVE_IT}"
+        return finish(figure, "", note)
     from ipywidgets import FloatSlider, IntSlider
 
     controls = {
@@ -116,44 +104,28 @@ def knob():
     return explorer(controls, _show_knob)
 
 
-def _static_knob():
-    figure, axes = subplots(2, 1, height=3.9)
-    for setting, axis in zip((0.0, 1.0), axes, strict=True):
-        sheet, counts = _films(setting, 0)
-        axis.imshow(sheet, cmap="gray", vmin=0, vmax=255)
-        axis.axis("off")
-        axis.set_title(f"knob at {setting:g}: {_guessed(counts)}", fontsize=10)
-    note = f"Upper row of each: healthy, lower row: covid. {SYNTHETIC} {MOVE_IT}"
-    return finish(figure, "", note)
-
-
 def _films(confounding, seed):
-    """Make the films of a setting: one image (uint8), a row a label, and counts of machines.
-
-    The counts are a DataFrame of int: one row a label, one column a machine.
-    """
+    """Make the films of a setting: one image (uint8), and how many each label has of a machine."""
     patients, gap = ACROSS * len(KNOB_LABELS), 4
     made = make_cohort(patients, (1, 1), KNOB_LABELS, confounding, KNOB_SCANNERS, SMALL_FILM, seed)
-    rows = []
-    for label in KNOB_LABELS:
-        films = made.where(label=label).images[:]
-        films = np.pad(films, ((0, 0), (0, gap), (0, gap)), constant_values=255)
-        rows.append(np.concatenate(list(films), axis=1))
+    films = np.concatenate([made.where(label=label).images[:] for label in KNOB_LABELS])
+    films = np.pad(films, ((0, 0), (0, gap), (0, gap)), constant_values=255)
+    rows = np.hstack(films[:ACROSS]), np.hstack(films[ACROSS:])
     counts = pd.crosstab(made.table["label"], made.table["scanner"])
     counts = counts.reindex(index=KNOB_LABELS, columns=KNOB_SCANNERS, fill_value=0)
-    return np.concatenate(rows)[:-gap, :-gap], counts
+    return np.vstack(rows)[:-gap, :-gap], counts
 
 
 def _guessed(counts) -> str:
-    """Say how often the machine alone gives the label: each machine's more frequent one."""
+    """Say how often the machine alone gives the label: its more frequent one."""
     return f"the machine alone gives {counts.max().sum()} of {counts.to_numpy().sum()} labels"
 
 
 def _show_knob(confounding, seed) -> str:
-    sheet, counts = _films(round(confounding, 4), seed)
+    sheet, counts = _films(confounding, seed)
     told, rows = [], []
     for label, row in counts.iterrows():
-        rows.append((label, *(f"{count} ({count / row.sum():.0%})" for count in row)))
+        rows.append((label, *(f"{n} ({n / ACROSS:.0%})" for n in row)))
         told.append(f"{label}: " + ", ".join(f"{n} {name}" for name, n in row.items() if n))
     alt = (
         f"{counts.to_numpy().sum()} synthetic films with the knob at {confounding:.2f}, upper row "

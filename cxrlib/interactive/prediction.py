@@ -12,19 +12,14 @@ import numpy as np
 from cxrlib import NOT_CLINICAL, plots, predictor, results
 from cxrlib.images import ImageError, read_grey
 from cxrlib.interactive.explorer import MOVE_IT, beside, explorer, message, options, picture, words
+from cxrlib.interactive.forms import Line
 from cxrlib.interactive.frontend import is_movable
 from cxrlib.phantom import make_cohort
 
 FORMATS = ".png,.jpg,.jpeg,.dcm,.dicom"
 MOST_BYTES = 8_000_000  # Jupyter's server takes messages of 10 MB at most
 MOST_FILMS = 60  # in the list; more are no choice
-MOST_ANSWERS = 32  # kept; half a megabyte each
 WARNING = f'<p style="font-weight:bold;margin:0">{NOT_CLINICAL}</p>'
-OWN = "your file"  # how the names of uploaded films begin
-
-
-class UploadError(ValueError):
-    """A file that cannot be taken; the message names it and the remedy."""
 
 
 def newest_models() -> Path:
@@ -42,8 +37,8 @@ def prediction(models, images=None):
     Parameters
     ----------
     models : Predictor or path
-        A loaded model; the folder of one, or a folder with a folder for each, as a run
-        leaves in ``models/``.
+        A loaded model; the folder of one, or a folder with a folder for each (a run's
+        ``models/``). Where there is none, a sentence says what to run.
     images : Cohort, optional
         Films to choose from (at most `MOST_FILMS`, evenly spread). A few phantoms by default.
 
@@ -51,75 +46,52 @@ def prediction(models, images=None):
     -------
     ipywidgets.VBox, or a matplotlib figure where nobody can move it
         Its controls are model, film, opacity; ``upload`` and ``message`` stand beside them.
-        Where there is no model, a sentence that says what to run.
     """
-    found = _find(models)
+    if isinstance(models, predictor.Predictor):
+        found = {models.provenance.get("notebook", "model"): models}
+    else:
+        folder = Path(models)
+        cards = [*folder.glob("predictor.json"), *sorted(folder.glob("*/predictor.json"))]
+        found = {card.parent.name: card.parent for card in cards}
     if not found:
-        return _no_model(models)
-    cohort = images
+        return Line(
+            f"{NOT_CLINICAL} There is no trained model in {models}. Run lesson 3 "
+            "(03_custom_cnn.ipynb) or the whole course (make course), then this again."
+        )
     if images is None:
-        cohort = make_cohort(patients=9, images_per_patient=(1, 1), seed=7)
-    asker = _Asker(found, _films(cohort))
+        images = make_cohort(patients=9, images_per_patient=(1, 1), seed=7)
+    asker = _Asker(found, images)
     return _make(asker) if is_movable() else _static(asker)
 
 
-def _find(models) -> dict:
-    """Name the models: a loaded one, or the folders of those that were saved."""
-    if hasattr(models, "heat_maps"):
-        return {models.provenance.get("notebook", "model"): models}
-    folder = Path(models)
-    cards = [*folder.glob("predictor.json"), *sorted(folder.glob("*/predictor.json"))]
-    return {card.parent.name: card.parent for card in cards}
-
-
-def _no_model(folder):
-    told = (
-        f"There is no trained model in {folder}. Run lesson 3 (03_custom_cnn.ipynb) or the whole "
-        "course (make course), then this again."
-    )
-    if not is_movable():
-        return told
-    import ipywidgets
-
-    return ipywidgets.HTML(WARNING + words(told))
-
-
-def _films(cohort) -> dict:
-    """Name some films of a cohort: name -> (grey image, what its set says about it)."""
-    chosen = np.unique(np.linspace(0, len(cohort) - 1, min(MOST_FILMS, len(cohort))).astype(int))
-    named = {}
-    for row, facts in zip(chosen, cohort.table.iloc[chosen].to_dict("records"), strict=True):
-        synthetic = str(facts["source"]).startswith("phantom")
-        about = f"Its set calls it {facts['label']}." + " The film is synthetic." * synthetic
-        named[f"{facts['image']} ({facts['label']})"] = (cohort.images[int(row)], about)
-    return named
-
-
 class _Asker:
-    """Loads models when they are first asked, and remembers answers: a heat map takes seconds."""
+    """Models by name, films by name (image, what is known), and the answers, which take seconds."""
 
-    def __init__(self, models: dict, films: dict):
-        self.models, self.films, self.answers = models, films, {}
+    def __init__(self, models: dict, cohort):
+        self.models, self.films, self.answers, self.own = models, {}, {}, None
+        for row in np.unique(np.linspace(0, len(cohort) - 1, MOST_FILMS).astype(int)):
+            facts = cohort.table.iloc[row]
+            synthetic = str(facts["source"]).startswith("phantom")
+            about = f"Its set calls it {facts['label']}." + " The film is synthetic." * synthetic
+            self.films[f"{facts['image']} ({facts['label']})"] = (cohort.images[int(row)], about)
 
     def answer(self, model: str, film: str):
         if (model, film) not in self.answers:
             if isinstance(self.models[model], Path):
                 self.models[model] = predictor.load(self.models[model])
-            if len(self.answers) >= MOST_ANSWERS:
-                self.answers.clear()
             self.answers[model, film] = self.models[model].predict(self.films[film][0])
         return self.answers[model, film]
 
     def add(self, name: str, image) -> str:
         """Put an uploaded film in the place of the one before."""
         self.answers.clear()
-        self.films = {key: film for key, film in self.films.items() if not key.startswith(OWN)}
-        self.films[f"{OWN}: {name}"] = (image, "Your file: nobody told what it shows.")
-        return f"{OWN}: {name}"
+        self.films.pop(self.own, None)
+        self.own = f"your file: {name}"
+        self.films[self.own] = (image, "Your file: nobody told what it shows.")
+        return self.own
 
 
 def _make(asker):
-    """Build the widget."""
     from ipywidgets import HTML, Dropdown, FileUpload, FloatSlider, HBox
 
     # Its line is kept free: an answer must not jump when a message comes and goes
@@ -130,35 +102,31 @@ def _make(asker):
             asking = f"Asking {model}: this can take seconds. Below stands the answer before."
             told.value = message(asking)
         try:
-            shown = _show_answer(asker.answer(model, film), model, film, asker.films, opacity)
+            shown = _show_answer(asker, model, film, opacity)
         except Exception as error:  # whatever it is, nobody in front of an app reads a traceback
             told.value = message(f"The model gave no answer. {error}", bad=True)
             return ""
         told.value = ""
         return shown
 
-    heat = {"min": 0, "max": 1, "step": 0.05}
-    controls = {
-        "model": Dropdown(options=list(asker.models), **options("model")),
-        "film": Dropdown(options=list(asker.films), **options("film")),
-        "opacity": FloatSlider(0.4, **heat, **options("opacity of the heat")),
-    }
-    wide = {"layout": {"width": "15em"}}
-    upload = FileUpload(accept=FORMATS, multiple=False, description="Upload a film", **wide)
+    model = Dropdown(options=list(asker.models), **options("model"))
+    film = Dropdown(options=list(asker.films), **options("film"))
+    opacity = FloatSlider(0.4, min=0, max=1, step=0.05, **options("opacity of the heat"))
+    controls = {"model": model, "film": film, "opacity": opacity}
+    upload = FileUpload(accept=FORMATS, description="Upload a film", layout={"width": "15em"})
     hint = HTML(words(f"PNG, JPEG or DICOM, at most {MOST_BYTES // 10**6} MB."))
     row = HBox([upload, hint], layout={"flex_flow": "row wrap"})
     box = explorer(controls, draw, above=WARNING, more=[row, told])
     box.upload, box.message = upload, told
 
     def on_upload(change):
-        if not change["new"]:
+        if not change["new"]:  # nothing was chosen
             return
         try:
             key = asker.add(*read_upload(change["new"]))
-        except UploadError as error:
+        except ImageError as error:
             told.value = message(str(error), bad=True)
             return
-        film = controls["film"]
         film.unobserve(box.redraw, "value")  # a new list selects its first film for a moment
         film.options = list(asker.films)
         film.value = key
@@ -172,22 +140,14 @@ def _make(asker):
 def read_upload(value) -> tuple[str, np.ndarray]:
     """Read what a FileUpload holds, of ipywidgets 7 (a dict by name) or 8 (a tuple of dicts).
 
-    Returns
-    -------
-    name : str
-        As the browser gave it: escape it before it is shown.
-    image : ndarray, shape (height, width), uint8
-
-    Raises
-    ------
-    UploadError
-        If the file is too large, or no usable image.
+    Gives the name, which is a stranger's, and the image, (height, width) uint8. A file that is
+    too large or no usable image is an ImageError that names it.
     """
     seven = isinstance(value, dict)
     name, entry = list(value.items())[-1] if seven else (value[-1]["name"], value[-1])
     content = bytes(entry["content"])
     if len(content) > MOST_BYTES:
-        raise UploadError(
+        raise ImageError(
             f"{name}: {len(content) / 1e6:.1f} MB is more than {MOST_BYTES // 10**6} MB. "
             "Save it smaller, or as PNG."
         )
@@ -198,9 +158,7 @@ def read_upload(value) -> tuple[str, np.ndarray]:
         try:
             return name, read_grey(path)
         except ImageError as error:
-            raise UploadError(str(error).replace(str(path), name)) from error
-        except Exception as error:  # a decoder's own bug is no reason to show a traceback
-            raise UploadError(f"{name}: it cannot be read. Save it as PNG.") from error
+            raise ImageError(str(error).replace(str(path), name)) from error
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
@@ -211,26 +169,22 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
     return np.rint(image[..., None] * (1 - opacity) + colour * opacity).astype(np.uint8)
 
 
-def _show_answer(answer, model, film, known, opacity) -> str:
+def _show_answer(asker, model, film, opacity) -> str:
+    answer = asker.answer(model, film)
     where = _where(answer.heat_map)
     said = ", ".join(f"{name} {p:.0%}" for name, p in answer.probabilities.items())
     alt = f"{film}, with a heat map at {opacity:.0%} opacity: {where}. {model} says: {said}."
-    bars = "".join(_bar(name, p) for name, p in answer.probabilities.items())
-    told = [known[film][1], f"Heat for {answer.label}: {where}.", *answer.warnings]
-    style = "border-collapse:collapse;line-height:1.6;overflow-wrap:anywhere"
+    bars = "".join(
+        f'<tr><th scope="row" style="text-align:left">{escape(name)}</th><td>{p:.1%}</td>'
+        f'<td><meter value="{p:.3f}" aria-hidden="true"></meter></td></tr>'
+        for name, p in answer.probabilities.items()
+    )
+    told = [asker.films[film][1], f"Heat for {answer.label}: {where}.", *answer.warnings]
     # Named, because another may be chosen already while this answer still stands
     who = f'<caption style="text-align:left">{escape(model)} says</caption>'
-    right = f'<table style="{style}">{who}{bars}</table>' + "".join(map(words, told))
-    return beside(picture(overlay(answer.image, answer.heat_map, opacity), alt, film, 340), right)
-
-
-def _bar(name: str, p: float) -> str:
-    bar = f"display:inline-block;height:1em;background:#0072B2;width:{max(p, 0.004) * 8:.2f}em"
-    return (
-        f'<tr><th scope="row" style="text-align:left;padding-right:10px">{escape(name)}</th>'
-        f'<td style="text-align:right;padding-right:10px">{p:.1%}</td>'
-        f'<td style="width:8em"><span style="{bar}"></span></td></tr>'
-    )
+    right = f'<table style="line-height:1.6;overflow-wrap:anywhere">{who}{bars}</table>'
+    seen = picture(overlay(answer.image, answer.heat_map, opacity), alt, film, 340)
+    return beside(seen, right + "".join(map(words, told)))
 
 
 def _where(heat: np.ndarray) -> str:

@@ -1,9 +1,8 @@
 """Explorers: move something, and see what it does. The notebooks call them as ``widgets.NAME``.
 
-Here are augmentation and the threshold; the others are in ``phantomwidget`` and
-``predictionwidget``, what all share is in ``explorer``. Where nobody is there to move anything
-(see ``frontend``), each gives a figure instead. They work with ipywidgets 7, which Colab has,
-and 8.
+Here are augmentation and the threshold; ``phantoms`` and ``prediction`` have the others. Each is
+an :class:`ipywidgets.VBox`, of version 7 as in Colab, or 8; or a matplotlib figure where nobody
+is there to move anything.
 """
 
 from __future__ import annotations
@@ -11,46 +10,24 @@ from __future__ import annotations
 import numpy as np
 
 from cxrlib import NOT_CLINICAL, augment, metrics, plots
-from cxrlib.interactive.explorer import (
-    MOVE_IT,
-    beside,
-    drawing,
-    explorer,
-    options,
-    picture,
-    table,
-    words,
-)
+from cxrlib.interactive import explorer as page
+from cxrlib.interactive.explorer import MOVE_IT, explorer, options, words
 from cxrlib.interactive.frontend import is_movable
-from cxrlib.interactive.phantoms import anatomy, knob, phantoms
-from cxrlib.interactive.prediction import newest_models, prediction
+from cxrlib.interactive.phantoms import anatomy, knob, phantoms  # noqa: F401, handed on
+from cxrlib.interactive.prediction import newest_models, prediction  # noqa: F401, handed on
 from cxrlib.plots import style
 
-__all__ = [
-    "anatomy",
-    "augmentation",
-    "knob",
-    "newest_models",
-    "phantoms",
-    "prediction",
-    "threshold",
-]
 STRONGEST_NOISE = 64  # grey levels; lesson 2 shows noise up to this
 
 
 def augmentation(image: np.ndarray, note: str = ""):
-    """Crop, flip and add noise with sliders, beside the original.
+    """Crop, flip and add noise by the controls share, flip, sigma and seed, beside the original.
 
     Parameters
     ----------
     image : ndarray, shape (height, width), uint8
     note : str
         What the reader must know about the image, such as "Synthetic images (phantoms).".
-
-    Returns
-    -------
-    ipywidgets.VBox, or a matplotlib figure where nobody can move it
-        Its controls are share, flip, sigma and seed.
     """
     usual = {"share": augment.SMALLEST_CROP, "flip": True, "sigma": 8, "seed": 0}
     if not is_movable():
@@ -73,9 +50,7 @@ def altered(image: np.ndarray, share: float, flip: bool, sigma: float, seed: int
     """Make one copy, in the order of :func:`cxrlib.augment.augment`: crop, flip, noise."""
     rng = np.random.default_rng(seed)
     copy = augment.crop(image, share, rng)
-    if flip:
-        copy = augment.flip(copy)
-    return augment.noise(copy, sigma, rng)
+    return augment.noise(augment.flip(copy) if flip else copy, sigma, rng)
 
 
 def _show_copy(image, note, share, flip, sigma, seed) -> str:
@@ -83,9 +58,9 @@ def _show_copy(image, note, share, flip, sigma, seed) -> str:
     apart = np.abs(copy.astype(int) - image).mean()
     mirrored = "mirrored" if flip else "not mirrored"
     what = f"{share**2:.0%} of the area, {mirrored}, noise of {sigma} grey levels"
-    return beside(
-        picture(image, "The original film.", "original"),
-        picture(copy, f"The same film changed: {what}.", f"copy: {what}"),
+    return page.beside(
+        page.picture(image, "The original film.", "original"),
+        page.picture(copy, f"The same film changed: {what}.", f"copy: {what}"),
         wrap=False,  # to compare, both must be in sight, also on a phone
     ) + words(f"On average a pixel is {apart:.1f} grey levels from the original.", note)
 
@@ -102,17 +77,10 @@ def threshold(y_true, probability, patients=None, note: str = ""):
         Whose image it is; then patients are counted too.
     note : str
 
-    Returns
-    -------
-    ipywidgets.VBox, or a matplotlib figure where nobody can move it
-        Its control is threshold.
-
     Raises
     ------
-    cxrlib.metrics.MetricsError
-        If lengths differ, an array is empty, or a value is missing or out of range.
     ValueError
-        If one of the classes is missing, so that there is no curve.
+        If values or lengths are wrong, or a class is missing, so that there is no curve.
     """
     from sklearn.metrics import roc_curve
 
@@ -134,8 +102,7 @@ def threshold(y_true, probability, patients=None, note: str = ""):
 
 def _counts(truth, called) -> np.ndarray:
     """Count images: rows healthy and ill, columns called healthy and called ill."""
-    return np.array([[(~truth & ~called).sum(), (~truth & called).sum()],
-                     [(truth & ~called).sum(), (truth & called).sum()]])  # fmt: skip
+    return np.bincount(2 * truth + called, minlength=4).reshape(2, 2)
 
 
 def _draw_curve(axis, curve, counts, threshold) -> None:
@@ -144,10 +111,8 @@ def _draw_curve(axis, curve, counts, threshold) -> None:
     axis.plot([0, 1], [0, 1], ":", color=style.GREY)
     axis.plot(false_alarms, found, color=style.BLUE, linewidth=2, label=f"AUC {area:.3f}")
     here = alarms / (alarms + spared), hits / (hits + missed)
-    label = f"threshold {threshold:.2f}"
-    axis.plot(
-        *here, "o", color=style.VERMILLION, markersize=11, markeredgecolor="black", label=label
-    )
+    look = {"color": style.VERMILLION, "markersize": 11, "markeredgecolor": "black"}
+    axis.plot(*here, "o", label=f"threshold {threshold:.2f}", **look)
     axis.set(xlabel="false alarms (1 - specificity)", ylabel="sensitivity")
     axis.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal")
     axis.legend(loc="lower right", fontsize=style.SMALL)
@@ -156,11 +121,12 @@ def _draw_curve(axis, curve, counts, threshold) -> None:
 def _show_threshold(truth, p, patients, curve, threshold) -> str:
     from matplotlib.figure import Figure
 
-    called = p >= threshold
+    called, ill = p >= threshold, truth.sum()
     counts = (spared, alarms), (missed, found) = _counts(truth, called)
+    well = spared + alarms
     shares = {
-        "sensitivity": f"{found / truth.sum():.0%}",
-        "specificity": f"{spared / (~truth).sum():.0%}",
+        "sensitivity": f"{found / ill:.0%}",
+        "specificity": f"{spared / well:.0%}",
         "precision": f"{found / called.sum():.0%}" if called.any() else "undefined",
         "F1": f"{2 * found / (2 * found + missed + alarms):.0%}",
     }
@@ -171,28 +137,21 @@ def _show_threshold(truth, p, patients, curve, threshold) -> str:
     _draw_curve(axis, curve, counts, threshold)
     alt = (
         f"ROC curve, area {curve[2]:.3f}. At threshold {threshold:.2f} the point lies at "
-        f"sensitivity {shares['sensitivity']} and {alarms / (~truth).sum():.0%} false alarms."
+        f"sensitivity {shares['sensitivity']} and {alarms / well:.0%} false alarms."
     )
     rows = [("healthy", spared, alarms), ("ill", missed, found)]
-    matrix = table(["truth", "called healthy", "called ill"], rows, "Images")
-    scores = table(["score", f"at {threshold:.2f}"], shares.items())
-    said = [
-        f"Of {truth.sum()} images of the ill, {missed} are missed;",
-        f"of {(~truth).sum()} images of the healthy, {alarms} raise an alarm.",
-    ]
+    matrix = page.table(["truth", "called healthy", "called ill"], rows, "Images")
+    scores = page.table(["score", f"at {threshold:.2f}"], shares.items())
+    said = [f"Of {ill} images of the ill, {missed} are missed;"]
+    said += [f"of {well} images of the healthy, {alarms} raise an alarm."]
     if patients is not None:
-        said += _of_patients(truth, called, np.asarray(patients))
-    return beside(drawing(figure, alt), f"{matrix}<br>{scores}") + words(*said)
-
-
-def _of_patients(truth, called, patients) -> list[str]:
-    """Say what the counts mean for people."""
-    ill, well = set(patients[truth]), set(patients[~truth])
-    missed, alarmed = ill - set(patients[truth & called]), set(patients[~truth & called])
-    return [
-        f"Of {len(ill)} ill patients, {len(missed)} are missed on every image;",
-        f"of {len(well)} healthy ones, {len(alarmed)} are alarmed by at least one.",
-    ]
+        of = np.asarray(patients)
+        missed, alarmed = set(of[truth]) - set(of[truth & called]), set(of[~truth & called])
+        said += [f"Of {len(set(of[truth]))} ill patients, {len(missed)} are missed on every image;"]
+        said += [
+            f"of {len(set(of[~truth]))} healthy ones, {len(alarmed)} are alarmed at least once."
+        ]
+    return page.beside(page.drawing(figure, alt), f"{matrix}<br>{scores}") + words(*said)
 
 
 def _static_threshold(truth, p, curve, note):

@@ -10,14 +10,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["chexpert", "folders", "pinned"],
     submod_attrs={
-        "catalogue": [
-            "SOURCES",
-            "SourceError",
-            "chexpert_counts",
-            "fetch",
-            "load",
-            "manifest",
-            "verify",
-        ],
+        "catalogue": ["SOURCES", "fetch", "load", "manifest", "verify"],
+        "chexpert": ["chexpert_counts"],
+        "command": ["data_command"],
     },
 )
+__all__ = [*__all__, "SourceError"]
+
+
+class SourceError(ValueError):
+    """Films that cannot be had; the message names source, folder or file, and the remedy."""

@@ -12,19 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import SIDE, Cohort
 from cxrlib.files import cache_folder, printable, shipped, whole_file
-from cxrlib.sources import chexpert, folders, pinned
-from cxrlib.sources.chexpert import chexpert_counts as chexpert_counts  # lessons count Fig. 2 by it
+from cxrlib.sources import SourceError, chexpert, folders, pinned
 
 SHOWN = 10  # names in a message; the rest is counted
-
-
-class SourceError(ValueError):
-    """A source that does not exist, cannot be read, or was asked for in a wrong way."""
 
 
 @dataclass(frozen=True)
@@ -103,27 +97,20 @@ def load(name: str, **options) -> Cohort:
     Raises
     ------
     SourceError
-        If the source or an option does not exist, files are missing, damaged or unreadable,
-        or a class has no image.
+        If the source or an option does not exist, or files are missing, damaged or unreadable.
     """
-    _source(name)
-    loader = _loader(name)
+    from cxrlib.phantom import make_cohort
+
+    story = _source(name).story
+    own = {"phantom": make_cohort, "chexpert": _load_chexpert, "folder": _load_folder}
+    loader = own.get(name) or partial(_load_pinned, name)
     known = inspect.signature(loader).parameters
     unknown = [option for option in options if option not in known]
     if unknown:
         raise SourceError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}.")
     if "folder" in known and not options.get("folder"):
-        raise SourceError(f"{name} needs folder=PATH. {SOURCES[name].story}")
+        raise SourceError(f"{name} needs folder=PATH. {story}")
     return loader(**options)
-
-
-def _loader(name: str):
-    if name == "phantom":
-        from cxrlib.phantom import make_cohort
-
-        return make_cohort
-    own = {"chexpert": _load_chexpert, "folder": _load_folder}
-    return own.get(name) or partial(_load_pinned, name)
 
 
 def manifest(name: str) -> pd.DataFrame:
@@ -152,26 +139,17 @@ def fetch(name, allow_missing=False, workers=8, progress=True, limit=None, seed=
     Parameters
     ----------
     allow_missing : bool
-        Go on without the files that the server does not have.
+        Go on without the files that the server does not have; else SourceError counts them by
+        cohort and label, after all others were fetched.
     workers : int
         How many files at a time.
     limit, seed : int
-        At most so many files a label, chosen by the seed as :func:`load` does.
+        As in :func:`load`.
 
     Returns
     -------
     DataFrame
         The manifest with the column ``state``: 'present' or 'missing'.
-
-    Raises
-    ------
-    SourceError
-        If the server lacks files (counted by cohort and label) and `allow_missing` is False.
-        All others have been fetched by then.
-    cxrlib.sources.pinned.DownloadError
-        If nothing answers, or the content is wrong.
-    OSError
-        If the disk is full or read-only.
     """
     table = _at_most(manifest(name), limit, seed)
     table["state"] = pinned.fetch(_pinned(table), cache_folder("files"), workers, progress)
@@ -188,11 +166,8 @@ def fetch(name, allow_missing=False, workers=8, progress=True, limit=None, seed=
 def verify(name: str) -> pd.DataFrame:
     """Compare size and hash of every file of ``open`` or ``external`` with the manifest.
 
-    Returns
-    -------
-    DataFrame
-        The manifest with the column ``state``: 'present', 'missing' or 'damaged'. The next
-        :func:`fetch` replaces damaged files.
+    Gives the manifest with the column ``state``: 'present', 'missing' or 'damaged'. The next
+    :func:`fetch` replaces damaged files.
     """
     table = manifest(name)
     table["state"] = pinned.states(cache_folder("files"), _pinned(table))
@@ -204,11 +179,11 @@ def _load_pinned(
 ) -> Cohort:
     if download:
         fetch(name, allow_missing, progress=progress, limit=limit, seed=seed)
-    table = manifest(name)
+    table, folder = manifest(name), cache_folder("files")
     if not allow_missing:
         table = _at_most(table, limit, seed)
-    files, folder = _pinned(table), cache_folder("files")
-    table["state"] = pinned.states(folder, files)
+    files = _pinned(table)
+    table = table.assign(state=pinned.states(folder, files), path=[file.path for file in files])
     lacking = table[table["state"] != "present"]
     if len(lacking) and (not allow_missing or len(lacking) == len(table)):
         raise SourceError(
@@ -219,8 +194,8 @@ def _load_pinned(
     gone = sorted(set(lacking["label"]) - set(table.loc[table["state"] == "present", "label"]))
     if gone:
         warnings.warn(f"{name}: no image at all of {', '.join(gone)}.", stacklevel=3)
-    table = table.assign(path=[file.path for file in files]).drop(columns=["repo", "commit"])
-    table = _at_most(table[table["state"] == "present"], limit, seed).drop(columns="state")
+    table = _at_most(table[table["state"] == "present"], limit, seed)
+    table = table.drop(columns=["repo", "commit", "state"])
     return _decode(name, table, folder, allow_missing, side, progress, keys=table["git_sha1"])
 
 
@@ -237,9 +212,8 @@ def _load_folder(
     *, folder, allow_missing=False, limit=None, seed=0, side=SIDE, progress=True
 ) -> Cohort:
     table, root = folders.make_table(folder)
-    return _decode(
-        root.name or "folder", _at_most(table, limit, seed), root, allow_missing, side, progress
-    )
+    table = _at_most(table, limit, seed)
+    return _decode(root.name or "folder", table, root, allow_missing, side, progress)
 
 
 def _decode(name, table, root: Path, allow_missing, side, progress, keys=None) -> Cohort:
@@ -247,35 +221,26 @@ def _decode(name, table, root: Path, allow_missing, side, progress, keys=None) -
     from cxrlib import images
 
     table = table.reset_index(drop=True)
-    found = images.decode(
-        [root / path for path in table["path"]], side=side, progress=progress, keys=keys
-    )
+    paths = [root / path for path in table["path"]]
+    found = images.decode(paths, side=side, progress=progress, keys=keys)
     if found.failures:
         shown = "\n  ".join(list(found.failures.values())[:SHOWN])
         more = len(found.failures) - SHOWN
         message = f"{name}: {len(found.failures)} of {len(table)} images cannot be used:\n  {shown}"
         if more > 0:
-            message += f"\n  and {more} more, all listed in {_listed(name, found.failures)}"
+            listed = cache_folder("unreadable") / (re.sub(r"[^\w.-]+", "-", name)[:100] + ".txt")
+            text = "".join(f"{printable(one)}\n" for one in found.failures.values())
+            with whole_file(listed) as part:
+                part.write_text(text, encoding="utf-8")
+            message += f"\n  and {more} more, all listed in {listed}"
         if not allow_missing or len(found.failures) == len(table):
             raise SourceError(f"{message}\nMend them, or go on without them: allow_missing=True.")
         warnings.warn(message, stacklevel=4)
     table["height"], table["width"] = found.sizes.T
-    table["format"] = found.formats
-    good = np.flatnonzero([row not in found.failures for row in range(len(table))])
-    table["bytes"] = [
-        (root / path).stat().st_size if row not in found.failures else 0
-        for row, path in enumerate(table["path"])
-    ]
-    return Cohort(table, found.images, name).take(good)
-
-
-def _listed(name: str, failures: dict[int, str]) -> Path:
-    """Write what is wrong with each file to a text file, one below the other."""
-    path = cache_folder("unreadable") / (re.sub(r"[^\w.-]+", "-", name)[:100] + ".txt")
-    with whole_file(path) as partial:
-        text = "".join(f"{printable(one)}\n" for one in failures.values())
-        partial.write_text(text, encoding="utf-8")
-    return path
+    table["format"], table["bytes"] = found.formats, 0
+    good = table.index.difference(list(found.failures))
+    table.loc[good, "bytes"] = [paths[row].stat().st_size for row in good]
+    return Cohort(table, found.images, name).take(good.to_numpy())
 
 
 def _source(name: str) -> Source:
@@ -289,7 +254,7 @@ def _pinned(table: pd.DataFrame) -> list[pinned.Pinned]:
     return [
         pinned.Pinned(
             f"{row.repo}/{row.commit}/{row.path}",
-            None if row.bytes is None else int(row.bytes),
+            row.bytes and int(row.bytes),
             row.sha256 or "",
             row.git_sha1,
         )

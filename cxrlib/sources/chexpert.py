@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cxrlib.sources import SourceError
+
 # In the order of the paper's Fig. 2.
 FINDINGS = (
     *("No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Lesion", "Lung Opacity"),
@@ -23,21 +25,14 @@ POLICIES = ("ignore", "zeros", "ones")
 WHERE = "https://stanfordmlgroup.github.io/competitions/chexpert/"
 
 
-class ChexpertError(ValueError):
-    """A CheXpert folder or label file that cannot be read, or an unknown policy."""
-
-
 def read_labels(train_csv) -> pd.DataFrame:
     """Read CheXpert's ``train.csv``: one row an image, the 14 findings as 1, 0, -1 or NaN.
 
-    Raises
-    ------
-    ChexpertError
-        If the file is missing, lacks a column, or holds a label other than 1, 0, -1 or blank.
+    A file that is missing, lacks a column or holds another label raises SourceError.
     """
     path = Path(train_csv)
     if not path.is_file():
-        raise ChexpertError(
+        raise SourceError(
             f"{path}: there is no such file. Register at {WHERE}, unpack the data set, and name "
             "the folder that holds train.csv."
         )
@@ -47,18 +42,18 @@ def read_labels(train_csv) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, usecols=wanted, dtype=text, index_col=False, compression=None)
     except (OSError, ValueError) as error:
-        raise ChexpertError(f"{path}: no CSV file in UTF-8 ({error}). Fetch it again.") from error
+        raise SourceError(f"{path}: no CSV file in UTF-8 ({error}). Fetch it again.") from error
     missing = [column for column in needed if column not in table]
     if missing:
-        raise ChexpertError(f"{path}: the column(s) {', '.join(missing)} are missing.")
+        raise SourceError(f"{path}: the column(s) {', '.join(missing)} are missing.")
     if table["Path"].isna().any():
         line = int(np.flatnonzero(table["Path"].isna())[0]) + 2
-        raise ChexpertError(f"{path}, line {line}: Path is blank.")
-    odd = ~(table[list(FINDINGS)].isin([0, 1, -1]) | table[list(FINDINGS)].isna())
+        raise SourceError(f"{path}, line {line}: Path is blank.")
+    odd = ~table[list(FINDINGS)].isin([0, 1, -1, np.nan])
     if odd.any(axis=None):
         column = odd.any().idxmax()
         value = table.loc[odd[column], column].iloc[0]
-        raise ChexpertError(f"{path}: {column} is {value}; it has to be 1, 0, -1 or blank.")
+        raise SourceError(f"{path}: {column} is {value}; it has to be 1, 0, -1 or blank.")
     return table
 
 
@@ -68,10 +63,6 @@ def chexpert_counts(train_csv) -> pd.DataFrame:
     One row per patient and study (a study has one report, and up to a few images); blank
     counts as negative, although it means that the report never mentions the finding.
 
-    Parameters
-    ----------
-    train_csv : path-like
-
     Returns
     -------
     DataFrame, 14 rows
@@ -80,16 +71,15 @@ def chexpert_counts(train_csv) -> pd.DataFrame:
     """
     table = read_labels(train_csv)
     study = table["Path"].str.rsplit("/", n=1).str[0]
-    values = table.loc[~study.duplicated(), list(FINDINGS)]
-    counts = pd.DataFrame(
-        {
-            "positive": (values == 1).sum(),
-            "uncertain": (values == -1).sum(),
-            "negative": ((values == 0) | values.isna()).sum(),
-            "blank": values.isna().sum(),
-        }
-    )
-    return counts.rename_axis("finding").astype(np.int64)
+    values = table.loc[~study.duplicated(), list(FINDINGS)].rename_axis(columns="finding")
+    blank = values.isna()
+    counts = {
+        "positive": (values == 1).sum(),
+        "uncertain": (values == -1).sum(),
+        "negative": ((values == 0) | blank).sum(),
+        "blank": blank.sum(),
+    }
+    return pd.DataFrame(counts).astype(np.int64)
 
 
 def health(labels: pd.DataFrame, uncertain: str = "ignore") -> pd.Series:
@@ -99,14 +89,9 @@ def health(labels: pd.DataFrame, uncertain: str = "ignore") -> pd.Series:
     none). The policy says what becomes of images whose only pathologies are uncertain: with
     ``ignore`` they are NaN, with ``zeros`` healthy, with ``ones`` not healthy. Images whose
     report says nothing of either kind are NaN: unknown is no class.
-
-    Raises
-    ------
-    ChexpertError
-        If the policy is unknown.
     """
     if uncertain not in POLICIES:
-        raise ChexpertError(f"uncertain={uncertain!r}: choose one of {', '.join(POLICIES)}.")
+        raise SourceError(f"uncertain={uncertain!r}: choose one of {', '.join(POLICIES)}.")
     pathologies = labels[list(PATHOLOGIES)]
     ill = (pathologies == 1).any(axis=1)
     unsure = ~ill & (pathologies == -1).any(axis=1)
@@ -128,23 +113,22 @@ def make_table(folder, view: str | None = "frontal", uncertain: str = "ignore") 
     view : {"frontal", "lateral", None}
         None takes both.
     uncertain : {"ignore", "zeros", "ones"}
-        See :func:`health`.
+        The policy, as in :func:`health`.
 
     Returns
     -------
     DataFrame
-        The columns of a cohort, and ``path`` relative to `folder`. Images whose label is
-        unknown are left out.
+        The columns of a cohort, and ``path`` relative to `folder`. Unknown labels are left out.
     """
     if view not in {"frontal", "lateral", None}:
-        raise ChexpertError(f"view={view!r}: choose 'frontal', 'lateral' or None for both.")
+        raise SourceError(f"view={view!r}: choose 'frontal', 'lateral' or None for both.")
     labels = read_labels(Path(folder) / "train.csv")
     # The paths begin with the name that the folder had at the source.
     path = labels["Path"].str.extract(r"((?:train|valid)/patient\d+/study\d+/[^/\\\0]+)$")[0]
     patient = path.str.extract(r"(patient\d+)/")[0]
     if patient.isna().any():
         odd = labels.loc[patient.isna(), "Path"].iloc[0]
-        raise ChexpertError(f"{odd!r} is not like train/patient00001/study1/view1_frontal.jpg.")
+        raise SourceError(f"{odd!r} is not like train/patient00001/study1/view1_frontal.jpg.")
     kind = path.str.extract(r"_(frontal|lateral)\.")[0]
     direction = labels["AP/PA"] if "AP/PA" in labels else pd.Series(np.nan, labels.index)
     table = pd.DataFrame(

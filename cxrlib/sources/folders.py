@@ -12,18 +12,16 @@ import pandas as pd
 
 from cxrlib.cohort import COLUMNS
 from cxrlib.dicom import patient_id
+from cxrlib.sources import SourceError
 
 READ = {".png", ".jpg", ".jpeg", ".dcm", ".dicom"}
 REFUSED = {".gif", ".webp", ".bmp", ".tif", ".tiff"}  # listed, so that their error is seen
+DICOM = {".dcm", ".dicom", ""}  # exports often have no ending
 UNKNOWN = {"", "unknown", "nan", "none", "n/a", "na", "?"}  # words that say nothing
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 DRAWINGS = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"}
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 REMEDY = "Save it as CSV UTF-8, separated by commas (a choice of 'Save as' in a spreadsheet)."
-
-
-class FolderError(ValueError):
-    """A folder or CSV file that does not describe images and their labels."""
 
 
 def make_table(folder) -> tuple[pd.DataFrame, Path]:
@@ -32,26 +30,20 @@ def make_table(folder) -> tuple[pd.DataFrame, Path]:
     Parameters
     ----------
     folder : path-like
-        A folder with one folder a label, searched in depth. Where the upper folders are all
-        called train, test, validation or alike (`SPLITS`), those below them are the labels. Or a
-        CSV file with the columns ``image`` (path, relative to the CSV file) and ``label``, and
-        any of ``patient``, ``view``, ``source``, ``licence``, and more.
+        A folder with one folder a label, searched in depth; where the upper folders are called
+        train, test or alike (`SPLITS`), those below them are the labels. Or a CSV file with the
+        columns ``image`` (path, relative to it) and ``label``, and any others of a cohort.
 
     Returns
     -------
     table : DataFrame
         The columns of a cohort, those that the CSV file has besides, and ``path`` relative to
-        `root`; ``split`` where the upper folders name it. Text is stripped, and 'unknown' and
-        other words that say nothing (`UNKNOWN`, in any case) are NaN, in every column but the
-        image. The source is the folder's name if no row names one. A patient who is not named
-        is the file's path without its ending (:func:`unnamed`); in a folder of labels, DICOM
-        files give theirs as a pseudonym (:func:`read_patients`) if all have one.
+        `root`; ``split`` where the upper folders name it. Text is stripped, and words that say
+        nothing (`UNKNOWN`, in any case) are NaN, in every column but the image. The source is
+        the folder's name if no row names one. A patient who is not named is the file's path
+        without its ending (:func:`unnamed`); in a folder of labels, DICOM files give theirs as
+        a pseudonym (:func:`read_patients`) if all have one.
     root : Path
-
-    Raises
-    ------
-    FolderError
-        If there is no such folder, no image, a label without images, or a column is missing.
 
     Warns
     -----
@@ -60,23 +52,26 @@ def make_table(folder) -> tuple[pd.DataFrame, Path]:
         or alike (`DRAWINGS`), which are no films, and those beside the label folders of a split.
     """
     place = Path(folder).expanduser()
-    if place.suffix.lower() in ARCHIVES and place.is_file():
-        raise FolderError(f"{place}: an archive is not read. Unpack it, and name its folder.")
     if place.is_file():
+        if place.suffix.lower() in ARCHIVES:
+            raise SourceError(f"{place}: an archive is not read. Unpack it, and name its folder.")
         table, root = _from_csv(place), place.parent
     elif place.is_dir():
         table, root = _from_folders(place), place
     else:
-        raise FolderError(f"{place}: there is no such folder or CSV file.")
+        raise SourceError(f"{place}: there is no such folder or CSV file.")
     for column in table.columns.difference(["image", "path"]):
         table[column] = table[column].map(known).astype(object)
-    for column in COLUMNS:
-        if column not in table:
-            table[column] = pd.Series(np.nan, table.index, dtype=object)
+    for column in set(COLUMNS).difference(table):
+        table[column] = pd.Series(np.nan, table.index, dtype=object)
     table["patient"] = table["patient"].where(table["patient"].notna(), _stems(table))
     if table["source"].isna().all():  # else a gap would become a hospital of its own
         table["source"] = root.resolve().name
-    _warn_of_case(table["label"])
+    labels = pd.Series(table["label"].dropna().unique(), dtype=object)
+    for _, alike in labels.groupby(labels.str.casefold()):
+        if len(alike) > 1:
+            told = f"{' and '.join(sorted(alike))} are {len(alike)} labels; write them alike."
+            warnings.warn(told, stacklevel=2)
     others = [column for column in table if column not in COLUMNS]
     return table[[*COLUMNS, *others]], root
 
@@ -97,53 +92,38 @@ def known(value):
 
 
 def list_images(folder) -> list[Path]:
-    """Find the image files of a folder, searched in depth; hidden ones are left out.
-
-    Raises
-    ------
-    FolderError
-        If there is none.
-    """
+    """Find the image files of a folder, searched in depth; hidden ones are left out."""
     root = Path(folder).expanduser()
-    files = sorted(root.rglob("*"))
-    found = [file for file in files if _is_image(root, file.relative_to(root))]
+    found = [file for file in sorted(root.rglob("*")) if _is_image(root, file.relative_to(root))]
     if not found:
-        raise FolderError(f"{root} holds no image ({', '.join(sorted(READ))}).")
+        raise SourceError(f"{root} holds no image ({', '.join(sorted(READ))}).")
     return found
 
 
-def _warn_of_case(labels: pd.Series) -> None:
-    alike = pd.Series(labels.dropna().unique(), dtype=object)
-    for _, names in alike.groupby(alike.map(str.casefold)):
-        if len(names) > 1:
-            count = "two" if len(names) == 2 else len(names)
-            message = f"{' and '.join(sorted(names))} are {count} labels; write them alike."
-            warnings.warn(message, stacklevel=3)
-
-
 def _from_folders(root: Path) -> pd.DataFrame:
-    upper = _folders(root)
+    upper = sorted(each for each in root.iterdir() if each.is_dir())
     files = [file.relative_to(root) for each in upper for file in sorted(each.rglob("*"))]
     files = _without_drawings([file for file in files if _is_image(root, file)])
-    labels = [each for each in upper if not _is_drawing(each.name)]
+    labels, below = _label_folders(root), root
     splits = bool(labels) and all(each.name.lower() in SPLITS for each in labels)
     if splits:
-        labels = [each for split in labels for each in _folders(split)]
-        labels = [each for each in labels if not _is_drawing(each.name)]
+        below = f"{labels[0]}, which is no label"
+        labels = [each for split in labels for each in _label_folders(split)]
     if not labels:
-        below = f"{upper[0]}, which is no label" if splits else root
-        raise FolderError(
+        raise SourceError(
             f"{root}: no folder is in {below}. Make one folder a label, such as {root / 'covid'} "
             f"and {root / 'healthy'}, or name a CSV file with the columns image and label."
         )
-    if splits:
-        files = _below_labels(files)
+    loose = [file for file in files if splits and len(file.parts) == 2]
+    if loose:
+        told = f"{len(loose)} images were left out: they lie beside the label folders of a split."
+        warnings.warn(told, stacklevel=3)
+        files = [file for file in files if file not in loose]
     rows = [(file.as_posix(), file.parts[int(splits)], file.parts[0]) for file in files]
     table = pd.DataFrame(rows, columns=["path", "label", "split"], dtype=object)
-    full = set(table["label"])
     for label in labels:
-        if label.name not in full:
-            raise FolderError(
+        if label.name not in set(table["label"]):
+            raise SourceError(
                 f"{label}: the class {label.name!r} has no image. "
                 f"Put some there ({', '.join(sorted(READ))}), or remove the folder."
             )
@@ -157,36 +137,26 @@ def read_patients(paths) -> list[str | None]:
 
     The name is a pseudonym: the first 12 hexadecimal digits of the SHA-256 of PatientID. It
     keeps the number out of tables and pages, but whoever knows a number can make its pseudonym.
-
-    Parameters
-    ----------
-    paths : sequence of pathlib.Path
-        DICOM is what ends in .dcm, .dicom or nothing.
-
-    Returns
-    -------
-    list of str or None
-        None for other files, and for those that cannot be read. None for all if pydicom is
-        missing, if a DICOM file has no PatientID or one that says nothing ('unknown',
-        'anonymous'), or if several files have one and the same: a stand-in, as a rule.
+    None stands for other files, and for those that cannot be read. All are None if pydicom is
+    missing, if a DICOM file has no PatientID or one that says nothing ('unknown', 'anonymous'),
+    or if several files have one and the same: a stand-in, as a rule.
     """
     found = []
     for path in paths:
-        number = patient_id(path) if path.suffix.lower() in {".dcm", ".dicom", ""} else None
-        if number is not None and _says_nothing(number):
-            return [None] * len(paths)
+        number = patient_id(path) if path.suffix.lower() in DICOM else None
+        if number is not None:
+            words = number.lower()
+            anonymous = words.startswith("anon") and not re.search(r"\d", words)
+            if words in UNKNOWN or anonymous:
+                return [None] * len(paths)
         found.append(number and hashlib.sha256(number.encode()).hexdigest()[:12])
     named = [pseudonym for pseudonym in found if pseudonym]
     return found if len(named) == 1 or len(set(named)) > 1 else [None] * len(paths)
 
 
-def _says_nothing(number: str) -> bool:
-    words = number.lower()
-    return words in UNKNOWN or (words.startswith("anon") and not any(map(str.isdigit, words)))
-
-
-def _folders(place: Path) -> list[Path]:
-    return sorted(each for each in place.iterdir() if each.is_dir() and each.name[0] != ".")
+def _label_folders(place: Path) -> list[Path]:
+    found = sorted(each for each in place.iterdir() if each.is_dir() and each.name[0] != ".")
+    return [each for each in found if not _is_drawing(each.name)]
 
 
 def _is_drawing(folder: str) -> bool:
@@ -194,7 +164,7 @@ def _is_drawing(folder: str) -> bool:
 
 
 def _without_drawings(files: list[Path]) -> list[Path]:
-    drawn = [file for file in files if any(map(_is_drawing, file.parts[:-1]))]
+    drawn = {file for file in files if any(map(_is_drawing, file.parts[:-1]))}
     if drawn:
         places = sorted({file.parent.as_posix() for file in drawn})
         warnings.warn(
@@ -202,17 +172,7 @@ def _without_drawings(files: list[Path]) -> list[Path]:
             f"are no films: {', '.join(places[:5])}{', ...' if len(places) > 5 else ''}.",
             stacklevel=4,
         )
-    drawn = set(drawn)
     return [file for file in files if file not in drawn]
-
-
-def _below_labels(files: list[Path]) -> list[Path]:
-    inside = [file for file in files if len(file.parts) > 2]
-    if len(inside) < len(files):
-        loose = len(files) - len(inside)
-        message = f"{loose} images were left out: they lie beside the label folders of a split."
-        warnings.warn(message, stacklevel=4)
-    return inside
 
 
 def _is_image(root: Path, file: Path) -> bool:
@@ -220,15 +180,12 @@ def _is_image(root: Path, file: Path) -> bool:
         return False
     if file.suffix:
         return file.suffix.lower() in READ | REFUSED
-    with (root / file).open("rb") as content:  # DICOM exports often have no ending
+    with (root / file).open("rb") as content:
         return content.read(132)[128:] == b"DICM"
 
 
 def read_text_table(path: Path, **options) -> pd.DataFrame:
-    """Read a CSV file as text; a ValueError where lines or columns don't fit together.
-
-    Its name does not make it an archive, nor a first column without a name an index.
-    """
+    """Read a CSV file as text; a ValueError where lines or columns don't fit together."""
     table = pd.read_csv(
         path, dtype=str, encoding="utf-8-sig", compression=None, header=None, **options
     )
@@ -246,27 +203,23 @@ def _from_csv(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         why = str(error).strip()
         what = "not separated by commas" if "Expected 1 fields" in why else "no CSV file in UTF-8"
-        raise FolderError(f"{path}: {what} ({why}). {REMEDY}") from error
+        raise SourceError(f"{path}: {what} ({why}). {REMEDY}") from error
     missing = [column for column in ("image", "label") if column not in table]
     if missing and re.search(r"[;\t]", "".join(table)):
-        raise FolderError(f"{path}: its columns are not separated by commas. {REMEDY}")
+        raise SourceError(f"{path}: its columns are not separated by commas. {REMEDY}")
     if missing:
-        raise FolderError(
-            f"{path}: the column {missing[0]!r} is missing; it has {', '.join(table)}."
-        )
+        has = ", ".join(table)
+        raise SourceError(f"{path}: the column {missing[0]!r} is missing; it has {has}.")
     if table.empty:
-        raise FolderError(f"{path}: it lists no image.")
-    table["image"] = table["image"].fillna("").str.strip()
-    if (table["image"] == "").any():
-        line = int(np.flatnonzero(table["image"] == "")[0]) + 2
-        raise FolderError(f"{path}, line {line}: the column 'image' is empty.")
-    long = table["image"].str.len() > 1000
-    odd = long | table["image"].str.contains("\0", regex=False)
-    if odd.any():
-        line = int(np.flatnonzero(odd)[0]) + 2
-        raise FolderError(f"{path}, line {line}: the column 'image' holds no file's name.")
-    if table["image"].duplicated().any():
-        twice = table.loc[table["image"].duplicated(), "image"].iloc[0]
-        raise FolderError(f"{path}: {twice!r} is listed more than once.")
-    table["path"] = table["image"]
-    return table
+        raise SourceError(f"{path}: it lists no image.")
+    names = table["image"].fillna("").str.strip()
+    wrongs = {
+        "the column 'image' is empty": names == "",
+        "the column 'image' holds no file's name": names.str.contains("\0")
+        | (names.str.len() > 1000),
+        "this image is listed more than once": names.duplicated(),
+    }
+    for what, rows in wrongs.items():
+        if rows.any():
+            raise SourceError(f"{path}, line {rows.argmax() + 2}: {what}.")
+    return table.assign(image=names, path=names)

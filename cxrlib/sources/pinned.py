@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from cxrlib.files import whole_file
+from cxrlib.sources import SourceError
 
 HOST = "https://raw.githubusercontent.com"
 TIMEOUT = (10, 30)  # seconds to connect, and without a byte
@@ -24,33 +26,12 @@ CHUNK = 1 << 16  # bytes
 MANY = 10  # files that failed, after which the rest is not tried
 
 
-class PathError(ValueError):
-    """A path that would lead out of the folder it belongs to."""
-
-
-class DownloadError(ValueError):
-    """Files that could not be fetched; the message says which, why, and what to do."""
-
-
-class UnreachableError(DownloadError):
-    """No server answers, so that no other file needs to be tried."""
-
-
 @dataclass(frozen=True)
 class Pinned:
-    """A file whose content is known beforehand.
+    """A file known beforehand: its path (below the host and a local folder), size and hash.
 
-    Parameters
-    ----------
-    path : str
-        Where it is, below the host and below the local folder alike, with ``/``.
-    bytes : int or None
-        Its size; None where it is not known.
-    sha256 : str
-        64 hexadecimal digits, or "" where it is not known.
-    git_sha1 : str
-        The git blob id: SHA-1 of ``blob <bytes>``, a zero byte, and the content. It is what
-        counts where no SHA-256 is known.
+    Hashes are hexadecimal, or "" where not known. Git's blob id, the SHA-1 of ``blob <bytes>``,
+    a zero byte and the content, counts where no SHA-256 is known.
     """
 
     path: str
@@ -60,16 +41,16 @@ class Pinned:
 
     def __post_init__(self):
         if not (self.sha256 or self.git_sha1):
-            raise ValueError(f"{self.path}: no hash is known, so it could not be verified.")
+            raise SourceError(f"{self.path}: no hash is known, so it could not be verified.")
 
 
 def place(folder, path: str) -> Path:
-    """Where a pinned file lies in `folder`; a path that would leave it raises PathError."""
+    """Where a pinned file lies in `folder`; a path that would leave it raises SourceError."""
     folder, parts = Path(folder).resolve(), PurePosixPath(path)
     target = folder.joinpath(parts)
     inside = target.resolve().is_relative_to(folder) and target.resolve() != folder
     if parts.is_absolute() or ".." in parts.parts or "\\" in path or not inside:
-        raise PathError(f"{path!r} would be written outside {folder}. Refused.")
+        raise SourceError(f"{path!r} would be written outside {folder}. Refused.")
     return target
 
 
@@ -81,17 +62,17 @@ def state(folder, pinned: Pinned) -> str:
     return "present" if _is_right(file, pinned) else "damaged"
 
 
-def states(folder, files, workers: int = 4) -> list[str]:
+def states(folder, files) -> list[str]:
     """:func:`state` of each of the files, in their order; several are read at a time."""
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda pinned: state(folder, pinned), files))
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(partial(state, folder), files))
 
 
 def mirror() -> str:
     """Address that files are fetched from: ``CXR_MIRROR``, or GitHub's own."""
     address = os.environ.get("CXR_MIRROR", "").strip().rstrip("/") or HOST
     if not address.startswith(("http://", "https://")):
-        raise DownloadError(
+        raise SourceError(
             f"CXR_MIRROR is {address!r}; it has to begin with http:// or https://, "
             "for example http://127.0.0.1:8000"
         )
@@ -99,35 +80,18 @@ def mirror() -> str:
 
 
 def fetch(files, folder, workers: int = 8, progress: bool = True) -> list[str]:
-    """Download what is not there yet, and what is there but damaged.
+    """Download what is not there yet, and what is there but damaged, `workers` at a time.
 
-    A file appears under its name only when its size and hash are right; it is asked for
-    `ATTEMPTS` times. :class:`pooch.HTTPDownloader` downloads.
-
-    Parameters
-    ----------
-    files : sequence of Pinned
-    folder : path-like
-        The files go to ``folder / pinned.path``.
-    workers : int
-        How many files at a time.
-    progress : bool
-        Show a progress bar on a terminal.
-
-    Returns
-    -------
-    list of str
-        For each file 'present', or 'missing' where the server does not have it.
+    A file appears as ``folder / pinned.path`` only when its size and hash are right. The list
+    says for each 'present', or 'missing' where the server does not have it.
 
     Raises
     ------
-    DownloadError
-        If nothing answers, or the server sends something else or keeps failing. What has
-        arrived by then is kept.
+    SourceError
+        If nothing answers, the server sends something else or keeps failing, or a path would leave
+        the folder. What has arrived by then is kept.
     OSError
         If the disk is full or read-only.
-    PathError
-        If a path would leave the folder.
     """
     from tqdm import tqdm
 
@@ -137,7 +101,6 @@ def fetch(files, folder, workers: int = 8, progress: bool = True) -> list[str]:
     if not lacking:  # nothing is written then: the folder may be a read-only one
         return found
     address = mirror()
-    _check_room(folder, sum(pinned.bytes or 0 for pinned in lacking.values()))
     bar = tqdm(total=len(lacking), desc="fetching", unit="file", disable=None if progress else True)
     with bar, ThreadPoolExecutor(workers) as pool:
         try:
@@ -149,110 +112,83 @@ def fetch(files, folder, workers: int = 8, progress: bool = True) -> list[str]:
                 bar.update()
                 try:
                     found[jobs[job]] = job.result()
-                except UnreachableError:
-                    raise
-                except DownloadError as error:
+                except (SourceError, ConnectionError) as error:
                     failed.append(str(error))
-                if len(failed) >= MANY:
-                    break
-        finally:  # also when one job found no network or no room, and after Ctrl-C
+                    if len(failed) == MANY or isinstance(error, ConnectionError):
+                        break
+        finally:  # also when the disk is full, and after Ctrl-C
             stop.set()
             pool.shutdown(cancel_futures=True)
     if failed:
         shown = "\n  ".join(failed)
-        raise DownloadError(
+        raise SourceError(
             f"{len(failed)} file(s) could not be fetched from {address}:\n  {shown}\n"
-            "Try again later, or set CXR_MIRROR to another server with the same files."
+            "Try again later, check the network and the proxy settings (HTTPS_PROXY), or set "
+            "CXR_MIRROR to another server with the same files. Without any network, use the "
+            "source 'phantom': it needs nothing."
         )
     return found
 
 
 def _fetch_one(pinned: Pinned, folder: Path, address: str, stop: threading.Event) -> str:
-    """Download, verify and move to its place one file; retry what may pass."""
+    """Fetch one file; 'present' or 'missing'. ConnectionError: nor would others be answered."""
     import pooch
     import requests
 
     url, target = f"{address}/{quote(pinned.path)}", place(folder, pinned.path)
-    download = pooch.HTTPDownloader(
-        chunk_size=CHUNK, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
-    )
+    as_it_is = {"Accept-Encoding": "identity"}
+    download = pooch.HTTPDownloader(chunk_size=CHUNK, timeout=TIMEOUT, headers=as_it_is)
     for attempt in range(1, ATTEMPTS + 1):
-        status, asked = None, ""
+        pause, failure, may_pass = "", SourceError, True
         try:
-            with whole_file(target) as partial:
-                with partial.open("wb") as file:
-                    download(url, _Limited(file, pinned, stop), None)
-                if not _is_right(partial, pinned):
-                    size = partial.stat().st_size
-                    raise DownloadError(
-                        f"{pinned.path}: the {size} bytes that came are not the file"
-                    )
-            return "present"
-        except DownloadError as error:
-            reason = error
+            with whole_file(target) as file:
+                with _Limited(file, pinned, stop) as limited:
+                    download(url, limited, None)
+                if _is_right(file, pinned):
+                    return "present"
+                raise SourceError(f"the {file.stat().st_size} bytes that came are not the file")
+        except SourceError as error:
+            why = str(error)
         except requests.RequestException as error:
-            if error.response is not None:  # a response that tells of an error is false
+            if error.response is None:
+                why = f"the connection breaks, or there is none ({type(error).__name__})"
+                nobody = (requests.ConnectionError, requests.exceptions.InvalidURL)
+                failure = ConnectionError if isinstance(error, nobody) else SourceError
+            else:
                 status = error.response.status_code
-                asked = error.response.headers.get("Retry-After", "")
-            reason = _reason(error, status, pinned.path, address)
-        if status in {404, 410}:
-            return "missing"
-        may_pass = status is None or status == 429 or status >= 500
+                pause = error.response.headers.get("Retry-After", "")
+                why = f"the server refuses, is busy or fails (HTTP {status})"
+                may_pass = status == 429 or status >= 500
+                if status in {404, 410}:
+                    return "missing"
         if attempt == ATTEMPTS or not may_pass or stop.is_set():
-            raise reason
-        stop.wait(min(float(asked) if asked.isdecimal() else 2**attempt / 4, LONGEST_WAIT))
+            break
+        stop.wait(min(int(pause) if pause.isdecimal() else 2**attempt / 4, LONGEST_WAIT))
+    raise failure(f"{pinned.path}: {why}")
 
 
-class _Limited:
+class _Limited(io.BufferedWriter):
     """A file that takes no more than is pinned, and for no longer than `LONGEST`."""
 
-    def __init__(self, file, pinned: Pinned, stop: threading.Event):
-        self.file, self.path, self.stop = file, pinned.path, stop
+    def __init__(self, path: Path, pinned: Pinned, stop: threading.Event):
+        super().__init__(io.FileIO(path, "wb"))
+        self.stop, self.deadline = stop, time.monotonic() + LONGEST
         self.left = self.limit = LARGEST if pinned.bytes is None else pinned.bytes
-        self.deadline = time.monotonic() + LONGEST
 
     def write(self, chunk: bytes) -> None:
         self.left -= len(chunk)
         if self.left < 0:
-            raise DownloadError(f"{self.path}: more than the pinned {self.limit} bytes come")
+            raise SourceError(f"more than the pinned {self.limit} bytes come")
         if self.stop.is_set() or time.monotonic() > self.deadline:
-            raise DownloadError(f"{self.path}: too slow, or stopped")
-        self.file.write(chunk)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
-def _reason(error, status: int | None, path: str, address: str) -> DownloadError:
-    """Tell a server that refuses from one that nobody can reach, and one that breaks off."""
-    import requests
-
-    if status is not None:
-        return DownloadError(f"{path}: the server refuses, is busy or fails (HTTP {status})")
-    if isinstance(error, (requests.ConnectionError, requests.exceptions.InvalidURL)):
-        return UnreachableError(
-            f"{address} cannot be reached ({type(error).__name__}). Check the network "
-            "and the proxy settings (HTTPS_PROXY), or set CXR_MIRROR to a server that has the "
-            "files. Without any network, use the source 'phantom': it needs nothing."
-        )
-    return DownloadError(f"{path}: the connection breaks ({type(error).__name__})")
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    if shutil.disk_usage(there).free < needed:
-        raise DownloadError(
-            f"The disk of {folder} is full: the files that are lacking take {needed} bytes. Free "
-            "some space, or set CXR_CACHE to a folder on another disk."
-        )
+            raise SourceError("too slow, or stopped")
+        super().write(chunk)
 
 
 def _is_right(file: Path, pinned: Pinned) -> bool:
     size = file.stat().st_size
-    if pinned.bytes is not None and size != pinned.bytes:
+    if pinned.bytes not in (None, size):
         return False
-    digest = hashlib.sha256() if pinned.sha256 else hashlib.sha1(b"blob %d\0" % size)
+    digest = hashlib.sha256 if pinned.sha256 else partial(hashlib.sha1, b"blob %d\0" % size)
     with file.open("rb") as content:
-        while chunk := content.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest() == (pinned.sha256 or pinned.git_sha1)
+        found = hashlib.file_digest(content, digest).hexdigest()
+    return found == (pinned.sha256 or pinned.git_sha1)

@@ -43,7 +43,7 @@ def real_cells():
 
 def slider(tab, label):
     """Find what the keyboard moves, beside the label that people read."""
-    row = tab.locator(".widget-hbox").filter(has=tab.get_by_label(label, exact=True))
+    row = tab.locator(".widget-slider").filter(has=tab.get_by_text(label, exact=True))
     return row.locator(".noUi-handle")
 
 

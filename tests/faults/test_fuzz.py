@@ -18,9 +18,9 @@ from cxrlib import files, sources
 from cxrlib.audit import subject as auditload
 from cxrlib.course import lessons
 from cxrlib.paper import claims
-from cxrlib.sources import chexpert, folders, pinned
+from cxrlib.sources import chexpert, folders
 
-CourseError, ChexpertError = lessons.CourseError, chexpert.ChexpertError
+CourseError = lessons.CourseError
 FINDINGS = chexpert.FINDINGS
 
 fuzz = settings(  # how many examples, a profile of tests/conftest.py says
@@ -82,11 +82,11 @@ def tables(draw, columns):
 def test_a_folders_table(tmp_path, tally, record_property, content):
     path = tmp_path / "films.csv"
     path.write_bytes(content)
-    found = attempt(tally, lambda: folders.make_table(path), folders.FolderError, "films.csv")
+    found = attempt(tally, lambda: folders.make_table(path), sources.SourceError, "films.csv")
     if found is not None:
         table, _ = found
         assert len(table) and table["image"].is_unique and table["path"].str.len().min() > 0
-        wrong = (sources.SourceError, folders.FolderError)
+        wrong = sources.SourceError
         attempt(tally, lambda: sources.load("folder", folder=path, progress=False), wrong, tmp_path)
     record_property("what", "random CSV files that describe films")
 
@@ -99,11 +99,11 @@ def test_a_folders_table(tmp_path, tally, record_property, content):
 def test_chexperts_table(tmp_path, tally, record_property, content):
     path = tmp_path / "train.csv"
     path.write_bytes(content)
-    attempt(tally, lambda: chexpert.chexpert_counts(path), ChexpertError, "train.csv")
+    attempt(tally, lambda: chexpert.chexpert_counts(path), sources.SourceError, "train.csv")
     attempt(
         tally,
         lambda: chexpert.make_table(tmp_path),
-        ChexpertError,
+        sources.SourceError,
         "train.csv",
         "is not like",
     )
@@ -118,7 +118,7 @@ def test_an_audits_table(tmp_path, tally, record_property, content):
     path.write_bytes(content)
     from cxrlib.audit import AuditError
 
-    wrong = (folders.FolderError, click.UsageError, AuditError)
+    wrong = (sources.SourceError, click.UsageError, AuditError)
     attempt(
         tally,
         lambda: auditload.check_table("folder", str(path), "source", [], []),
@@ -141,7 +141,7 @@ GOOD = "a,covid,p,s,PA,CC0,c,o/r,abc,x.png,10,{0},{0},1,1,u".format("0" * 40)
 def test_a_manifest(tmp_path, tally, record_property, monkeypatch, content):
     (tmp_path / "open.csv").write_bytes(content)
     monkeypatch.setattr("cxrlib.sources.catalogue.shipped", lambda _: tmp_path)
-    wrong = (sources.SourceError, pinned.PathError)
+    wrong = sources.SourceError
     attempt(tally, lambda: sources.verify("open"), wrong, "open.csv")
     record_property("what", "random manifests of files to fetch")
 

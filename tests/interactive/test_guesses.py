@@ -11,8 +11,7 @@ import pytest
 from IPython.display import Image
 
 from cxrlib import results
-from cxrlib.interactive import forms as guessforms
-from cxrlib.interactive import frontend, guesses
+from cxrlib.interactive import forms, frontend, guesses
 from cxrlib.interactive.forms import GuessError, Kind
 from cxrlib.interactive.guesses import read
 from cxrlib.plots import style
@@ -26,7 +25,7 @@ def screen(monkeypatch, tmp_path):
     """Everything that is displayed, in order; the run folder is ``tmp_path``."""
     displayed = []
     monkeypatch.setenv("CXR_RUN", str(tmp_path))
-    monkeypatch.setattr(guessforms, "show", lambda *things: displayed.extend(things))
+    monkeypatch.setattr(forms, "show", lambda *things: displayed.extend(things))
     return displayed
 
 
@@ -186,11 +185,11 @@ def test_a_damaged_file_is_told_of_and_set_aside(live, tmp_path, text):
     path.write_text(text)
     guess = ask_number()
     warning, form = live
-    assert f"{path} is damaged" in str(warning) and "02_x.damaged-1.json" in str(warning)
+    assert f"{path} is damaged" in str(warning) and "02_x.damaged.json" in str(warning)
     assert path.read_text() == text, "asking alone changes nothing"
     button(form, "I don't know").click()
     assert guess.committed and set(read(path)) == {"kept"}
-    assert path.with_name("02_x.damaged-1.json").read_text() == text
+    assert path.with_name("02_x.damaged.json").read_text() == text
 
 
 def test_a_guess_that_cannot_be_kept_counts_and_says_so(live, tmp_path):
@@ -286,8 +285,6 @@ def test_two_questions_of_one_name_are_refused_and_a_cell_may_run_twice(live):
     assert ask_number() is guess
     with pytest.raises(GuessError, match="Two questions are called 'kept'"):
         guesses.of("02_x").ask("kept", "Another?", low=0, high=1)
-    with pytest.raises(GuessError, match="needs a name"):
-        guesses.of("02_x").ask(" ", "What?")
     first, box, second = live
     parts(second, "Text")[0].value = "0.5"
     button(second, "Commit").click()
@@ -324,20 +321,6 @@ def test_several_things_get_a_choice_each(live):
 )
 def test_numbers_as_people_write_them(kind, text, number):
     assert kind.number(text) == number
-
-
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
-        ({"low": 1, "high": 0}, "low must be less"),
-        ({"low": 0, "choices": ("a", "b")}, "number or for a choice"),
-        ({"items": ("A",)}, "give choices, too"),
-        ({"choices": ("a", "a")}, "the same"),
-    ],
-)
-def test_questions_that_make_no_sense_are_refused(options, match):
-    with pytest.raises(GuessError, match=match):
-        Kind(**options)
 
 
 def calls(path):

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from cxrlib.files import cache_folder, shipped
+from cxrlib.sources import SourceError
 from cxrlib.sources import catalogue as sources
-from cxrlib.sources.catalogue import SourceError
 
 
 @pytest.fixture

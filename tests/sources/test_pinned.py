@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from cxrlib import files
-from cxrlib.sources import pinned
-from cxrlib.sources.pinned import DownloadError, PathError, Pinned, UnreachableError, place, state
+from cxrlib.sources import SourceError, pinned
+from cxrlib.sources.pinned import Pinned, place, state
 from faults import CONTENT, fault, pin, wait_for  # noqa: F401, a fixture of all tests
 
 
@@ -44,7 +44,7 @@ def arrives(folder, file):
 
 def is_refused(folder, file, message):
     """Fetch one file in vain; make sure that nothing of it is left."""
-    with pytest.raises(DownloadError, match=message):
+    with pytest.raises(SourceError, match=message):
         fetch(folder, file)
     return not [path for path in folder.rglob("*") if path.is_file()]
 
@@ -157,7 +157,7 @@ def test_a_file_is_told_by_git_s_hash_where_no_other_is_known(loopback, tmp_path
     loopback.files["/a.png"] = CONTENT
     assert arrives(tmp_path, pin("a.png", CONTENT, size=False, sha256=False))
     loopback.files["/b.png"] = CONTENT[::-1]
-    with pytest.raises(DownloadError, match="are not the file"):
+    with pytest.raises(SourceError, match="are not the file"):
         fetch(tmp_path, pin("b.png", CONTENT, size=False, sha256=False))
     assert not (tmp_path / "b.png").exists()
 
@@ -232,7 +232,7 @@ def test_server_that_stalls_or_is_too_slow_is_given_up(loopback, tmp_path, quick
     assert arrives(tmp_path, serve(loopback, behaviour=[stall]))
     over.set()
     monkeypatch.setattr(pinned, "LONGEST", 0)
-    with pytest.raises(DownloadError, match="too slow"):
+    with pytest.raises(SourceError, match="too slow"):
         fetch(tmp_path, serve(loopback, "b.png"))
 
 
@@ -240,7 +240,7 @@ def test_gives_up_after_many_failures(loopback, tmp_path, quick):
     """All files of a server are wrong: given up after some"""
     loopback.files |= {f"/{n}.png": b"<html>" for n in range(200)}
     wanted = [pin(f"{n}.png", CONTENT) for n in range(200)]
-    with pytest.raises(DownloadError, match="Try again later"):
+    with pytest.raises(SourceError, match="Try again later"):
         pinned.fetch(wanted, tmp_path, workers=2, progress=False)
     assert len({path for path, _ in loopback.asked}) < 60
 
@@ -251,7 +251,7 @@ def test_no_network_is_one_message_with_what_to_do(tmp_path, monkeypatch, quick)
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv("CXR_MIRROR", address)
-    with pytest.raises(UnreachableError, match=r"CXR_MIRROR.*phantom"):
+    with pytest.raises(SourceError, match=r"CXR_MIRROR.*phantom"):
         fetch(tmp_path, *[pin(f"{n}.png", CONTENT) for n in range(300)])
 
 
@@ -264,7 +264,7 @@ def test_mirror_has_to_be_an_address(tmp_path, monkeypatch, quick, address):
 @pytest.mark.parametrize("path", ["../a.png", "/etc/a.png", "x/../../a.png", "..\\a.png", "", "."])
 def test_path_outside_the_folder_is_refused(loopback, tmp_path, path):
     """The path of a file leads out of the cache: refused"""
-    with pytest.raises(PathError, match="outside"):
+    with pytest.raises(SourceError, match="outside"):
         fetch(tmp_path / "cache", pin(path, CONTENT))
     assert not (tmp_path / "a.png").exists()
 
@@ -273,19 +273,13 @@ def test_link_out_of_the_folder_is_refused(loopback, tmp_path):
     """A link in the cache leads out of it: refused"""
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/out").symlink_to(tmp_path)
-    with pytest.raises(PathError, match="outside"):
+    with pytest.raises(SourceError, match="outside"):
         fetch(tmp_path / "cache", serve(loopback, "out/a.png"))
 
 
 def test_file_without_a_hash_is_refused():
     with pytest.raises(ValueError, match="no hash"):
         Pinned("a.png", 5)
-
-
-def test_too_little_room_is_said_before_anything_is_fetched(loopback, tmp_path):
-    file = Pinned("a.png", 10**18, "0" * 64)
-    assert is_refused(tmp_path / "new", file, rf"{tmp_path}.*take 1000000000000000000 bytes")
-    assert not loopback.asked
 
 
 def test_disk_that_fills_up(loopback, tmp_path, monkeypatch):
