@@ -179,7 +179,7 @@ odd_yaml = st.one_of(
 def test_claims(tmp_path, tally, record_property, text):
     path = tmp_path / "claims.yml"
     path.write_text(text, encoding="utf-8", errors="replace")
-    attempt(tally, lambda: claims.load(path), claims.ClaimsError, "claims.yml")
+    attempt(tally, lambda: claims.load(path), claims.PaperError, "claims.yml")
     record_property("what", "random files of claims")
 
 

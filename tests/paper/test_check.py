@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from cxrlib import cli, results
 from cxrlib.cohort import Cohort
 from cxrlib.files import shipped
-from cxrlib.paper import check, claims, measured, verdicts
+from cxrlib.paper import check, claims, verdicts
 from cxrlib.paper.check import CheckError
 from helpers import tiny_cohort
 
@@ -20,7 +20,7 @@ LESSONS = pd.DataFrame({"lesson": ["leaks pay", "labels matter"], "held": [True,
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr(measured, "RESAMPLES", 50)
+    monkeypatch.setattr(check, "RESAMPLES", 50)
 
 
 def record(folder, monkeypatch, model=3, seed=0, source="sirm", wrong=0, kind="imagenet", **more):
@@ -76,7 +76,7 @@ def test_claims_are_judged_under_both_protocols(tmp_path, monkeypatch):
     found = check.check([tmp_path])
     assert list(found.verdicts) == ["paper", "clean"]
     for judged in found.verdicts.values():
-        expected = {f"table1.model{model}.{m}" for model in (3, 4) for m in measured.MEASURES}
+        expected = {f"table1.model{model}.{m}" for model in (3, 4) for m in check.MEASURES}
         expected |= {f"table2.{a}.{b}" for a in THREE for b in THREE}
         assert set(judged) == expected
         order = list(claims.load()["id"])
@@ -209,7 +209,7 @@ def test_the_command_records_compares_and_exits(tmp_path, monkeypatch):
     found = cxr(good, "--write", reference / "verdicts.json")
     assert found.exit_code == 0, found.output
     content = json.loads((reference / "verdicts.json").read_text())
-    assert set(content["verdicts"]["clean"]) == {f"table1.model3.{m}" for m in measured.MEASURES}
+    assert set(content["verdicts"]["clean"]) == {f"table1.model3.{m}" for m in check.MEASURES}
     assert content["lessons held"]["05_model: leaks pay"] is True
 
     found = cxr(good, "--reference", reference, "--json", tmp_path / "all.json")
