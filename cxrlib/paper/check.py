@@ -77,19 +77,19 @@ class Check:
 
     def short(self) -> dict:
         """Give the verdicts at 95 % alone, as they are recorded for reference."""
-        return {"schema": SCHEMA, "verdicts": self._each(lambda one: one.verdict), HELD: self.held}
+        return self._with(lambda one: one.verdict)
 
     def full(self) -> dict:
         """Give all that is known, with intervals, as JSON holds it."""
-        runs = [str(run) for run in self.runs]
-        content = {"schema": SCHEMA, "runs": runs, "verdicts": self._each(_plain), HELD: self.held}
-        return results.to_native(content)
+        runs = {"schema": SCHEMA, "runs": list(map(str, self.runs))}
+        return results.to_native(runs | self._with(_plain))
 
-    def _each(self, told) -> dict:
-        return {
+    def _with(self, told) -> dict:
+        said = {
             protocol: {name: told(one) for name, one in found.items()}
             for protocol, found in self.verdicts.items()
         }
+        return {"schema": SCHEMA, "verdicts": said, HELD: self.held}
 
 
 def _plain(one: Verdict) -> dict:
@@ -103,13 +103,8 @@ def _plain(one: Verdict) -> dict:
 def check(folders, protocols=PROTOCOLS) -> Check:
     """Judge the paper's claims by the runs in `folders`, one a seed, or folders of such runs.
 
-    Raises
-    ------
-    CheckError
-        If a folder holds no run, or two runs of a notebook have the same seed, or differ in
-        profile, data or weights.
-    cxrlib.results.ResultsError
-        If a result is damaged.
+    CheckError if a folder holds no run, or two runs of a notebook have the same seed, or differ in
+    profile, data or weights.
     """
     found = Check(find_runs(folders))
     by_notebook, judged = {}, {}
@@ -213,9 +208,9 @@ def _judge_histories(seeds: list[Result], protocol: str, why: str) -> dict[str, 
     found = {}
     histories = [one.histories.get(protocol, pd.DataFrame()) for one in seeds]
     for part, column in {"train": "accuracy", "validation": "val_accuracy"}.items():
+        name = f"model1.{part}_accuracy"
         if all(column in history and len(history) for history in histories):
             ends = tuple(float(history[column].iloc[-1]) for history in histories)
-            name = f"model1.{part}_accuracy"
             found[name] = verdicts.verdict(name, Measurement(ends, n=0), why)
     return found
 
@@ -233,16 +228,10 @@ def judge_figure2(one: Result) -> dict[str, Verdict]:
 
 
 def measure(seeds, metric: str, predicted: str | None = None) -> Measurement:
-    """Measure one result of a model from its predictions under one protocol.
+    """Measure one result of a model from its predictions, one table for each seed.
 
-    Parameters
-    ----------
-    seeds : sequence of DataFrame
-        For each seed, as :func:`cxrlib.results.predictions` makes them; images without a label
-        are left out.
-    metric : str
-        ``accuracy``; ``precision``, ``recall`` or ``f1`` of COVID-19 against the rest; or a
-        label, with `predicted`: the share of its images that were called so (Table II).
+    `metric` is ``accuracy``; ``precision``, ``recall`` or ``f1`` of COVID-19 against the rest; or
+    a label, with `predicted`: the share of its images that were called so (Table II).
     """
     shares, patients = [], []
     for predictions in seeds:
@@ -269,8 +258,7 @@ def _shares_of(known: pd.DataFrame, metric: str, predicted: str | None) -> tuple
 
 
 def _patients(known: pd.DataFrame) -> pd.Series:
-    """Whose image it is; an image of nobody known is a patient of its own."""
-    return known["patient"].fillna(known["image"])
+    return known["patient"].fillna(known["image"])  # of nobody known: a patient of its own
 
 
 def _bootstrap(seeds) -> dict:

@@ -19,12 +19,8 @@ NUMBERS = ("count", "n", "patients")
 COLUMNS = ("id", "place", "model", "metric", "value", "printed", *NUMBERS, "how", "note")
 NEEDED = ("id", "place", "metric", "printed", "value")
 TEXTS = ("id", "place", "model", "metric", "how", "note")
-MODELS = [
-    "Model 1 (Custom CNN)",
-    "Model 2 (ResNet50+)",
-    "Model 3 (VGG16+)",
-    "Model 4 (DenseNet121+)",
-]
+NETWORKS = ("Custom CNN", "ResNet50+", "VGG16+", "DenseNet121+")
+MODELS = [f"Model {number} ({network})" for number, network in enumerate(NETWORKS, 1)]
 
 
 class PaperError(ValueError):
@@ -32,21 +28,14 @@ class PaperError(ValueError):
 
 
 def load(path: Path | str | None = None) -> pd.DataFrame:
-    """Read and check the claims: the course's, or another file's; one row a claim.
+    """Read and check the claims, the course's or another file's: a row each, in the paper's order.
 
-    Returns
-    -------
-    DataFrame
-        In the order of the paper: ``id``, ``place``, ``model`` (as Table I names it, or None),
-        ``metric``, ``value`` (a number, percentages as fractions of 1; a list of numbers; or
-        words), ``printed`` (str), ``count``, ``n`` and ``patients`` (Int64, <NA> where not
-        known), ``how`` (whether they are printed or inferred), ``note``.
-
-    Raises
-    ------
-    PaperError
-        If the file is no list of claims, or a claim lacks a field, has an unknown one or one of
-        the wrong kind, stands twice, or its value or count is not what is printed.
+    Columns: ``id``, ``place``, ``model`` (as Table I names it, or None), ``metric``, ``value`` (a
+    number, percentages as fractions of 1; a list of numbers; or words), ``printed`` (str),
+    ``count``, ``n`` and ``patients`` (Int64, <NA> where not known), ``how`` (whether they are
+    printed or inferred), ``note``. PaperError if the file is no list of claims, or a claim lacks a
+    field, has an unknown one or one of the wrong kind, stands twice, or its value or count is not
+    what is printed.
     """
     path = Path(path or shipped("data") / "claims.yml")
     try:

@@ -29,24 +29,18 @@ BLOCK = 2_000_000  # most pairs of TP and errors looked at together
 
 
 def fits(printed, n_max: int = 6000, rule: str = "half up", classes=None) -> pd.Series:
-    """Count, for every size of the test up to `n_max`, the matrices that print as these scores.
+    """Count, for every size of the test from 1 to `n_max`, the matrices that print as these scores.
 
     Parameters
     ----------
     printed : dict of str to str
         ``accuracy``, ``precision``, ``recall`` and ``f1`` exactly as printed, such as
         ``"0.90"`` or ``".8541"``: text, because a number forgets its last zeros.
-    n_max : int
     rule : {"half up", "half even", "cut off", "up", "any"}
         How digits were dropped: rounded (a tie goes up, or to the even digit), cut off, or
         rounded up; the same way for all four. ``any`` allows each figure its own way.
     classes : "balanced" or (int, int), optional
         Only tests with equally many positives and negatives, or with these numbers of them.
-
-    Returns
-    -------
-    Series of int
-        Matrices by ``n``, from 1 to `n_max`.
 
     Examples
     --------
@@ -55,8 +49,7 @@ def fits(printed, n_max: int = 6000, rule: str = "half up", classes=None) -> pd.
     >>> list(found.index[found > 0])
     [96, 192]
     """
-    spans = _spans(printed, rule)
-    sizes = _sizes(classes, check_size(n_max))
+    spans, sizes = _spans(printed, rule), _sizes(classes, check_size(n_max))
     change = np.zeros(n_max + 2, np.int64)  # how the count changes from n - 1 to n
     if sizes is None:
         step = BLOCK // n_max
@@ -65,8 +58,7 @@ def fits(printed, n_max: int = 6000, rule: str = "half up", classes=None) -> pd.
             row, errors, fp_low, fp_high = _errors(tp, spans, n_max)
             low, high = denominators(errors, spans["accuracy"].flipped(), n_max)
             low = np.maximum(low, tp[row] + errors)
-            ways = fp_high - fp_low + 1
-            ok = low <= high
+            ok, ways = low <= high, fp_high - fp_low + 1
             np.add.at(change, low[ok], ways[ok])
             np.add.at(change, high[ok] + 1, -ways[ok])
     else:
@@ -74,17 +66,13 @@ def fits(printed, n_max: int = 6000, rule: str = "half up", classes=None) -> pd.
         n = sizes[0][row] + sizes[1][row]
         np.add.at(change, n, high - low + 1)
         np.add.at(change, n + 1, low - high - 1)
-    index = pd.RangeIndex(1, n_max + 1, name="n")
-    return pd.Series(np.cumsum(change)[1 : n_max + 1], index, name="matrices")
+    counts = pd.Series(np.cumsum(change)[: n_max + 1], name="matrices")
+    return counts.rename_axis("n").iloc[1:]
 
 
 def matrices(printed, n: int, rule: str = "half up", classes=None) -> pd.DataFrame:
-    """List the matrices of one size that print as these scores: a row of n, tp, fp, fn, tn each.
-
-    Parameters as for :func:`fits`.
-    """
-    spans = _spans(printed, rule)
-    sizes = _sizes(classes, check_size(n))
+    """List the matrices of one size that print so: n, tp, fp, fn, tn. Otherwise as :func:`fits`."""
+    spans, sizes = _spans(printed, rule), _sizes(classes, check_size(n))
     if sizes is None:
         tp = np.arange(n + 1)
         low, high = numerators(np.array([n]), spans["accuracy"].flipped())
@@ -93,8 +81,7 @@ def matrices(printed, n: int, rule: str = "half up", classes=None) -> pd.DataFra
         row, fp = _unroll(fp_low, fp_high)
         tp, fn = tp[row], errors[row] - fp
     else:
-        ok = sizes[0] + sizes[1] == n
-        positives, negatives = sizes[0][ok], sizes[1][ok]
+        positives, negatives = (part[sizes[0] + sizes[1] == n] for part in sizes)
         size, tp, fp_low, fp_high = _with_sizes(positives, negatives, spans)
         row, fp = _unroll(fp_low, fp_high)
         tp, fn = tp[row], positives[size[row]] - tp[row]
@@ -150,20 +137,10 @@ def ratios(printed, largest: int = 100, rule: str = "half up") -> pd.DataFrame:
 def consistent(printed, matrix: pd.DataFrame, rule: str = "any") -> pd.DataFrame:
     """Compare printed scores with a confusion matrix, in every way that they may be meant.
 
-    Parameters
-    ----------
-    printed, rule
-        As for :func:`fits`.
-    matrix : DataFrame of int
-        Rows actual, columns predicted, the classes in one order.
-
-    Returns
-    -------
-    DataFrame
-        A row for each reading: every class against the rest, with that reading's own accuracy
-        or the accuracy over all classes; and the means over the classes, plain (``macro``) and
-        weighted by their images. Columns: the four scores (NaN where undefined), how many of
-        them ``agree`` with the print, and whether all do (``consistent``).
+    A row for each reading: every class against the rest, with that reading's own accuracy or the
+    accuracy over all classes; and the means over the classes, plain (``macro``) and weighted by
+    their images. Columns: the four scores (NaN where undefined), how many of them ``agree`` with
+    the print, and whether all do (``consistent``). `matrix` has actual rows, predicted columns.
     """
     spans = _spans(printed, rule)
     rows = {}

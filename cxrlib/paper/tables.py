@@ -25,17 +25,11 @@ class Row:
     kind: str = ""
 
 
-def _models(found: dict[str, Result]) -> dict[int, Result]:
-    """Results of the paper's Models 1 to 4, by number."""
-    return {one.model_number: one for one in found.values() if one.model_number}
-
-
 def table1(found: dict[str, Result]) -> list[tuple[str, list[Row]]]:
     """Table I: for each model what the paper prints, and ours under both protocols."""
     printed = claims.load()
     printed = printed[printed["place"] == "Table I"]
-    ours = _models(found)
-    groups = []
+    ours, groups = {one.model_number: one for one in found.values()}, []
     for number, name in enumerate(claims.MODELS, 1):
         lines = printed[printed["model"] == name].set_index("metric")["printed"]
         cells = [(lines[measure], "") for measure in MEASURES]
@@ -77,7 +71,7 @@ def table2(found: dict[str, Result]) -> list[tuple[str, list[Row]]]:
     """Table II: of each actual class, images and percentages; below the right one its interval."""
     printed = claims.table2(counts=True)
     groups = [("The paper prints", _table2_rows(claims.table2(), printed, "paper"))]
-    one = _models(found).get(4)
+    one = {one.model_number: one for one in found.values()}.get(4)
     if one is not None and one.predictions is not None:
         for protocol, told in OURS.items():
             matrix = confusion_of(one, protocol)
@@ -102,10 +96,7 @@ def _table2_rows(percent: pd.DataFrame, matrix: pd.DataFrame, kind: str) -> list
 
 
 def verdicts(found: dict[str, Result]) -> tuple[list[Row], list[str]]:
-    """Verdicts on the paper's claims: printed, and for each protocol ours and the verdict.
-
-    Besides the rows, a sentence for each reason why other claims cannot be judged.
-    """
+    """Verdicts on the paper's claims; and a sentence for each reason why others have none."""
     judged: dict[str, dict[str, Verdict]] = {}
     for one in found.values():
         for protocol in OURS:

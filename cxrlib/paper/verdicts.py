@@ -63,16 +63,10 @@ UNKNOWN: Interval = (float("nan"), float("nan"))
 class Measurement:
     """A proportion or an F1 as several seeds measured it.
 
-    Attributes
-    ----------
-    values : tuple of float in [0, 1]
-        One for each seed; NaN where undefined, such as the precision where nothing is called
-        positive.
-    n : float
-        Patients behind all seeds together, see :func:`effective_n` (for an F1 those of TP + FP +
-        FN). 0 where it is not known.
-    drawn : dict of float to (low, high)
-        Bootstrap intervals of the mean, by level; none for a proportion.
+    `values` are one for each seed, 0 to 1; NaN where undefined, such as the precision where nothing
+    is called positive. `n` counts the patients behind all seeds together, see :func:`effective_n`
+    (for an F1 those of TP + FP + FN); 0 where it is not known. `drawn` holds bootstrap intervals of
+    the mean, by level; none for a proportion.
     """
 
     values: tuple[float, ...]
@@ -89,18 +83,10 @@ class Measurement:
 class Verdict:
     """What the measurements say about one claim.
 
-    Attributes
-    ----------
-    claim, printed : str
-        The claim's id, and its figure as the paper prints it.
-    verdicts : dict of float to str
-        One of :data:`VERDICTS` for each of :data:`LEVELS`.
-    reason : str
-        Why the verdict at 95 % is what it is.
-    claimed, measured : float
-        The claim as a number; ours, the mean over `seeds` (NaN where there is none).
-    claim_intervals, intervals, differences : dict of float to (low, high)
-        Of the claim, of ours, and of ours minus the claim's, by level; NaN where unknown.
+    `claim` is its id, `printed` its figure as the paper prints it. `verdicts` has one of
+    :data:`VERDICTS` for each of :data:`LEVELS`, `reason` says why at 95 %. `claimed` is the claim
+    as a number, `measured` our mean over `seeds`. Intervals, by level, are those of the claim, of
+    ours, and of ours minus the claim's; NaN where unknown.
     """
 
     claim: str
@@ -130,24 +116,17 @@ def verdict(
 ) -> Verdict:
     """Judge one claim, by its id in ``data/claims.yml``, by what several seeds measured.
 
-    PaperError if there is no such claim, it is no share, or there is no measurement from 0 to 1.
-
-    Parameters
-    ----------
-    name : str
-    measured : Measurement
-    why_not_comparable : str
-        Why the results cannot be set against the paper's; empty where they can.
-    lower_is_better : bool
-        For shares of errors: to exceed the paper is then to make fewer.
+    `why_not_comparable` tells why the results cannot be set against the paper's, if so. With
+    `lower_is_better`, for shares of errors, to exceed the paper is to make fewer. PaperError if
+    there is no such claim, it is no share, or there is no measurement from 0 to 1.
 
     Examples
     --------
-    >>> found = verdict("table1.model2.accuracy", Measurement((0.5,) * 5, n=200))
-    >>> found.verdict
+    >>> verdict("table1.model2.accuracy", Measurement((0.5,) * 5, n=200)).verdict
     'not reproduced'
     """
-    _check(name, measured)
+    if not measured.values or not all(np.isnan(one) or 0 <= one <= 1 for one in measured.values):
+        raise PaperError(f"{name}: give a share from 0 to 1 for each seed, not {measured.values}.")
     is_f1 = name.endswith(".f1")
     claimed, theirs = _claimed(name)
     ours = {level: measured_interval(measured, level, is_f1) for level in LEVELS}
@@ -166,9 +145,9 @@ def verdict(
 def exact(name: str, count: int) -> Verdict:
     """Judge a claim that is a plain count, such as a cell of Fig. 2: equal or not."""
     claim = claims.claim(name)
-    equal = int(claim["count"]) == int(count)
+    equal = int(claim["count"]) == count
     said = dict.fromkeys(LEVELS, REPRODUCED if equal else FAILED)
-    reason = "the count is the same" if equal else "the count is another"
+    reason = f"the count is {'the same' if equal else 'another'}"
     return Verdict(name, claim["printed"], said, reason, float(claim["count"]), count)
 
 
@@ -208,20 +187,8 @@ def measured_interval(measured: Measurement, level: float, is_f1: bool = False) 
     return float(max(0, np.nanmin(lows))), float(min(1, np.nanmax(highs)))
 
 
-def _check(name: str, measured: Measurement) -> None:
-    if not measured.values:
-        raise PaperError(f"{name}: there is no measurement; give a value for each seed.")
-    for value in measured.values:
-        if not (np.isnan(value) or 0 <= value <= 1):
-            raise PaperError(f"{name}: {value} is no share; give values from 0 to 1.")
-
-
 def _claimed(name: str) -> tuple[float, dict[float, Interval]]:
-    """Give a claim as a number, and what the paper's test set allows, by level.
-
-    That is Wilson's interval at the claim's n, or at its patients where they are known: then the
-    count is scaled down, as if all images of a patient told the same.
-    """
+    """Give a claim as a number, and Wilson's interval by level, at its n or at its patients."""
     claim = claims.claim(name)
     is_f1 = claim["metric"] == "f1"
     if not isinstance(claim["value"], float):
@@ -274,10 +241,8 @@ def _decide(found: Verdict, level: float, why: str, lower_is_better: bool) -> tu
     loosest, printed = LEVELS[0], (found.claimed, found.claimed)
     within = _holds(found.claim_intervals[loosest], found.intervals[level])
     if within and _holds(found.intervals[loosest], printed):
-        return (
-            REPRODUCED,
-            "our data allow the printed figure, and nothing that the paper's rule out",
-        )
+        why = "our data allow the printed figure, and nothing that the paper's rule out"
+        return REPRODUCED, why
     beside = not _holds(found.intervals[level], printed)
     whose = "the paper's test set is too small" if beside else "our test sets or seeds are too few"
     return UNDECIDABLE, f"agreement and a difference are both possible: {whose} to tell"

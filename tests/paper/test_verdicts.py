@@ -209,8 +209,8 @@ def test_counts_are_equal_or_not():
 @pytest.mark.parametrize(
     ("name", "found", "message"),
     [
-        (MODEL2, Measurement((), 5), "no measurement"),
-        (MODEL2, Measurement((0.5, 90.6), 5), "90.6 is no share"),
+        (MODEL2, Measurement((), 5), "give a share"),
+        (MODEL2, Measurement((0.5, 90.6), 5), "90.6"),
         ("model2.optimizer", Measurement((0.5,), 5), "'Adam', which is no share"),
         ("data.cases", Measurement((0.5,), 5), "'70', which is no share"),
         ("table9", Measurement((0.5,), 5), "No claim is called 'table9'"),
