@@ -179,16 +179,10 @@ def class_scores(
 ) -> pd.DataFrame:
     """Score a classifier of several classes; the most probable class is its answer.
 
-    Rows ``accuracy``; for each class, one against the rest, ``precision NAME``, ``recall NAME``
-    and ``f1 NAME``; ``macro f1`` and ``macro auc`` (plain means). What is not told here is as for
-    :func:`binary_scores`.
-
-    Parameters
-    ----------
-    y_true : array_like, shape (n,)
-        Class numbers, as ``cohort.targets(classes)`` gives them, or names.
-    probabilities : array_like, shape (n, len(classes)), 0 to 1
-    classes : sequence of str
+    `y_true` holds class numbers, as ``cohort.targets(classes)`` gives them, or names;
+    `probabilities` have the shape (n, len(classes)). Rows ``accuracy``; for each class, one against
+    the rest, ``precision NAME``, ``recall NAME`` and ``f1 NAME``; ``macro f1`` and ``macro auc``
+    (plain means). What is not told here is as for :func:`binary_scores`.
     """
     classes = list(classes)
     truth = class_numbers(y_true, classes, "y_true")
@@ -266,15 +260,10 @@ def weighted_auc(weights, truth: np.ndarray, score: np.ndarray, fold=None) -> np
     It is the share of pairs of a positive and a negative image that are in the right order,
     a tie counting half (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747).
 
-    Parameters
-    ----------
-    weights : ndarray, shape (resamples, n)
-        How often each image was drawn.
-    truth, score : ndarray, shape (n,)
-        Whether positive (bool), and a probability or anything larger for positive images.
-    fold : ndarray, shape (n,), int, optional
-        Which model scored an image. Only images that the same one scored are then compared: the
-        scales of models differ (Forman and Scholz 2010, doi:10.1145/1882471.1882479).
+    `weights`, shape (resamples, n), tell how often each image was drawn; `truth` (bool), shape
+    (n,), whether it is positive; `score` is a probability or anything larger for positive images.
+    With `fold`, which model scored an image, only images that the same one scored are compared: the
+    scales of models differ (Forman and Scholz 2010, doi:10.1145/1882471.1882479).
     """
     fold = np.zeros(len(truth), int) if fold is None else fold
     right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
