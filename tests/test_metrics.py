@@ -168,7 +168,6 @@ def test_what_cannot_be_computed_is_nan_and_says_why():
         ([1, 0], [0.5, 1.5], {}, "runs from 0.5 to 1.5"),
         ([1, 0], [0.5, np.nan], {}, "NaN for image number 1"),
         ([1, 2], [0.5, 0.5], {}, "y_true holds"),
-        ([1, np.nan], [0.5, 0.5], {}, "y_true holds"),
         ([], [], {}, "empty"),
         ([1, 0], [[0.5, 0.5], [0.5, 0.5]], {}, r"shape \(2, 2\)"),
         ([1, 0], ["a", "b"], {}, "probability: not"),

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from cxrlib import cli, results
 from cxrlib.cohort import Cohort
 from cxrlib.files import shipped
+from cxrlib.metrics import wilson
 from cxrlib.paper import check, claims, verdicts
 from cxrlib.paper.check import CheckError
 from helpers import tiny_cohort
@@ -83,19 +84,13 @@ def test_claims_are_judged_under_both_protocols(tmp_path, monkeypatch):
         assert list(judged) == sorted(judged, key=order.index)
         three = judged["table1.model3.accuracy"]
         assert three.measured == pytest.approx(39 / 45) and three.seeds == 5
-        assert three.interval == pytest.approx(verdicts_wilson(78, 90))
+        assert three.interval == pytest.approx(wilson(78, 90))
         said = judged["table1.model4.accuracy"]  # .5 against .834 of nobody knows how many
         assert said.verdict == verdicts.UNDECIDABLE and "does not tell" in said.reason
         cell = judged["table2.covid.healthy"]  # all that went wrong of covid went there
         assert cell.measured == 0.5 and judged["table2.covid.pneumonia"].measured == 0
     # No error where the paper has a quarter: fewer errors are better.
     assert judged["table2.covid.pneumonia"].verdict != verdicts.FAILED
-
-
-def verdicts_wilson(count, n):
-    from statsmodels.stats.proportion import proportion_confint
-
-    return proportion_confint(count, n, method="wilson")
 
 
 def test_phantoms_random_weights_and_one_seed_decide_nothing(tmp_path, monkeypatch):
@@ -220,7 +215,7 @@ def test_the_command_records_compares_and_exits(tmp_path, monkeypatch):
     everything = json.loads((tmp_path / "all.json").read_text())
     one = everything["verdicts"]["clean"]["table1.model3.accuracy"]
     assert one["verdicts"].keys() == {"90", "95", "99"} and one["seeds"] == 5
-    assert one["intervals"]["95"] == pytest.approx(verdicts_wilson(78, 90))
+    assert one["intervals"]["95"] == pytest.approx(wilson(78, 90))
 
     found = cxr(bad, "--reference", reference)
     assert found.exit_code == 1

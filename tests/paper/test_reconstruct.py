@@ -31,9 +31,7 @@ DROPPED = {
 
 def printed(share: Fraction, digits: int, rule: str) -> str:
     """Print a share by Python's decimals: nothing of the module under test is used."""
-    with decimal.localcontext(
-        prec=60
-    ):  # short fractions of small n: ties and whole digits are exact
+    with decimal.localcontext(prec=60):  # short fractions of small n: ties are exact
         exact = Decimal(share.numerator) / Decimal(share.denominator)
         return f"{exact.quantize(Decimal(1).scaleb(-digits), DROPPED[rule]):.{digits}f}"
 
@@ -208,13 +206,10 @@ def test_a_matrix_agrees_with_its_own_scores_and_an_unpredicted_class_is_undefin
     ("change", "message"),
     [
         ({"f1": "high"}, "f1: 'high' is no number"),
-        ({"f1": "-0.5"}, "no number"),
         ({"f1": "."}, "no number"),
-        ({"f1": ""}, "no number"),
         ({"f1": 0.9}, "must be text as printed"),
         ({"recall": "1.01"}, "recall: '1.01' is more than 1"),
         ({"recall": "90.6"}, "add a % sign"),
-        ({"recall": "100.5%"}, "more than 1"),
         ({"recall": "0.1234567890"}, "more than 9 decimal places"),
         ({"kappa": "0.5"}, "has \\['kappa'\\] besides"),
     ],
@@ -228,12 +223,10 @@ def test_figures_that_are_none(change, message):
     ("more", "message"),
     [
         ({"n_max": 0}, "n=0: give a whole number"),
-        ({"n_max": 2.5}, "whole number"),
         ({"n_max": True}, "whole number"),
         ({"n_max": 10**9}, "from 1 to 50000"),
         ({"rule": "down"}, "no rule 'down'; there are half up"),
         ({"classes": "equal"}, "give 'balanced' or"),
-        ({"classes": (1, 2, 3)}, "give 'balanced' or"),
         ({"classes": (0, 5)}, "class size=0"),
         ({"classes": (48, 48), "n_max": 50}, "need an n of 96"),
     ],

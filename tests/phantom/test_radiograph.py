@@ -43,9 +43,6 @@ def test_masks_match_the_findings(cohort):
     assert lesions[ill(cohort)].any(axis=(1, 2)).all()
 
 
-# Patients and scanners
-
-
 def test_images_of_one_patient_share_the_anatomy(cohort):
     table, lungs = cohort.table, cohort.masks["lungs"][:]
 
@@ -99,9 +96,6 @@ def test_confounding_changes_the_scanners_and_not_the_bodies():
     np.testing.assert_array_equal(free.images[same], tied.images[same])
 
 
-# Seeds
-
-
 def test_same_bits_with_any_number_of_threads():
     import cv2
 
@@ -124,9 +118,6 @@ def test_same_bits_on_every_platform():
         for pixels in (made.images[:], made.masks["lungs"][:], made.masks["lesions"][:]):
             digest.update(np.ascontiguousarray(pixels).tobytes())
     assert digest.hexdigest() == PINNED
-
-
-# What can be learned
 
 
 def test_the_border_strip_says_nothing_at_zero_and_everything_at_one():
@@ -182,18 +173,13 @@ def test_a_linear_model_finds_the_ill_among_new_patients_by_their_lungs():
     assert roc_auc_score(ill(test), model.predict_proba(zones(test))[:, 1]) > 0.9
 
 
-# Bad input
-
-
 @pytest.mark.parametrize(
     ("wrong", "names"),
     [
         ({"label": "flu"}, "flu.*covid"),
         ({"scanner": "toaster"}, "toaster.*digital"),
         ({"size": 8}, "8"),
-        ({"size": 100_000}, "100000"),
         ({"severity": 0}, "severity"),
-        ({"severity": 1.5}, "1.5"),
         ({"seed": -1}, "seed"),
         ({"image": -1}, "image"),
     ],
@@ -213,7 +199,6 @@ def test_render_refuses_and_says_why(wrong, names):
         ({"scanners": ()}, "scanner"),
         ({"scanners": ("film",), "confounding": 0.5}, "give away"),
         ({"confounding": 1.2}, "1.2"),
-        ({"confounding": -0.1}, "-0.1"),
         ({"confounding": float("nan")}, "nan"),
         ({"patients": 2}, "2 patients"),
         ({"images_per_patient": (0, 2)}, "images_per_patient"),
