@@ -20,15 +20,8 @@ class CohortError(ValueError):
 class Rows:
     """Some rows of an image array, read only when asked for.
 
-    A selection of a memory-mapped array must not load it. ``Rows`` remembers the array and
-    the row numbers; indexing reads just the images that are named.
-
-    Parameters
-    ----------
-    array : array_like, shape (n, height, width), uint8 or bool
-        An ndarray or a memory map.
-    rows : array_like of int, optional
-        Which rows of `array`, in which order. All of them by default.
+    ``Rows`` remembers the array, such as a memory map (n, height, width), and the row numbers,
+    all of them by default; indexing reads just the images that are named.
     """
 
     def __init__(self, array, rows=None):
@@ -78,10 +71,7 @@ class Cohort:
     masks : dict of str to array_like, shape (n, height, width), bool
         Where the truth is known (phantoms): ``lungs`` and ``lesions``.
 
-    Raises
-    ------
-    CohortError
-        If a column is missing, table and images differ in length, or a name stands twice.
+    A CohortError says if table and images contradict each other, or the table itself.
     """
 
     def __init__(self, table: pd.DataFrame, images, name: str = "cohort", masks=None):
@@ -137,20 +127,14 @@ class Cohort:
     def where(self, **conditions) -> Cohort:
         """Select the images whose column has the value, or one of the values, given.
 
-        Examples
-        --------
-        >>> cohort.where(label=["healthy", "covid"], view="PA")  # doctest: +SKIP
-
-        Raises
-        ------
-        CohortError
-            If a column does not exist, a value never occurs in it, or nothing is left.
+        As in ``cohort.where(label=["healthy", "covid"], view="PA")``. A CohortError says if a
+        column does not exist, a value never occurs in it, or nothing is left.
         """
         keep = np.ones(len(self), dtype=bool)
         for column, wanted in conditions.items():
             if column not in self.table:
                 raise CohortError(f"{self.name} has no column {column!r}: {list(self.table)}.")
-            wanted = [wanted] if isinstance(wanted, str) or np.isscalar(wanted) else list(wanted)
+            wanted = [wanted] if np.isscalar(wanted) else list(wanted)
             present = set(self.table[column].dropna())
             unknown = [value for value in wanted if value not in present]
             if unknown:
@@ -164,22 +148,10 @@ class Cohort:
         return self.take(keep)
 
     def targets(self, classes) -> np.ndarray:
-        """Class numbers of the images.
+        """Class numbers of the images, shape (n,), int64: a label's place among `classes`.
 
-        Parameters
-        ----------
-        classes : sequence of str
-            The labels; a label's place is its class number. For a binary task the second
-            is the positive class.
-
-        Returns
-        -------
-        ndarray, shape (n,), int64
-
-        Raises
-        ------
-        CohortError
-            If an image has another label or none, or if a class has no image at all.
+        For a binary task the second class is the positive one. A CohortError says if an image has
+        another label or none, or if a class has no image at all.
         """
         numbers = {label: number for number, label in enumerate(classes)}
         found = self.table["label"].map(numbers)

@@ -60,18 +60,14 @@ def check_scans(content: bytes) -> None:
 
 
 def look_up(table: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Replace whole numbers by what the table says, some rows at a time: NumPy takes 8 bytes each.
+    """Replace the numbers of an image, uint8 or uint16, by what a table (m,), uint8, says."""
+    return _in_strips(image, lambda rows: table[rows])
 
-    Parameters
-    ----------
-    table : ndarray, shape (m,), uint8
-    image : ndarray, shape (height, width), uint8 or uint16
-    """
-    found = np.empty(image.shape, np.uint8)
-    for start in range(0, len(image), 256):
-        rows = slice(start, start + 256)
-        np.take(table, image[rows], out=found[rows], mode="clip")
-    return found
+
+def _in_strips(image: np.ndarray, work) -> np.ndarray:
+    """Make grey uint8 of an image, some rows at a time: NumPy takes 8 bytes for each number."""
+    strips = np.array_split(image, -(-len(image) // 256))
+    return np.concatenate([work(rows).astype(np.uint8, copy=False) for rows in strips])
 
 
 class _OddError(ValueError):
@@ -79,20 +75,11 @@ class _OddError(ValueError):
 
 
 def read_dicom(path: Path) -> np.ndarray:
-    """Read the one frame of a DICOM file as a viewer would show it.
+    """Read the one frame of a DICOM file as a viewer would show it, (Rows, Columns) uint8.
 
     The modality table and the first VOI (window) table are applied, the darkest..brightest
-    value becomes 0..255, and MONOCHROME1, whose low values are bright, is inverted.
-
-    Returns
-    -------
-    ndarray, shape (Rows, Columns), uint8
-
-    Raises
-    ------
-    ImageError
-        If pydicom is missing, or the file has several frames, no pixels, a size that cannot
-        be right or a compression that pydicom cannot undo here.
+    value becomes 0..255, and MONOCHROME1, whose low values are bright, is inverted. An ImageError
+    says if pydicom is missing, or what is wrong with the file.
     """
     try:
         import pydicom
@@ -102,8 +89,6 @@ def read_dicom(path: Path) -> np.ndarray:
         ) from error
     with _discreet():
         try:
-            if path.stat().st_size > MOST_DECODED:
-                raise _OddError(f"more than {MOST_DECODED // 10**6} MB")
             if not _is_deflated(path):  # else this would unpack it once more
                 header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(SHAPE))
                 _check_shape(path, header)
@@ -138,10 +123,7 @@ def _discreet():
 
 
 def _is_deflated(path: Path) -> bool:
-    """Tell deflated files, and refuse one that is larger unpacked than any radiograph.
-
-    For pydicom unpacks it all, whatever it grows to.
-    """
+    """Tell deflated files; refuse one that grows without limit, for pydicom unpacks it all."""
     from pydicom.filereader import read_dataset, read_file_meta_info
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -212,7 +194,8 @@ def _as_shown(dataset) -> np.ndarray:
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         raise _OddError("its pixels are numbers of colours, not grey values")
     if pixels.ndim == 3:
-        return _luminance(pixels, dataset.BitsStored)
+        weights, top = np.array([0.299, 0.587, 0.114]), 2.0**dataset.BitsStored - 1
+        return _in_strips(pixels, lambda rows: np.rint(rows @ weights * (255 / top)))
     if pixels.dtype.kind in "iu" and pixels.itemsize <= 2:
         grey = _by_table(pixels, dataset)
     else:
@@ -220,29 +203,13 @@ def _as_shown(dataset) -> np.ndarray:
     return 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
 
 
-def _luminance(pixels: np.ndarray, bits: int) -> np.ndarray:
-    """Grey values of red, green and blue; some rows at a time, because it takes 8 bytes each."""
-    grey = np.empty(pixels.shape[:2], np.uint8)
-    weights = np.array([0.299, 0.587, 0.114])
-    for start in range(0, len(pixels), 256):
-        rows = slice(start, start + 256)
-        grey[rows] = np.rint(pixels[rows] @ weights * (255 / (2.0**bits - 1)))
-    return grey
-
-
-def _without_padding(values: np.ndarray, dataset) -> np.ndarray:
-    """Replace what fills the film's edge by the lowest of the other values."""
-    padding = dataset.get("PixelPaddingValue")
-    if padding is None or not (values != padding).any():
-        return values
-    return np.where(values == padding, values[values != padding].min(), values)
-
-
 def _stretched(values: np.ndarray, dataset) -> np.ndarray:
     """Apply the file's tables, and bring the darkest..brightest value to 0..255."""
     from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-    values = _without_padding(values, dataset)
+    padding = dataset.get("PixelPaddingValue")
+    if padding is not None and (values != padding).any():  # what fills the film's edge
+        values = np.where(values == padding, values[values != padding].min(), values)
     shown = apply_voi_lut(apply_modality_lut(values, dataset), dataset, index=0)
     shown = shown.astype(np.float64) - shown.min()
     if not np.isfinite(shown).all():
@@ -251,12 +218,9 @@ def _stretched(values: np.ndarray, dataset) -> np.ndarray:
 
 
 def _by_table(pixels: np.ndarray, dataset) -> np.ndarray:
-    """Do as :func:`_stretched`, but once for each value that occurs: a large film has 65,536."""
+    """Do as :func:`_stretched`, but once for each value that occurs: 65,536 at most."""
     raw = pixels.view(f"u{pixels.itemsize}")  # of negative numbers the same bits
-    occurs = np.zeros(2 ** (8 * pixels.itemsize), bool)
-    for start in range(0, len(raw), 256):
-        occurs[raw[start : start + 256]] = True
-    numbers = np.flatnonzero(occurs).astype(raw.dtype)
-    table = np.zeros(len(occurs), np.uint8)
+    numbers = np.unique(raw)
+    table = np.zeros(2 ** (8 * pixels.itemsize), np.uint8)
     table[numbers] = _stretched(numbers.view(pixels.dtype), dataset)
     return look_up(table, raw)

@@ -29,13 +29,11 @@ def split_at_last_convolution(model):
     import keras
 
     layers = model.layers
-    spatial = [n for n, layer in enumerate(layers) if len(layer.output.shape) == 4]
     if not any(isinstance(layer, keras.layers.Conv2D) for layer in layers):
         raise ExplainError("The model has no convolution among its layers, so no feature maps.")
-    last = spatial[-1]
+    end = 1 + max(n for n, layer in enumerate(layers) if len(layer.output.shape) == 4)
     # Built anew: a layer that another model shares has several outputs, and only one is ours.
-    before = [la for la in layers[: last + 1] if not isinstance(la, keras.layers.InputLayer)]
-    return keras.Sequential([keras.Input(model.input_shape[1:]), *before]), layers[last + 1 :]
+    return keras.Sequential([keras.Input(model.input_shape[1:]), *layers[:end]]), layers[end:]
 
 
 @contextmanager
@@ -74,11 +72,7 @@ class Derivative:
     shape : tuple of int
         (n, height, width, channels) of the maps.
     class_number : int
-
-    Raises
-    ------
-    ExplainError
-        If the model has no such class.
+        An ExplainError says if the model has no such class.
     """
 
     def __init__(self, tail, shape, class_number: int):
@@ -124,41 +118,24 @@ class Derivative:
 def gradients(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
     """Derive a class's score by the feature maps, on any Keras backend.
 
-    Parameters
-    ----------
-    tail, class_number
-        As in :class:`Derivative`, which is quicker where many maps are asked one by one.
-    maps : ndarray, shape (n, height, width, channels), float32
-
-    Returns
-    -------
-    ndarray, shape (n, height, width, channels), float32
+    Maps and gradients are (n, height, width, channels), float32. :class:`Derivative`, which tells
+    of the others, is quicker where many maps are asked one by one.
     """
     return Derivative(tail, maps.shape, class_number)(maps)
 
 
 def grad_cam(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
-    """Heat maps of a class: channels weighted by their mean gradient, negative parts cut off.
-
-    Parameters
-    ----------
-    tail, maps, class_number
-        As in :func:`gradients`.
-
-    Returns
-    -------
-    ndarray, shape (n, height, width), float32
-        0 to 1 within each image; all 0 where nothing speaks for the class.
-    """
+    """Heat maps of a class, as :func:`weigh` gives them; the rest is as in :func:`gradients`."""
     return weigh(maps, gradients(tail, maps, class_number))
 
 
 def weigh(maps: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Grad-CAM of feature maps whose gradients are known already.
+    """Grad-CAM: channels weighted by their mean gradient, negative parts cut off.
 
     Parameters
     ----------
     maps, slopes : ndarray, shape (n, height, width, channels), float32
+        Feature maps and their gradients.
 
     Returns
     -------
@@ -179,17 +156,9 @@ def enlarge(heat: np.ndarray, side: int) -> np.ndarray:
 
 
 def mass_inside(heat: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Share of each heat map that lies inside its mask.
+    """Share of each heat map that lies inside its mask, shape (n,); NaN where the map is all 0.
 
-    Parameters
-    ----------
-    heat : ndarray, shape (n, height, width), 0 or more
-    masks : ndarray, shape (n, height, width), bool
-
-    Returns
-    -------
-    ndarray, shape (n,), float
-        0 to 1; NaN where the map is all 0.
+    Heat maps, 0 or more, and masks, bool, are (n, height, width).
     """
     total = heat.sum(axis=(1, 2))
     inside = (heat * masks).sum(axis=(1, 2))

@@ -1,8 +1,7 @@
 """Where files live, how they are written whole, and what strangers' text and files may not do.
 
-No half of a file is ever taken for whole. And files come from strangers: settings or weights of a
-few kilobytes can ask for gigabytes, and a name can hold what a terminal or a spreadsheet obeys.
-Whatever is wrong with one is a ValueError that says so.
+Settings or weights of a few kilobytes can ask for gigabytes, and a name can hold what a terminal
+or a spreadsheet obeys. Whatever is wrong with a stranger's file is a ValueError that says so.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from pathlib import Path
 import platformdirs
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 ABANDONED = 86400  # seconds; a temporary file that nobody has written to for so long is removed
 MOST_YAML = 250_000  # characters; ten times the course's longest file, and seconds to read
 MOST_BRACKETS = 100  # of YAML, open at once; the time to read them grows with their square
@@ -56,21 +54,12 @@ def shipped(kind: str) -> Path:
 
 @contextmanager
 def whole_file(path: Path | str):
-    """Give a temporary path beside `path`; move it there only if the block succeeds.
+    """Give a temporary path beside `path`; move it there only if the ``with`` block succeeds.
 
     Readers see the old file or the whole new one, also after ``kill -9`` or on a full disk.
     What a killed process leaves is a hidden ``.*.part.*`` beside it, which nobody reads; it goes
-    when the same file is written a day later.
-
-    Raises
-    ------
-    OSError
-        If the disk is full or the folder is read-only; the message names file and remedy.
-
-    Examples
-    --------
-    >>> with whole_file("table.csv") as partial:  # doctest: +SKIP
-    ...     table.to_csv(partial)
+    when the same file is written a day later. On a full disk or in a read-only folder, the
+    OSError names file and remedy.
     """
     path = Path(path)
     # Not the process number: threads share it, and machines on one network disk may.
@@ -82,14 +71,15 @@ def whole_file(path: Path | str):
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            partial.unlink()
+    except OSError as error:
         about = (None, str(partial), str(path), *map(str, path.parents))
-        mine = isinstance(error, OSError) and error.filename in about
-        if mine and error.errno in FULL + FORBIDDEN:
+        expected = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)
+        if error.filename in about and error.errno in expected:
             raise OSError(cannot_write(path, error)) from error
         raise
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def cannot_write(path: Path | str, error: OSError) -> str:
@@ -139,8 +129,7 @@ def short_path(path: Path | str) -> str:
 class Sparing(io.BytesIO):
     """A stranger's file in memory, for parsers: reading it in a million tiny parts is an error.
 
-    A header without end, such as a picture with a million comments or a list that leads back to
-    itself, keeps a parser busy for hours. Honest files have parts of some hundred bytes or more.
+    So a header without end, such as a million comments, keeps no parser busy for hours.
     """
 
     def __init__(self, content: bytes):
@@ -156,10 +145,10 @@ class Sparing(io.BytesIO):
 
 
 def parse_yaml(text: str):
-    """Read YAML as plain values; whatever is wrong is a ValueError.
+    """Read YAML as plain values.
 
     An alias (``*name``) may not stand in what another one names: nine such steps make a file of
-    a few lines as large as a disk. Length and open brackets have a limit too.
+    a few lines as large as a disk.
     """
     import yaml
 
@@ -167,7 +156,7 @@ def parse_yaml(text: str):
         raise ValueError(f"its text is {len(text)} characters long; give {MOST_YAML} at most")
 
     class Loader(yaml.SafeLoader):
-        named = 0  # how many of the values that are being read have a name
+        named = 0  # of the values that are being read
 
         def fetch_flow_collection_start(self, token):
             if self.flow_level >= MOST_BRACKETS:
@@ -179,10 +168,9 @@ def parse_yaml(text: str):
                 raise yaml.YAMLError("an alias stands inside of what another alias names")
             has_name = self.peek_event().anchor is not None
             self.named += has_name
-            try:
-                return super().compose_node(parent, index)
-            finally:
-                self.named -= has_name
+            node = super().compose_node(parent, index)
+            self.named -= has_name
+            return node
 
     try:
         value = yaml.load(text, Loader)
@@ -195,39 +183,28 @@ def parse_yaml(text: str):
 
 
 def check_weights(path) -> None:
-    """Complain about an HDF5 file that leads to other files, or unpacks to far more than its size.
-
-    Keras would read what it leads to, and gigabytes of zeros that take a few kilobytes packed.
-    """
+    """Raise a ValueError for an HDF5 file that leads elsewhere, or unpacks to gigabytes."""
     import h5py
 
-    sizes = []
-
-    def look(name):  # what it returns ends the visit
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            return f"{name!r} leads somewhere else"
-        return None
-
-    def weigh(name, found):
-        if isinstance(found, h5py.Dataset):
-            if found.is_virtual or found.external:
-                return f"{name!r} leads to another file"
-            sizes.append(found.size * found.dtype.itemsize)
-        return None
-
+    size = 0
     with h5py.File(path, "r") as file:
-        wrong = file.visit_links(look) or file.visititems(weigh)
-        packed = file.id.get_filesize()
-    if wrong:
-        raise ValueError(wrong)
-    if sum(sizes) > 20 * packed + (1 << 20):
-        raise ValueError(f"it unpacks to {sum(sizes) / 1e9:.1f} GB")
+        names = []
+        file.visit_links(names.append)
+        for name in names:
+            hard = isinstance(file.get(name, getlink=True), h5py.HardLink)
+            found = file[name] if hard else None
+            data = isinstance(found, h5py.Dataset)
+            if not hard or (data and (found.is_virtual or found.external)):
+                raise ValueError(f"{name!r} leads somewhere else")
+            size += found.size * found.dtype.itemsize if data else 0
+        if size > 20 * file.id.get_filesize() + (1 << 20):
+            raise ValueError(f"it unpacks to {size / 1e9:.1f} GB")
 
 
 def harmless(value):
     """Put an apostrophe before text that a spreadsheet would take for a formula (OWASP's advice).
 
-    :func:`original` takes it away again: the two are each other's opposite on every text.
+    :func:`original` takes it away again, from any text.
     """
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
@@ -239,9 +216,5 @@ def original(value):
 
 
 def printable(text) -> str:
-    r"""Word a text for a terminal: what would move its cursor or colour it is shown as ``\x1b``.
-
-    Characters that turn the direction of writing, and bytes of a file's name that are no text,
-    are shown so too.
-    """
+    r"""Word a text for a terminal: what moves its cursor, or is no text, is shown as ``\x1b``."""
     return _UNSEEN.sub(lambda one: one[0].encode("unicode_escape").decode(), str(text))

@@ -8,29 +8,17 @@ import platform
 import re
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from cxrlib import __version__
 
-PACKAGES = (
-    "numpy",
-    "pandas",
-    "scipy",
-    "scikit-learn",
-    "statsmodels",
-    "matplotlib",
-    "opencv-python-headless",
-    "opencv-python",
-    "opencv-contrib-python",
-    "tensorflow",
-    "tensorflow-cpu",
-    "jax",
-    "torch",
-    "openvino",
-    "papermill",
+PACKAGES = (  # those that shape a result
+    *("numpy", "pandas", "scipy", "scikit-learn", "statsmodels", "matplotlib"),
+    *("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
+    *("tensorflow", "tensorflow-cpu", "jax", "torch", "openvino", "papermill"),
 )
 engines_used: set[tuple[str, str]] = set()  # engine, precision: of frozen features, so far
 
@@ -38,12 +26,15 @@ engines_used: set[tuple[str, str]] = set()  # engine, precision: of frozen featu
 def environment() -> dict:
     """Facts on the machine: Python, platform, Keras, its backend and device, versions.
 
-    Keras is only asked where the notebook imported it: some lessons do without, and
-    importing it takes seconds. ``engine`` and ``precision`` say what has computed frozen
-    features in this process; None where there were none.
+    Keras is only asked where the notebook imported it. ``engine`` and ``precision`` say what has
+    computed frozen features in this process; None where there were none.
     """
     keras = sys.modules.get("keras")
     backend = keras.config.backend() if keras else None
+    versions = {"cxrlib": __version__}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -55,7 +46,7 @@ def environment() -> dict:
         "engine": ", ".join(sorted({name for name, _ in engines_used})) or None,
         "precision": ", ".join(sorted({precision for _, precision in engines_used})) or None,
         "cores": os.cpu_count(),
-        "versions": versions(),
+        "versions": versions,
     }
 
 
@@ -63,9 +54,8 @@ def environment() -> dict:
 def collection_paused():
     """Let Python's garbage collector rest while this thread adds to TensorFlow's graphs.
 
-    TensorFlow locks a graph meanwhile, and its objects wait for that lock when they are
-    collected: a collection that another thread begins at that moment never ends, and nothing
-    else goes on (seen with TensorFlow 2.21 on a Dask worker, whose main thread is always busy).
+    TensorFlow locks a graph meanwhile, and a collection that another thread begins waits for that
+    lock for ever (seen with TensorFlow 2.21 on a Dask worker).
     """
     working = gc.isenabled()
     gc.disable()
@@ -74,17 +64,6 @@ def collection_paused():
     finally:
         if working:
             gc.enable()
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that are installed, of those that shape a result."""
-    found = {"cxrlib": __version__}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def device() -> str:
@@ -97,10 +76,7 @@ def device() -> str:
 
 
 def start_keras():
-    """Import Keras and wake its backend, without TensorFlow's log lines in the notebook.
-
-    TensorFlow writes some lines to the error stream before its own log levels are in force.
-    """
+    """Import Keras and wake its backend, without TensorFlow's first lines in the notebook."""
     if "keras" in sys.modules:
         return sys.modules["keras"]
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -117,10 +93,7 @@ def start_keras():
 
 
 def accelerator() -> str:
-    """Kind of accelerator that Keras puts its tensors on, or "" for the processor.
-
-    Asks a tensor where it lies, which works alike on TensorFlow, JAX and PyTorch.
-    """
+    """Kind of accelerator that Keras puts its tensors on (gpu, tpu, mps), "" for the processor."""
     import keras
 
     where = str(getattr(keras.ops.zeros(1), "device", "")).lower()
@@ -131,13 +104,12 @@ def accelerator() -> str:
 def training_precision() -> str:
     """Name Keras's dtype policy for training networks on images: mixed on a GPU.
 
-    ``mixed_bfloat16`` on a TPU and on NVIDIA GPUs that compute in it (compute capability 8.0 and
-    later), ``mixed_float16`` (Keras scales the loss) on other GPUs, ``float32`` on processors and
-    Apple's GPUs, and wherever ``CXR_PRECISION=float32`` asks for it.
+    ``mixed_bfloat16`` where the accelerator computes in it, ``mixed_float16`` (Keras scales the
+    loss) on other GPUs, ``float32`` on processors and Apple's GPUs, and wherever
+    ``CXR_PRECISION=float32`` asks for it.
 
     Mixed means: weights, their updates, the output layer and the loss are float32; the layers
-    before compute in 16 bits (Micikevicius et al. 2018, arXiv:1710.03740). Small heads on
-    features are always trained in float32: there is nothing to gain.
+    before compute in 16 bits (Micikevicius et al. 2018, arXiv:1710.03740).
     """
     kind = accelerator()
     if kind not in ("gpu", "tpu") or os.environ.get("CXR_PRECISION") == "float32":
@@ -147,10 +119,7 @@ def training_precision() -> str:
 
 @contextmanager
 def dtype_policy(name: str):
-    """Let Keras build networks within a ``with`` block in another precision than float32.
-
-    In ``mixed_float16`` Keras also scales the loss, of networks built and compiled within.
-    """
+    """Let Keras build networks within a ``with`` block in another precision than float32."""
     keras = start_keras()
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
@@ -162,13 +131,11 @@ def dtype_policy(name: str):
 
 def has_bfloat16(kind: str) -> bool:
     """Tell whether a kind of accelerator computes in bfloat16: TPUs, NVIDIA's GPUs since 8.0."""
-    return kind == "tpu" or (kind == "gpu" and _compute_capability() >= 8)
-
-
-def _compute_capability() -> float:
-    """Tell that of the oldest NVIDIA GPU at hand; 0 where there is none."""
+    if kind != "gpu":
+        return kind == "tpu"
     found = ask_system("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
-    return min(map(float, re.findall(r"^\d+\.\d+", found, re.MULTILINE)), default=0.0)
+    capabilities = map(float, re.findall(r"^\d+\.\d+", found, re.MULTILINE))
+    return min(capabilities, default=0.0) >= 8
 
 
 @cache
@@ -196,8 +163,7 @@ def ask_system(*command: str) -> str:
 def one_thread():
     """Keep linear algebra on one core within a ``with`` block.
 
-    On small problems the threads mostly wait for each other: on two cores that do other work
-    too, a logistic regression took 30 times longer with two threads than with one.
+    On small problems threads mostly wait for each other: a busy machine takes 30 times longer.
     """
     import scipy.linalg  # noqa: F401, SciPy's own BLAS can be held only when it is loaded
     import sklearn.linear_model  # noqa: F401, and scikit-learn's OpenMP

@@ -43,39 +43,29 @@ class Prediction:
 class Predictor:
     """A head on a frozen backbone, or a whole CNN, and what its outputs mean.
 
-    Attributes
-    ----------
-    model : keras.Sequential
-        The head (features to probabilities), or the CNN where `backbone_name` is None.
-    classes : list of str
-        In the order of the outputs; the second is the positive one of a sigmoid.
-    backbone_name, size, weights
-        The frozen backbone, the side of its input in pixels, and its weights.
-    provenance : dict
-        Where the model comes from: notebook, profile, data, seed. ``synthetic`` True if it
-        was trained on phantoms.
+    `provenance` tells where the model comes from: notebook, profile, data, seed, and whether it
+    was trained on phantoms (``synthetic``).
     """
 
-    model: object
-    classes: list[str]
-    backbone_name: str | None = None
-    size: int | None = None
+    model: object  # keras.Sequential: the head (features to probabilities), or the CNN
+    classes: list[str]  # in the order of the outputs; the second is the positive one of a sigmoid
+    backbone_name: str | None = None  # None of a CNN
+    size: int | None = None  # pixels of the backbone's input, on each side
     weights: backbone.Weights | None = None
     provenance: dict = field(default_factory=dict)
     _derivatives: dict = field(default_factory=dict, init=False, repr=False)
 
     def save(self, folder: Path | str) -> Path:
-        """Write the card (JSON) and the weights; the card last, so that it vouches for both.
+        """Write the weights and a card (JSON) with the architecture, which vouches for both.
 
-        The architecture goes as JSON and the weights as ``.weights.h5``, which, unlike a
-        ``.keras`` file, also load in an older Keras.
+        Unlike a ``.keras`` file, these also load in an older Keras.
         """
         import keras
 
         folder = Path(folder)
         (folder / CARD).unlink(missing_ok=True)
         with whole_file(folder / WEIGHTS) as partial:
-            plain = partial.with_name(f"{partial.name}.weights.h5")
+            plain = partial.with_name(f"{partial.name}.weights.h5")  # as Keras wants it
             self.model.save_weights(plain)
             plain.replace(partial)
         card = {
@@ -122,26 +112,17 @@ class Predictor:
         return training.ask(self._reader[0], ready, 8)
 
     def predict(self, image) -> Prediction:
-        """Ask about one image. Nothing of it is kept, not even its features.
+        """Ask about one image: a path, or an ndarray (height, width) uint8. Nothing of it is kept.
 
-        Parameters
-        ----------
-        image : path or ndarray, shape (height, width), uint8
-
-        Raises
-        ------
-        cxrlib.images.ImageError
-            If the file is no usable image.
+        A :class:`cxrlib.dicom.ImageError` says if a file is no usable image.
         """
         from cxrlib.images import read_grey, resize
 
         grey = image if isinstance(image, np.ndarray) else read_grey(image)
         seen = resize(grey, SIDE)[None]
         maps = self._maps(seen)
-        if self.backbone_name is None:
-            found = training.predict(self.model, seen)[0]
-        else:
-            found = training.predict(self.model, maps.mean(axis=(1, 2)))[0]
+        asked = seen if self.backbone_name is None else maps.mean(axis=(1, 2))
+        found = training.predict(self.model, asked)[0]
         slopes = self._derivative(maps.shape, int(found.argmax()))(maps)
         heat = explain.enlarge(explain.weigh(maps, slopes), SIDE)[0]
         named = dict(zip(self.classes, map(float, found), strict=True))
@@ -170,12 +151,8 @@ class Predictor:
 def load(folder: Path | str) -> Predictor:
     """Load what :meth:`Predictor.save` wrote.
 
-    Raises
-    ------
-    PredictorError
-        If the folder holds no whole model, or it was written by an incompatible Keras.
-    cxrlib.backbone.WeightsError
-        If the backbone's weights cannot be had.
+    A PredictorError says if the folder holds no whole model, or one that this Keras cannot read;
+    a :class:`cxrlib.backbone.WeightsError`, if the backbone's weights cannot be had.
     """
     keras = start_keras()
     folder = Path(folder)
@@ -187,8 +164,8 @@ def load(folder: Path | str) -> Predictor:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         intact = sha256(folder / WEIGHTS) == card["model_sha256"]
-        for name in ("architecture", "backbone", "classes", "keras", "provenance", "size"):
-            card[name], card["weights"]
+        known = [card[name] for name in ("classes", "backbone", "size", "weights", "provenance")]
+        told = f"Keras {card['keras']}"
         card["architecture"].pop("compile_config", None)  # how it was trained matters no more
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PredictorError(
@@ -208,13 +185,11 @@ def load(folder: Path | str) -> Predictor:
         model.load_weights(folder / WEIGHTS)
     except Exception as error:  # Keras raises many kinds here
         raise PredictorError(
-            f"The model in {folder} was written by Keras {card['keras']} and cannot be read by "
+            f"The model in {folder} was written by {told} and cannot be read by "
             f"Keras {keras.version()}: run its notebook again with this version."
         ) from error
-    weights = _weights(card)
-    return Predictor(
-        model, card["classes"], card["backbone"], card["size"], weights, card["provenance"]
-    )
+    known[3] = _weights(card)
+    return Predictor(model, *known)
 
 
 def _not_plain(part) -> str:
@@ -238,16 +213,17 @@ def _weights(card: dict) -> backbone.Weights | None:
         return None
     kind = "imagenet" if noted["kind"] == "file" else noted["kind"]
     found = backbone.find_weights(card["backbone"], kind, noted["seed"] or 0)
-    if found.sha256 != noted["sha256"] and noted["kind"] == "file":
+    if found.sha256 == noted["sha256"]:
+        return found
+    if noted["kind"] == "file":
         raise PredictorError(
             f"The head was trained on the backbone weights in {noted['path']} (SHA-256 "
             f"{noted['sha256'][:12]}), which are not those in {found.path}. Put that file, named "
             f"{card['backbone'].lower()}_notop.weights.h5, into the folder named by CXR_WEIGHTS."
         )
-    if found.sha256 != noted["sha256"]:
-        warnings.warn(
-            f"The head was trained on {noted['path']}; {found.path} has another content, so the "
-            "probabilities may differ.",
-            stacklevel=3,
-        )
+    warnings.warn(
+        f"The head was trained on {noted['path']}; {found.path} has another content, so the "
+        "probabilities may differ.",
+        stacklevel=3,
+    )
     return found

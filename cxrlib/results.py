@@ -58,7 +58,8 @@ class Result:
     @property
     def classes(self) -> list[str]:
         """The classes that have a probability column among the predictions, in their order."""
-        return [] if self.predictions is None else _classes(self.predictions)
+        columns = [] if self.predictions is None else self.predictions.columns
+        return [name.removeprefix("p_") for name in columns if name.startswith("p_")]
 
     @property
     def has_random_weights(self) -> bool:
@@ -78,10 +79,7 @@ def model_number(model) -> int | None:
 
 
 def run_folder() -> Path:
-    """Folder that results go to: ``CXR_RUN``, else ``runs/interactive`` of the course.
-
-    An installed course (no checkout) uses the current folder for its root.
-    """
+    """Folder of results: ``CXR_RUN``, else ``runs/interactive`` of the checkout, or from here."""
     if os.environ.get("CXR_RUN"):
         return Path(os.environ["CXR_RUN"]).expanduser()
     root = shipped("notebooks").parent
@@ -104,21 +102,22 @@ def record(
     notes=None,
     seconds: float | None = None,
 ) -> Path:
-    """Write what a notebook found.
+    """Write what a notebook found, whole or not at all.
+
+    It goes to ``<run folder>/results/<notebook>.json``, whose path is returned; the predictions,
+    if any, to ``<run folder>/predictions/<notebook>.csv``. A ResultsError says if a protocol is
+    unknown, or the predictions lack a column.
 
     Parameters
     ----------
-    notebook : str
-        Its file name without the ending, such as ``"05_vgg16"``.
-    profile : str
-        ``smoke``, ``quick`` or ``paper``.
-    parameters : dict
-        The notebook's parameters, by name.
+    notebook, profile : str
+        The file's name without its ending, such as ``"05_vgg16"``; ``smoke``, ``quick`` or
+        ``paper``.
     cohort : Cohort or None
         The images that were used, before augmentation; None where only the paper is read.
     model : str or int, optional
         Which of the paper's models this is, such as ``3`` or ``"Model 3 (VGG16+)"``.
-    weights : backbone.Weights, or a dict or list of them, optional
+    weights : backbone.Weights, or dict of str to these or to facts on them, optional
         The backbones' weights; None where no backbone was used.
     scores : dict of str to DataFrame, optional
         By protocol (``paper``, ``clean``), as :mod:`cxrlib.metrics` makes them.
@@ -127,24 +126,15 @@ def record(
     histories, tables : dict of str to DataFrame, optional
         Training curves, and any other tables, by name.
     notes : str or list of str, optional
-    seconds : float, optional
-        How long the notebook took.
-
-    Returns
-    -------
-    Path
-        ``<run folder>/results/<notebook>.json``; the predictions, if any, are in
-        ``<run folder>/predictions/<notebook>.csv``. Neither is ever half-written.
-
-    Raises
-    ------
-    ResultsError
-        If a protocol is unknown, or the predictions lack a column.
     """
     scores = scores or {}
     _check_protocols(scores)
-    if predictions is not None:
-        _check_predictions(predictions)
+    missing = [] if predictions is None else [one for one in COLUMNS if one not in predictions]
+    if missing:
+        raise ResultsError(
+            f"The predictions lack {', '.join(missing)}: make them with "
+            "results.predictions(test, probabilities, classes, protocol)."
+        )
     data = describe_data(cohort)
     weights = describe_weights(weights)
     reasons = why_not_comparable(data, weights, model_number(model), parameters)
@@ -177,9 +167,8 @@ def record(
     if predictions is None:
         table.unlink(missing_ok=True)
     else:
+        safe = predictions.map(harmless)
         with whole_file(table) as partial:
-            texts = predictions.select_dtypes(exclude="number").columns
-            safe = predictions.assign(**{one: predictions[one].map(harmless) for one in texts})
             # In quotes, all of it: a carriage return in a name would begin a new row
             how = {"quoting": csv.QUOTE_NONNUMERIC, "errors": "surrogateescape"}
             safe.to_csv(partial, index=False, **how)
@@ -187,29 +176,21 @@ def record(
 
 
 def predictions(test, probabilities, classes, protocol: str) -> pd.DataFrame:
-    """Put what a model said about each test image into a table.
+    """Put what a model said about each test image into a table, one row an image.
+
+    Its columns are `COLUMNS` (``origin`` is the image a copy was made from, ``predicted`` the
+    most probable class) and ``p_<class>`` for each class. A ResultsError says if images, classes
+    and probabilities don't fit together.
 
     Parameters
     ----------
     test : Cohort
         The n test images.
     probabilities : array_like, shape (n, classes) or, for two classes, (n,)
-        From 0 to 1, in the order of `test`; one column alone is that of the second class.
+        From 0 to 1; one column alone is that of the second class.
     classes : sequence of str
         In the order of the columns.
     protocol : {"paper", "clean"}
-
-    Returns
-    -------
-    DataFrame
-        One row an image: ``protocol``, ``image``, ``origin`` (the image a copy was made from),
-        ``patient``, ``label``, ``predicted`` (the most probable class) and a column
-        ``p_<class>`` for each class.
-
-    Raises
-    ------
-    ResultsError
-        If the protocol is unknown, or images, classes and probabilities don't fit together.
     """
     _check_protocols([protocol])
     found = np.asarray(probabilities, dtype=float)
@@ -236,49 +217,44 @@ def predictions(test, probabilities, classes, protocol: str) -> pd.DataFrame:
 def load(folder: Path | str, notebook: str) -> Result:
     """Read what a notebook recorded in the run folder `folder`.
 
-    Raises
-    ------
-    ResultsError
-        If there is no such result, or it is damaged or of another version of the course.
+    A ResultsError says if it is not there, damaged, or of another version of the course.
     """
     path = Path(folder) / "results" / f"{notebook}.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {content['schema']}, not {SCHEMA}")
+        for kind in ("scores", "histories", "tables"):
+            content[kind] = {name: unpack(table) for name, table in content[kind].items()}
+        return Result(**content, predictions=_read_predictions(folder, notebook))
     except FileNotFoundError as error:
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
         raise ResultsError(
             f"{folder} has no results of {notebook} (it has: {there}). Run that notebook first."
         ) from error
-    except ValueError as error:
-        raise ResultsError(f"{path} is damaged ({error}): run {notebook} again.") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ResultsError(
-            f"{path} was not written by this version of the course (its results have schema "
-            f"{SCHEMA}): run {notebook} again."
-        )
-    for kind in ("scores", "histories", "tables"):
-        content[kind] = {name: unpack(table) for name, table in content.get(kind, {}).items()}
-    table = Path(folder) / "predictions" / f"{notebook}.csv"
-    if table.exists():
-        # Patient "007" must stay "007", and a label "NA" is a label.
-        text = dict.fromkeys(COLUMNS, str)
-        found = pd.read_csv(
-            table,
-            dtype=text,
-            keep_default_na=False,
-            na_values={"label": [""], "patient": [""]},
-            encoding_errors="surrogateescape",
-        )
-        texts = {one: found[one].map(original) for one in COLUMNS if one in found}
-        content["predictions"] = found.assign(**texts)
-    try:
-        return Result(**content)
-    except TypeError as error:
-        raise ResultsError(f"{path} is damaged ({error}): run {notebook} again.") from error
+            f"{path} is damaged, or of another version of the course ({error}). Run {notebook} "
+            "again."
+        ) from error
+
+
+def _read_predictions(folder: Path | str, notebook: str) -> pd.DataFrame | None:
+    path = Path(folder) / "predictions" / f"{notebook}.csv"
+    if not path.exists():
+        return None
+    table = pd.read_csv(
+        path,
+        dtype=dict.fromkeys(COLUMNS, str),  # patient "007" must stay "007"
+        keep_default_na=False,  # and a label "NA" is a label
+        na_values={"label": [""], "patient": [""]},
+        encoding_errors="surrogateescape",
+    )
+    return table.map(original)
 
 
 def load_all(folder: Path | str) -> dict[str, Result]:
-    """Read all results in the run folder `folder`, by notebook, in the notebooks' order."""
+    """:func:`load` all results of a run folder, by notebook, in the notebooks' order."""
     found = sorted(path.stem for path in (Path(folder) / "results").glob("*.json"))
     return {name: load(folder, name) for name in found if not name.startswith(".")}
 
@@ -291,42 +267,32 @@ def provenance(notebook: str, profile: str, cohort, seed: int) -> dict:
 
 
 def describe_data(cohort) -> dict:
-    """Name the images: sources, whether synthetic, and counts by label.
-
-    Without a cohort there are none: the data are what the paper prints.
-    """
+    """Name the images: sources, whether synthetic, and counts by label; None is the paper alone."""
     if cohort is None:
         none = {"sources": [], "synthetic": False, "images": 0, "patients": 0, "counts": {}}
         return {"name": "the paper's printed figures", **none}
     table = cohort.table
     sources = sorted(map(str, table["source"].dropna().unique()))
-    labels = table["label"].astype(object).where(table["label"].notna(), "unknown")
-    grouped = table.groupby(labels)["patient"]
+    labels = table["label"].astype(object).where(table["label"].notna(), "unknown").map(str)
+    counts = table.groupby(labels)["patient"].agg(images="size", patients="nunique")
     return {
         "name": cohort.name,
         "sources": sources,
         "synthetic": any(source.startswith("phantom") for source in sources),
         "images": len(table),
         "patients": int(table["patient"].nunique()),
-        "counts": {
-            str(label): {"images": len(rows), "patients": int(rows.nunique())}
-            for label, rows in grouped
-        },
+        "counts": counts.to_dict("index"),
     }
 
 
 def describe_weights(weights) -> dict:
-    """Facts on one or several backbones' weights, by backbone."""
+    """Facts on the weights of one backbone, or of several by name, as :func:`record` takes them."""
     if weights is None:
         return {}
-    if isinstance(weights, dict):
-        return {name: _facts(found) for name, found in weights.items()}
-    found = weights if isinstance(weights, list | tuple) else [weights]
-    return {facts["backbone"]: facts for facts in map(_facts, found)}
-
-
-def _facts(weights) -> dict:
-    return dict(weights) if isinstance(weights, dict) else weights.describe()
+    if not isinstance(weights, dict):
+        weights = {weights.describe()["backbone"]: weights}
+    known = weights.items()
+    return {name: one if isinstance(one, dict) else one.describe() for name, one in known}
 
 
 def why_not_comparable(
@@ -335,23 +301,20 @@ def why_not_comparable(
     """Say why results cannot be set against the paper's; empty where they can."""
     if data["images"] == 0:
         return NOTHING
-    reasons = ["the images are synthetic (phantoms)"] if data["synthetic"] else []
     kinds = {facts["kind"] for facts in weights.values()}
-    if "random" in kinds:
-        reasons.append("the backbone's weights are random")
-    if "file" in kinds:
-        reasons.append("the backbone's weights come from a file that may not be ImageNet's")
     wanted = BACKBONES.get(number)
-    if wanted and wanted not in weights:
-        reasons.append(f"the backbone is {', '.join(weights) or 'none'}, the paper's is {wanted}")
+    backbones = ", ".join(weights) or "none"
     stage1 = (parameters or {}).get("stage1_source", "chexpert")
-    if number == 1 and stage1 != "chexpert":
-        reasons.append(f"stage 1 was trained on {stage1}, the paper's on CheXpert")
-    return " and ".join(reasons)
-
-
-def _classes(table: pd.DataFrame) -> list[str]:
-    return [name.removeprefix("p_") for name in table.columns if name.startswith("p_")]
+    reasons = {
+        "the images are synthetic (phantoms)": data["synthetic"],
+        "the backbone's weights are random": "random" in kinds,
+        "the backbone's weights come from a file that may not be ImageNet's": "file" in kinds,
+        f"the backbone is {backbones}, the paper's is {wanted}": wanted not in (None, *weights),
+        f"stage 1 was trained on {stage1}, the paper's on CheXpert": (
+            number == 1 and stage1 != "chexpert"
+        ),
+    }
+    return " and ".join(reason for reason, holds in reasons.items() if holds)
 
 
 def _check_protocols(names) -> None:
@@ -360,30 +323,17 @@ def _check_protocols(names) -> None:
         raise ResultsError(f"There is no protocol {unknown[0]!r}; there are {list(PROTOCOLS)}.")
 
 
-def _check_predictions(table: pd.DataFrame) -> None:
-    missing = [name for name in COLUMNS if name not in table]
-    if missing or not _classes(table):
-        raise ResultsError(
-            f"The predictions lack {', '.join(missing) or 'a column p_<class>'}: make them with "
-            "results.predictions(test, probabilities, classes, protocol)."
-        )
-    _check_protocols(table["protocol"].unique())
-    if table[[f"p_{name}" for name in _classes(table)]].isna().any(axis=None):
-        raise ResultsError("Some of the predictions have no probability (NaN).")
-
-
 def to_native(value):
     """Turn NumPy and pandas values into what JSON knows; NaN and infinity become None."""
     if isinstance(value, dict):
         return {str(key): to_native(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | np.ndarray | pd.Index):
         return [to_native(item) for item in value]
-    if isinstance(value, np.generic):
-        return to_native(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    value = value.item() if isinstance(value, np.generic) else value
     if value is None or isinstance(value, bool | int | str):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     return None if value is pd.NA or value is pd.NaT else str(value)
 
 
@@ -393,14 +343,11 @@ def pack(table: pd.DataFrame) -> dict:
     pandas' own ``to_json`` would do, but for numbers: it writes 15 digits at most, of 17.
     """
     content = {"index_name": table.index.name} | table.to_dict("split")
-    return to_native(content | {"index": _flat(table.index), "columns": _flat(table.columns)})
-
-
-def _flat(labels: pd.Index) -> list:
-    """Labels as JSON can hold them: those of a MultiIndex joined."""
-    if labels.nlevels == 1:
-        return list(labels)
-    return [" / ".join(str(part) for part in label if str(part)) for label in labels]
+    for axis in ("index", "columns"):
+        labels = getattr(table, axis)
+        if labels.nlevels > 1:
+            content[axis] = [" / ".join(filter(None, map(str, label))) for label in labels]
+    return to_native(content)
 
 
 def unpack(content: dict) -> pd.DataFrame:
@@ -418,5 +365,5 @@ def unpack(content: dict) -> pd.DataFrame:
 
 
 def pack_all(tables: dict | None) -> dict:
-    """Turn DataFrames, by name, into what JSON can hold."""
+    """:func:`pack` of each DataFrame, by name."""
     return {name: pack(table) for name, table in (tables or {}).items()}

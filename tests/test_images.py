@@ -16,6 +16,7 @@ from PIL import Image
 import mutants
 from cxrlib import images, phantom
 from cxrlib.cohort import Rows
+from cxrlib.compute import disk
 from cxrlib.images import ImageError, decode, read_grey, resize
 
 RAMP = np.add.outer(np.arange(64) * 2, np.arange(48) * 2).astype(np.uint8)  # 64 x 48, 0..220
@@ -42,8 +43,7 @@ def decode_one(path, side):
 
 
 def test_grey_png_is_read_as_it_is_whatever_its_name(tmp_path):
-    Image.fromarray(RAMP).save(tmp_path / "Röntgen bild.png")
-    (tmp_path / "Röntgen bild.png").rename(tmp_path / "Röntgen bild.jpg")
+    Image.fromarray(RAMP).save(tmp_path / "Röntgen bild.jpg", format="PNG")
     np.testing.assert_array_equal(read_grey(tmp_path / "Röntgen bild.jpg"), RAMP)
 
 
@@ -65,6 +65,9 @@ def test_sixteen_bit_colour_with_opacity(tmp_path):
     grey = read_grey(write(tmp_path / "a.png", values))
     assert set(np.unique(grey[:20])) <= {127, 128}
     assert (grey[20:] == 255).all()
+    write(tmp_path / "a.png", values[..., :3] >> 4)
+    with pytest.raises(ImageError, match=r"a\.png: its colours have few of 16 bits.*grey PNG"):
+        read_grey(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("side", [None, 64])
@@ -75,14 +78,6 @@ def test_colour_becomes_luminance(tmp_path, kind, side):
     path = write(tmp_path / f"a.{kind}", colour)
     grey = decode_one(path, side) if side else read_grey(path).astype(float)
     assert np.abs(grey - 117).max() <= 1
-
-
-def test_transparent_parts_are_black(tmp_path):
-    values = np.full((40, 40, 4), 200, np.uint8)
-    values[:20, :, 3], values[20:, :, 3] = 0, 255
-    grey = read_grey(write(tmp_path / "a.png", values))
-    assert (grey[:20] == 0).all()
-    assert (grey[20:] == 200).all()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "1"])
@@ -108,9 +103,9 @@ def test_jpeg_agrees_with_another_decoder(tmp_path, progressive):
     assert np.abs(read_grey(path) - reference).max() <= 2
 
 
-def test_jpeg_with_something_behind_it_is_whole(tmp_path):
-    path = noisy(tmp_path, "a.jpg")
-    image = read_grey(path)
+def test_jpeg_with_something_behind_it_or_damaged_exif_data_is_whole(tmp_path):
+    image = read_grey(noisy(tmp_path, "a.jpg"))
+    path = noisy(tmp_path, "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff rubbish")
     path.write_bytes(path.read_bytes() + b"\0\0 appended by a camera")
     np.testing.assert_array_equal(read_grey(path), image)
 
@@ -130,11 +125,6 @@ def test_turned_jpeg_is_turned_when_shrunk_too(tmp_path, orientation):
     assert tuple(found.sizes[0]) == whole.shape == ((640, 960), (960, 640))[orientation > 4]
     upright = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(int)  # OpenCV turns it, too
     assert np.abs(upright - whole).max() <= 2
-
-
-def test_damaged_exif_data_do_not_spoil_a_film(tmp_path):
-    path = noisy(tmp_path, "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff rubbish")
-    assert read_grey(path).std() > 50
 
 
 # --- what is refused, by name and with a remedy -------------------------------------------------
@@ -161,7 +151,7 @@ def test_truncated_png(tmp_path, part):
         read_grey(path)
 
 
-def test_png_with_a_wrong_check_sum_or_without_an_end(tmp_path):
+def test_png_with_a_wrong_check_sum_or_without_all_pixels(tmp_path):
     path = noisy(tmp_path, "a.png")
     content = path.read_bytes()
     sum_of_pixels = content.index(b"IEND") - 5  # the pixels themselves are whole
@@ -169,7 +159,7 @@ def test_png_with_a_wrong_check_sum_or_without_an_end(tmp_path):
     wrong[sum_of_pixels] ^= 0xFF
     middle = bytearray(content)
     middle[len(content) // 2] ^= 0xFF
-    for damaged in (wrong, middle, content[: sum_of_pixels + 1]):
+    for damaged in (wrong, middle, content[: sum_of_pixels + 1], empty_png(500, 500)):
         path.write_bytes(damaged)
         with pytest.raises(ImageError, match=r"a\.png: truncated or damaged.*Fetch it again"):
             read_grey(path)
@@ -188,12 +178,6 @@ def test_too_many_pixels_are_refused_unread(tmp_path, size):
         read_grey(tmp_path / "a.png")
 
 
-def test_png_that_announces_more_pixels_than_it_has(tmp_path):
-    (tmp_path / "a.png").write_bytes(empty_png(500, 500))
-    with pytest.raises(ImageError, match=r"a\.png.*Fetch it again"):
-        read_grey(tmp_path / "a.png")
-
-
 @pytest.mark.parametrize("size", [(1, 1), (300, 5), (31, 31)])
 def test_too_small(tmp_path, size):
     path = write(tmp_path / "a.png", np.zeros(size, np.uint8))
@@ -205,21 +189,12 @@ def test_what_would_keep_a_decoder_busy(tmp_path):
     """Each is refused for its own reason: the limits are not there by chance."""
     jpeg = noisy(tmp_path, "a.jpg", progressive=True).read_bytes()
     scan, end = jpeg.rindex(b"\xff\xda"), jpeg.rindex(b"\xff\xd9")
-    small, last = (b"IDAT", zlib.compress(bytes(65 * 64))), (b"IEND", b"")
-    deep = mutants.header(64, 64, 16, 2)
-    # more than the pixels of 16-bit colours, in which OpenCV would unpack all of it
-    surplus = (b"IDAT", mutants.zeros(64 * (64 * 6 + 1) + 2_000_000))
+    pixels = (b"IDAT", zlib.compress(b"\0"))
     hostile = {
         "scans": jpeg[:scan] + jpeg[scan:end] * 60 + jpeg[end:],
         "no end, or its parts": jpeg[:2] + b"\xff\xfe\0\2" * 100_000 + jpeg[2:],
         "its header has no end": jpeg[:2] + b"\xff" * 400_000 + jpeg[2:],
-        "its parts are too many": mutants.png(
-            mutants.header(64, 64), *[(b"tEXt", b"a\0")] * 101, small, last
-        ),
-        "more than its pixels": mutants.png(deep, surplus, last),
-        "its pixels take 480 MB": mutants.png(
-            mutants.header(7900, 7600, 16, 6), (b"IDAT", zlib.compress(b"\0")), last
-        ),
+        "its pixels take 480 MB": mutants.png(mutants.header(7900, 7600, 16, 6), pixels),
     }
     for reason, content in hostile.items():
         (tmp_path / "hostile").write_bytes(content)
@@ -229,8 +204,8 @@ def test_what_would_keep_a_decoder_busy(tmp_path):
 
 def test_file_larger_than_any_image_is_refused_unread(tmp_path):
     path = noisy(tmp_path, "a.jpg")
-    os.truncate(path, images.MOST_BYTES + 1)  # takes no room on the disk
-    most = images.MOST_BYTES // 10**6
+    os.truncate(path, images.MOST_DECODED + 1)  # takes no room on the disk
+    most = images.MOST_DECODED // 10**6
     with pytest.raises(ImageError, match=rf"a\.jpg: more than {most} MB is no radiograph"):
         read_grey(path)
 
@@ -242,11 +217,11 @@ def test_animated_png(tmp_path):
         read_grey(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("kind", ["gif", "bmp", "tiff", "webp"])
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
 def test_other_formats_are_named(tmp_path, kind):
-    Image.fromarray(RAMP).save(tmp_path / f"a.{kind}")
-    with pytest.raises(ImageError, match=f"{kind.upper()} is not read here. Save it as PNG"):
-        read_grey(tmp_path / f"a.{kind}")
+    Image.fromarray(RAMP).save(tmp_path / "a.png", format=kind)
+    with pytest.raises(ImageError, match=f"{kind} is not read here. Save it as PNG"):
+        read_grey(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(
@@ -299,13 +274,6 @@ def test_fine_rings_vanish_and_coarse_ones_stay(tmp_path, kind, side):
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png"])
-def test_stripes_of_one_pixel_become_grey(tmp_path, kind):
-    stripes = np.tile(np.array([0, 255], np.uint8), (1000, 500))
-    found = decode_one(write(tmp_path / f"a.{kind}", stripes), 224)
-    assert np.abs(found - 127.5).max() <= 2
-
-
-@pytest.mark.parametrize("kind", ["jpg", "png"])
 @pytest.mark.parametrize("side", [150, 300])
 def test_a_radiograph_is_the_same_shrunk_or_read_whole(tmp_path, kind, side):
     film = phantom.render("covid", size=300).image
@@ -340,22 +308,16 @@ def dicom(path, pixels, **elements):
 
 
 def test_dicom_is_scaled_from_darkest_to_brightest(tmp_path):
-    pixels = RAMP.astype(np.uint16) * 10 + 500
-    grey = read_grey(dicom(tmp_path / "a.dcm", pixels))
-    np.testing.assert_array_equal(grey, np.rint(RAMP * (255 / 220)))
+    pixels, shown = RAMP.astype(np.uint16) * 10 + 500, np.rint(RAMP * (255 / 220))
+    np.testing.assert_array_equal(read_grey(dicom(tmp_path / "a.dcm", pixels)), shown)
+    inverted = dicom(tmp_path / "a.dcm", pixels, PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(read_grey(inverted), 255 - shown)
 
 
 def test_dicom_without_ending_is_recognised_and_shrinks(tmp_path):
     path = dicom(tmp_path / "IM0001", np.tile(RAMP, (4, 4)))
     image, kind, size = images.read(path, 48)
     assert (image.shape, kind, size) == ((64, 48), "DICOM", (256, 192))
-
-
-def test_dicom_monochrome1_is_inverted(tmp_path):
-    path = dicom(tmp_path / "a.dcm", RAMP, PhotometricInterpretation="MONOCHROME1")
-    grey = read_grey(path)
-    assert grey[0, 0] == 255
-    assert grey[-1, -1] == 0
 
 
 def test_dicom_window_and_rescale(tmp_path):
@@ -421,7 +383,7 @@ def count_reads(monkeypatch):
 
 @pytest.mark.parametrize("workers", [1, 2, None])
 def test_decode_aligns_rows_and_paths(tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(images, "BLOCK", 7)
+    monkeypatch.setattr(disk, "BLOCK", 7)
     paths = make_files(tmp_path, 20)[::-1]
     found = decode(paths, side=32, progress=False, workers=workers)
     assert isinstance(found.images, np.memmap)
@@ -432,16 +394,15 @@ def test_decode_aligns_rows_and_paths(tmp_path, monkeypatch, workers):
     assert found.failures == {}
     assert set(found.formats) == {"PNG"}
     assert (found.sizes == [40, 50]).all()
+    assert decode([], side=40, progress=False).images.shape == (0, 40, 40)
 
 
 def test_decode_once_and_again_what_changed(tmp_path, monkeypatch):
-    paths = make_files(tmp_path, 5)
-    calls = count_reads(monkeypatch)
+    paths, calls = make_files(tmp_path, 5), count_reads(monkeypatch)
     first = np.array(decode(paths, progress=False).images)
     np.testing.assert_array_equal(decode(paths, progress=False).images, first)
     assert len(calls) == 5
     write(paths[1], np.full((40, 51), 200, np.uint8))
-    os.utime(paths[1], ns=(1, 1))
     assert decode(paths, progress=False).images[1].min() == 200
 
 
@@ -461,13 +422,8 @@ def test_decode_collects_bad_files_and_tries_them_again(tmp_path):
     assert again.images[3].min() == 3
 
 
-def test_decode_nothing():
-    found = decode([], side=40, progress=False)
-    assert found.images.shape == (0, 40, 40)
-
-
 def decode_until_killed(paths):
-    images.BLOCK, read = 4, images.read
+    disk.BLOCK, read = 4, images.read
     left = iter(range(20))
 
     def deadly(path, side):
@@ -524,7 +480,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) / 1000
 
-    monkeypatch.setattr(images, "BLOCK", 10)
+    monkeypatch.setattr(disk, "BLOCK", 10)
     path = write(tmp_path / "a.png", np.full((40, 40), 7, np.uint8))
     decode([path] * 20, side=32, progress=False, keys=range(20))  # what is made once
     before = own()

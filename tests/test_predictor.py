@@ -102,16 +102,6 @@ def test_an_interrupted_save_leaves_no_model(images, tmp_path, monkeypatch):
         predictor.load(tmp_path)
 
 
-def test_code_in_an_architecture_is_not_run(images, tmp_path):
-    folder = small_cnn().save(tmp_path / "model")
-    card = json.loads((folder / predictor.CARD).read_text())
-    lambda_model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x)])
-    card["architecture"] = json.loads(lambda_model.to_json())
-    (folder / predictor.CARD).write_text(json.dumps(card))
-    with pytest.raises(predictor.PredictorError):
-        predictor.load(folder)
-
-
 @pytest.mark.parametrize("kind", ["backbone", "cnn"])
 def test_one_image_is_told_what_many_are_told_and_leaves_nothing_behind(kind, images, own_cache):
     model = head_on_backbone(images) if kind == "backbone" else small_cnn()

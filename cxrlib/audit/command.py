@@ -12,12 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from cxrlib import NOT_CLINICAL
-from cxrlib.audit import subject as auditload
+from cxrlib.audit import subject
 from cxrlib.audit.subject import SECRET
-from cxrlib.files import printable, short_path
+from cxrlib.files import printable, short_path, write_json
 
 COLOURS = {"red": "red", "amber": "yellow", "green": "green", "grey": "bright_black"}
 EXIT_CODES = """
@@ -28,13 +27,20 @@ interrupted.
 """
 
 
-@click.command("audit", epilog=EXIT_CODES)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class _Remembering(click.Command):
+    """A command that keeps what was typed, for the page."""
+
+    def parse_args(self, ctx, args):
+        ctx.meta["typed"] = shlex.join(["cxr", "audit", *args])
+        return super().parse_args(ctx, args)
+
+
+@click.command("audit", cls=_Remembering, epilog=EXIT_CODES)
 @click.argument("place")
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The page to write.  [default: audit-NAME.html, here]",
-)
+@click.option("--out", type=FILE, help="The page to write.  [default: audit-NAME.html, here]")
 @click.option(
     "--by",
     metavar="COLUMN",
@@ -61,10 +67,7 @@ interrupted.
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For all chance."
 )
 @click.option(
-    "--json",
-    "json_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the findings as data too, for a program to read.",
+    "--json", "json_file", type=FILE, help="Write the findings as data too, for a program to read."
 )
 @click.option(
     "--fail-on",
@@ -97,33 +100,37 @@ def audit_command(
       cxr audit my_images --json audit.json --fail-on red
     """  # noqa: D301 (click wants a real backspace before lines that it shall not wrap)
     start = time.monotonic()
-    kind = auditload.kind_of(place)
-    out = out or Path("audit-" + re.sub(r"[^\w.-]+", "-", auditload.name_of(place)) + ".html")
-    _check_name(out, place, "--out", ".html", ".htm")
-    if json_file:
-        _check_name(json_file, place, "--json", ".json")
+    kind = subject.kind_of(place)
+    out = out or Path("audit-" + re.sub(r"[^\w.-]+", "-", subject.name_of(place)) + ".html")
     by = by or ("scanner" if kind == "phantom" else "source")
     labels = list(dict.fromkeys(labels))
     notes: list[str] = []
-    table = auditload.check_table(kind, place, by, labels, notes)
-    _check_writable(out, "--out")
+    table = subject.check_table(kind, place, by, labels, notes)
+    _check_file(out, "--out", ".html", ".htm")
     if json_file:
-        _check_writable(json_file, "--json")
+        _check_file(json_file, "--json", ".json")
     extract, seen = _features(features, weights, seed)
-    cohort, cut = auditload.load(kind, place, table, labels, limit, allow_missing, seed, notes)
-    from cxrlib.audit import examine as auditing
-    from cxrlib.audit import page as auditpage
-    from cxrlib.files import write_json
+    cohort, cut = subject.load(kind, place, table, labels, limit, allow_missing, seed, notes)
+    from cxrlib.audit import examine, page
+    from cxrlib.audit.lights import count_of
 
-    click.echo(printable(_greeting(cohort)), err=True)
+    counts = cohort.table["label"].value_counts()
+    patients = count_of(cohort.table["patient"].nunique(), "patient")
+    told = ", ".join(f"{count} {label}" for label, count in counts.items())
+    greeting = f"{cohort.name}: {count_of(len(cohort), 'image')} of {patients} ({told})"
+    click.echo(printable(greeting), err=True)
+
+    def tell(number, total, name):
+        click.echo(f"[{number + 1:2}/{total}] {name} ...", err=True)
+
     with warnings.catch_warnings():
         # Of small classes scikit-learn says on each fold what the page says once
         warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
         try:
-            found = auditing.run(cohort, labels or None, by, extract, seed, _tell)
-        except auditing.AuditError as error:
-            raise auditing.AuditError(f"{error}{auditload.remedy(cohort, cut, limit)}") from error
-    facts = {"Features": seen, "Command": _command(ctx)}
+            found = examine.run(cohort, labels or None, by, extract, seed, tell)
+        except examine.AuditError as error:
+            raise examine.AuditError(f"{error}{subject.remedy(cohort, cut, limit)}") from error
+    facts = {"Features": seen, "Command": ctx.meta["typed"]}
     if kind == "phantom":
         facts["Secret"] = (
             f"these phantoms were made with confounding {SECRET}: for {SECRET:.0%} of the patients "
@@ -133,25 +140,26 @@ def audit_command(
     found = replace(found, facts=found.facts | facts)
     if "RANDOM" in seen:
         notes = [seen, *notes]
-    auditpage.write(found, out, notes)
+    page.write(found, out, notes)
     if json_file:
-        write_json(json_file, auditpage.as_data(found, notes))
-    _conclude(found, notes, out, json_file)
+        write_json(json_file, page.as_data(found, notes))
+    _conclude(found, notes, page.conclusion(found))
+    click.echo(f"\nPage: {short_path(out)}")
+    if json_file:
+        click.echo(f"Data: {short_path(json_file)}")
+    click.echo(NOT_CLINICAL)
     if open_page:
         click.launch(out.resolve().as_uri())
-    ctx.exit(_failed(found, fail_on))
+    if fail_on and examine.LIGHTS.index(found.light) <= examine.LIGHTS.index(fail_on):
+        told = f"Exit code 1: the worst light is {found.light} (--fail-on {fail_on})."
+        click.echo(told, err=True)
+        ctx.exit(1)
 
 
-def _check_name(path: Path, place: str, option: str, *endings: str) -> None:
-    """Refuse a file that should not be written."""
+def _check_file(path: Path, option: str, *endings: str) -> None:
+    """Refuse a file that cannot or should not be written, before minutes are spent."""
     if path.suffix.lower() not in endings:
         raise click.BadParameter(f"the file's name must end in {endings[0]}.", param_hint=option)
-    if path.resolve() == Path(place).resolve():
-        raise click.BadParameter("it would overwrite what is to be audited.", param_hint=option)
-
-
-def _check_writable(path: Path, option: str) -> None:
-    """Write a file beside the one to come and remove it, before minutes are spent."""
     folder = path.resolve().parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,58 +192,14 @@ def _features(name: str, weights: str | None, seed: int):
     return partial(backbone.features, name=name, weights=found), str(found)
 
 
-def _greeting(cohort) -> str:
-    from cxrlib.audit.lights import count_of
-
-    counts = cohort.table["label"].value_counts()
-    told = ", ".join(f"{count} {label}" for label, count in counts.items())
-    return (
-        f"{cohort.name}: {count_of(len(cohort), 'image')} of "
-        f"{count_of(cohort.table['patient'].nunique(), 'patient')} ({told})"
-    )
-
-
-def _tell(number: int, total: int, name: str) -> None:
-    """Show which probe begins; `number` counts those that are done."""
-    click.echo(f"[{number + 1:2}/{total}] {name} ...", err=True)
-
-
-def _conclude(found, notes, out: Path, json_file: Path | None) -> None:
-    """Print the lights, those to act on with their numbers, and where the page is."""
-    from cxrlib.audit import page as auditpage
-
+def _conclude(found, notes: list[str], conclusion: str) -> None:
+    """Print the lights, those to act on with their numbers, and what must be known."""
     click.echo(err=True)
     for one in found.findings:
         light = click.style(f"{one.light.upper():6}", fg=COLOURS[one.light], bold=True)
         click.echo(f"{light} {one.name}")
         if one.light in ("red", "amber"):
             click.echo(click.wrap_text(printable(one.headline), 88, " " * 7, " " * 7))
-    click.echo(f"\n{click.wrap_text(auditpage.conclusion(found), 88)}")
+    click.echo(f"\n{click.wrap_text(conclusion, 88)}")
     for note in notes:
-        click.echo(auditload.worded(note))
-    click.echo(f"\nPage: {short_path(out)}")
-    if json_file:
-        click.echo(f"Data: {short_path(json_file)}")
-    click.echo(NOT_CLINICAL)
-
-
-def _command(ctx) -> str:
-    """Word the command as it was typed."""
-    words = ["cxr", "audit", ctx.params["place"]]
-    for option in ctx.command.params:
-        if ctx.get_parameter_source(option.name) != ParameterSource.COMMANDLINE:
-            continue
-        if isinstance(option, click.Option):
-            value = ctx.params[option.name]
-            for each in value if option.multiple else [value]:
-                words += [option.opts[0]] if option.is_flag else [option.opts[0], str(each)]
-    return shlex.join(words)
-
-
-def _failed(found, fail_on: str | None) -> int:
-    from cxrlib.audit.examine import LIGHTS
-
-    if fail_on is None or LIGHTS.index(found.light) > LIGHTS.index(fail_on):
-        return 0
-    click.echo(f"Exit code 1: the worst light is {found.light} (--fail-on {fail_on}).", err=True)
-    return 1
+        click.echo(subject.worded(note))

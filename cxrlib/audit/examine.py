@@ -1,8 +1,4 @@
-"""One audit of any image set: every experiment that doubts a score, and a light for each.
-
-A red light is a finding to act on. A green one proves nothing: these probes are simple, and a
-network may find what they missed.
-"""
+"""One audit of any image set: every experiment that doubts a score, and a light for each."""
 
 from __future__ import annotations
 
@@ -10,18 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from cxrlib import shortcuts
 from cxrlib.audit import lights as judge
 from cxrlib.audit.lights import LIGHTS, Finding
-from cxrlib.shortcuts import (
-    FEWEST,
-    leakage,
-    near_duplicates,
-    shortcuts,
-    sources_within_class,
-    together,
-)
-
-__all__ = ["LIGHTS", "Audit", "AuditError", "Finding", "run"]
+from cxrlib.machine import environment
 
 STEPS = (  # those that take their time
     "Near-duplicates",
@@ -58,31 +46,11 @@ class Audit:
 def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) -> Audit:
     """Audit a cohort: every probe, a light for each, and what to do.
 
-    Parameters
-    ----------
-    cohort : Cohort
-        Images without a label are left out.
-    classes : sequence of str, optional
-        The labels to tell apart; all that occur by default.
-    by : str
-        Column that names the source, hospital or scanner.
-    extract : callable, optional
-        A frozen backbone, as in :func:`cxrlib.shortcuts.views.features`; brightness and detail of
-        24 x 24 squares without it.
-    seed : int
-        For folds, shuffled labels and resamples.
-    progress : callable, optional
-        Called as ``progress(number, total, name)`` before each step.
-
-    Returns
-    -------
-    Audit
-
-    Raises
-    ------
-    AuditError
-        If there are fewer than two classes, fewer than ten patients in one of them, or no such
-        column.
+    Images without a label are left out. `classes` are the labels to tell apart, by default all;
+    the column `by` names the source, hospital or scanner; `extract` is a frozen backbone, as in
+    :func:`cxrlib.shortcuts.views.features`; ``progress(number, total, name)`` is called before
+    each step. Raises AuditError where there are fewer than two classes, fewer than ten patients
+    in one of them, or no such column.
     """
     cohort, classes = _ready(cohort, classes, by)
 
@@ -91,46 +59,39 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
             progress(STEPS.index(step), len(STEPS), step)
 
     begin("Near-duplicates")
-    pairs = near_duplicates(cohort)
-    single = together(cohort, pairs)  # copies of one image share a patient, so no fold parts them
-    few = judge.too_few(single)
+    pairs = shortcuts.near_duplicates(cohort)
+    single = shortcuts.together(cohort, pairs)  # no fold parts copies of one image
+    few = judge.few_patients(single)
+    findings = [judge.size(cohort), judge.two_classes(cohort), judge.copies(cohort, pairs)]
     source = judge.source_and_label(cohort, by)
-    findings = [
-        judge.size(cohort),
-        judge.two_classes(cohort),
-        judge.copies(cohort, pairs),
-        judge.split(cohort, pairs),
-        source,
-    ]
+    findings += [judge.split(cohort, pairs), source]
 
     begin("Views without lungs, coarse views")
-    if few:
-        names = [name for name, _ in judge.BLIND.values()] + list(judge.COARSE.values())
-        findings += [judge.untested(name, few) for name in names]
+    if len(few):
+        findings += [judge.untested(name, few) for name in judge.NAMES.values()]
     else:
-        seen = shortcuts(single, classes, extract=extract, seed=seed)
+        seen = shortcuts.shortcuts(single, classes, extract=extract, seed=seed)
         findings += judge.views_without_lungs(single, classes, seen) + judge.coarse_views(seen)
 
     begin("Source within one class")
-    told = sources_within_class(single, by, extract=extract, seed=seed)
+    told = shortcuts.sources_within_class(single, by, extract=extract, seed=seed)
     findings.append(judge.source_within_class(told, confounded=source.light == "red"))
 
     begin("Image-level split")
-    if few:
+    if len(few):
         findings.append(judge.untested(judge.IMAGE_SPLIT, few))
-    elif judge.one_image_each(cohort):
-        findings.append(judge.no_image_split())
     else:
-        runs = leakage(single, classes, repeats=10, most=MOST, seed=seed)
+        runs = None
+        if not judge.one_image_each(cohort):
+            runs = shortcuts.leakage(single, classes, repeats=10, most=MOST, seed=seed)
         findings.append(judge.image_split(runs, MOST))
 
     findings.sort(key=lambda finding: LIGHTS.index(finding.light))
     grouped = cohort.table.groupby(["label", by], dropna=False, observed=True)
     counts = grouped.agg(images=("image", "size"), patients=("patient", "nunique"))
     synthetic = bool(cohort.table["source"].astype(str).str.startswith("phantom").any())
-    return Audit(
-        cohort.name, counts, findings, _facts(single, classes, by, extract, seed), synthetic
-    )
+    facts = _facts(single, classes, by, extract, seed)
+    return Audit(cohort.name, counts, findings, facts, synthetic)
 
 
 def _ready(cohort, classes, by):
@@ -146,19 +107,16 @@ def _ready(cohort, classes, by):
             "one folder or one value of the column 'label' each."
         )
     cohort = cohort.where(label=classes)
-    patients = cohort.table.groupby("label")["patient"].nunique()
-    few = patients[patients < FEWEST]
+    few = judge.few_patients(cohort)
     if len(few):
         raise AuditError(
             f"{cohort.name}: only {few.iloc[0]} patients are {few.index[0]!r}. With fewer than "
-            f"{FEWEST} a class nothing can be told; add some, or leave the class out."
+            f"{shortcuts.FEWEST} a class nothing can be told; add some, or leave the class out."
         )
     return cohort, classes
 
 
 def _facts(cohort, classes, by, extract, seed) -> dict[str, str]:
-    from cxrlib.machine import environment
-
     there, table = environment(), cohort.table
     versions = ", ".join(f"{name} {number}" for name, number in there["versions"].items())
     return {

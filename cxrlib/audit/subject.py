@@ -46,9 +46,9 @@ def heard(notes: list[str]):
         try:
             yield
         finally:
-            said = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
-            for text in dict.fromkeys(said):
-                if text not in notes:  # a folder is looked at twice
+            for one in caught:
+                text = str(one.message)
+                if issubclass(one.category, UserWarning) and text not in notes:
                     notes.append(text)
                     click.echo(worded(text), err=True)
 
@@ -61,10 +61,7 @@ def worded(note: str) -> str:
 def check_table(kind: str, place: str, by: str, labels: list[str], notes: list[str]):
     """Complain about labels and columns that do not exist before an image is opened.
 
-    Returns
-    -------
-    DataFrame
-        A row an image that there is; of phantoms, which are made later, a few.
+    Returns a table with a row an image that there is; of phantoms, which are made later, a few.
     """
     from cxrlib import sources
     from cxrlib.audit.examine import AuditError
@@ -96,24 +93,10 @@ def check_table(kind: str, place: str, by: str, labels: list[str], notes: list[s
 
 
 def load(kind, place, table, labels, limit, allow_missing, seed, notes):
-    """Load the images, note what the page must say first, and tell which labels were cut.
+    """Load the images, and add to `notes` what the page must say first.
 
-    Parameters
-    ----------
-    kind, place
-        As :func:`kind_of` has them.
-    table : DataFrame
-        As :func:`check_table` gives it.
-    labels, limit, allow_missing, seed
-        As on the command line.
-    notes : list of str
-        Grows.
-
-    Returns
-    -------
-    cohort : Cohort
-    cut : list of str
-        Labels of which `limit` left some out.
+    `table` is as :func:`check_table` gives it, the others are as on the command line. Returns the
+    cohort, and the labels of which `limit` left some out.
     """
     from cxrlib import sources
     from cxrlib.audit.lights import count_of
@@ -136,17 +119,18 @@ def load(kind, place, table, labels, limit, allow_missing, seed, notes):
         raise sources.SourceError(words) from error
     unlabelled = int(cohort.table["label"].isna().sum())
     if unlabelled:
-        many = "1 image has" if unlabelled == 1 else f"{unlabelled} images have"
-        notes.append(f"{many} no label, or an unknown one, and did not take part.")
+        have = "has" if unlabelled == 1 else "have"
+        many = count_of(unlabelled, "image")
+        notes.append(f"{many} {have} no label, or an unknown one, and did not take part.")
     cohort = cohort.where(label=labels or cohort.labels)
     before = table["label"].value_counts()
     cut = [label for label in cohort.labels if limit and before[label] > limit]
     if cut:
+        some = ", ".join(f"{count_of(before[label], 'image')} of {label}" for label in cut)
+        chosen = "the first" if kind == "phantom" else f"chosen by seed {seed}"
         notes.append(
-            f"--limit {limit}: only {limit} of "
-            + ", ".join(f"{count_of(before[label], 'image')} of {label}" for label in cut)
-            + f" took part, {'the first' if kind == 'phantom' else f'chosen by seed {seed}'}. "
-            "Copies and patients among the rest stay unseen."
+            f"--limit {limit}: only {limit} of {some} took part, {chosen}. Copies and patients "
+            "among the rest stay unseen."
         )
     if kind == "folder":
         cohort = cohort.take(range(len(cohort)), name_of(place))
@@ -156,15 +140,13 @@ def load(kind, place, table, labels, limit, allow_missing, seed, notes):
 
 def remedy(cohort, cut: list[str], limit: int | None) -> str:
     """Say what to type if a class has too few patients; nothing if all have enough."""
-    from cxrlib.shortcuts import FEWEST
+    from cxrlib.audit.lights import few_patients
 
-    patients = cohort.table.groupby("label")["patient"].nunique()
-    few = patients.index[patients < FEWEST]
-    told = ""
-    if set(few) & set(cut):
+    few, told = set(few_patients(cohort).index), ""
+    if few & set(cut):
         told += f" It was --limit {limit} that left so few: raise it, or leave it out."
     enough = [label for label in cohort.labels if label not in few]
-    if len(few) and len(enough) > 1:
+    if few and len(enough) > 1:
         words = " ".join(f"--label {shlex.quote(label)}" for label in enough)
         told += f" Those that are large enough: {words}"
     return told
@@ -175,14 +157,12 @@ def _patients_unknown(place, cohort) -> list[str]:
     from cxrlib.audit.lights import count_of
     from cxrlib.sources import folders
 
-    alone = folders.unnamed(cohort.table)
-    if Path(place).expanduser().is_file():  # a table may name a patient just like the file
-        given = folders.read_text_table(Path(place).expanduser())
+    alone, path = folders.unnamed(cohort.table), Path(place).expanduser()
+    if path.is_file():  # a table may name a patient just like the file
+        given = folders.read_text_table(path)
         if "patient" in given:
-            named = given.loc[given["patient"].map(folders.known).notna(), "image"].map(
-                folders.known
-            )
-            alone &= ~cohort.table["image"].isin(named)
+            named = given["image"][given["patient"].map(folders.known).notna()]
+            alone &= ~cohort.table["image"].isin(named.map(folders.known))
     count = int(alone.sum())
     if not count:
         return []

@@ -1,7 +1,8 @@
 """Every figure of the course, in one style. Each function returns a figure; the notebook shows it.
 
-Every function takes a ``note``, written at the figure's foot, for what its reader must know
-("synthetic data"), and raises ValueError where there is nothing to draw or a table lacks a column.
+Every function takes a ``title`` and a ``note``, written at the figure's foot, for what its reader
+must know ("synthetic data"). It raises ValueError where there is nothing to draw or a table lacks
+a column. Tables are as the function that the docstring names gives them.
 """
 
 import lazy_loader

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from cxrlib.plots.style import (
-    FIXED,
-    MARKERS,
-    SMALL,
-    coloured,
-    colours,
-    finish,
-    heat_table,
-    legend_above,
-    need_columns,
-    need_items,
-    subplots,
-)
+from cxrlib.plots import style
+from cxrlib.plots.style import coloured, colours, finish, heat_table, need, subplots
 
 
 def images_per_patient(cohort, note=""):
     """Count how many patients have one image, two images, and so on, by label."""
     table = cohort.table.groupby(["label", "patient"]).size()
-    need_items(table, f"{cohort.name}: labelled images")
+    need(table, f"{cohort.name}: labelled images")
     counts = table.groupby("label").value_counts().unstack("label", fill_value=0).sort_index()
     counts = counts[cohort.labels]
     figure, axis = subplots()
@@ -31,7 +20,7 @@ def images_per_patient(cohort, note=""):
         shift = (place - (counts.shape[1] - 1) / 2) * width
         x = np.arange(len(counts)) + shift
         bars = axis.bar(x, found, width, color=colour, label=label)
-        axis.bar_label(bars, [str(n) if n else "" for n in found], fontsize=SMALL)
+        axis.bar_label(bars, [str(n) if n else "" for n in found], fontsize=style.SMALL)
     axis.set_xticks(range(len(counts)), counts.index)
     axis.set(xlabel="images of one patient", ylabel="patients")
     axis.margins(y=0.1)
@@ -42,17 +31,12 @@ def images_per_patient(cohort, note=""):
 def grey_histograms(cohort, by="label", at_most=200, note=""):
     """Compare the grey values of groups of images; a source often gives itself away here.
 
-    Parameters
-    ----------
-    cohort : Cohort
-    by : str
-        Column of the table that makes the groups, such as ``label`` or ``source``.
-    at_most : int
-        Images read of each group, evenly spread over it.
+    The column `by` of the cohort's table makes the groups; of each, `at_most` images are read,
+    evenly spread over it.
     """
-    need_columns(cohort.table, [by], cohort.name)
+    need(cohort.table, cohort.name, by)
     groups = cohort.labels if by == "label" else sorted(cohort.table[by].dropna().unique())
-    need_items(groups, f"{cohort.name}: {by}")
+    need(groups, f"{cohort.name}: {by}")
     figure, axis = subplots()
     for group, colour in zip(groups, colours(groups), strict=True):
         places = np.flatnonzero(cohort.table[by] == group)
@@ -62,27 +46,21 @@ def grey_histograms(cohort, by="label", at_most=200, note=""):
         label = f"{group} ({len(chosen)})"
         axis.stairs(share, np.arange(0, 257, 4), color=colour, linewidth=1.8, label=label)
     axis.set(xlabel="grey value (0 black, 255 white)", ylabel="pixels (%)", xlim=(0, 256))
-    axis.legend(title=f"{by} (images read)", fontsize=SMALL)
+    axis.legend(title=f"{by} (images read)", fontsize=style.SMALL)
     return finish(figure, f"{cohort.name}: grey values by {by}", note)
 
 
 def figure2(counts, note=""):
     """Lay CheXpert's labels out as Fig. 2 of the paper: counts and percentages of studies.
 
-    Parameters
-    ----------
-    counts : DataFrame
-        A row for each finding; columns ``positive``, ``uncertain``, ``negative`` (studies), as
-        ``claims.figure2()`` gives them.
+    `counts` has a row a finding, and the columns ``positive``, ``uncertain`` and ``negative``
+    (studies), as ``claims.figure2()``.
     """
     answers = ["positive", "uncertain", "negative"]
-    need_columns(counts, answers, "counts")
+    need(counts, "counts", *answers)
     counts = counts[answers].astype(int)
     percent = 100 * counts.div(counts.sum(axis=1), axis=0)
-    said = [
-        [f"{c:,} ({p:.2f})" for c, p in zip(*row, strict=True)]
-        for row in zip(counts.to_numpy(), percent.to_numpy(), strict=True)
-    ]
+    said = counts.map("{:,}".format) + percent.map(" ({:.2f})".format)
     figure, axis = subplots(height=0.36 * len(counts) + 1.2)
     heat_table(axis, percent, said, "studies (%)", 0, 100)
     across = "label as counted (negative: no, or not mentioned): studies (%)"
@@ -91,13 +69,7 @@ def figure2(counts, note=""):
 
 
 def splits(parts, note=""):
-    """Count images and patients of each label in the three parts of a split.
-
-    Parameters
-    ----------
-    parts : Parts
-        With the cohorts ``train``, ``validation`` and ``test``.
-    """
+    """Count images and patients of each label in the three parts of a split (``split.Parts``)."""
     names = ("train", "validation", "test")
     tables = [getattr(parts, name).table for name in names]
     labels = list(dict.fromkeys(label for name in names for label in getattr(parts, name).labels))
@@ -110,39 +82,32 @@ def splits(parts, note=""):
             bars = axis.bar(names, counts, bottom=bottom, color=colour, label=label)
             room = 0.07 * max(table[column].nunique() for table in tables)
             said = [str(n) if n > room else "" for n in counts]
-            axis.bar_label(bars, said, label_type="center", fontsize=SMALL)
+            axis.bar_label(bars, said, label_type="center", fontsize=style.SMALL)
             bottom += counts
         axis.set(ylabel=unit, xlabel="part")
         axis.margins(y=0.12)
         axis.yaxis.get_major_locator().set_params(integer=True)
         for place, total in enumerate(bottom):
-            axis.text(place, total, f"{total:.0f}", ha="center", va="bottom", fontsize=SMALL)
-    legend_above(figure, axes[0], "The split")
-    return finish(figure, "", note)
+            axis.text(place, total, f"{total:.0f}", ha="center", va="bottom", fontsize=style.SMALL)
+    return finish(figure, "The split", note, legend=axes[0])
 
 
-def feature_map(features, labels, title="", names=("component 1", "component 2"), note=""):
-    """Scatter images by two features, such as the first principal components.
+def feature_map(features, labels, title="", note=""):
+    """Scatter images by their first two principal components, `features` of shape (n, 2).
 
-    Parameters
-    ----------
-    features : ndarray, shape (n, 2)
-    labels : sequence of str, length n
-        Class, source or scanner of each image.
-    names : (str, str)
-        What the two axes are.
+    `labels` (n of them) are the class, source or scanner of each.
     """
     features, labels = np.asarray(features), np.asarray(labels, dtype=str)
     if features.ndim != 2 or features.shape[1] != 2 or len(features) != len(labels):
         raise ValueError(f"Features of shape {features.shape} do not fit {len(labels)} x 2.")
-    need_items(features, "features")
+    need(features, "features")
     figure, axis = subplots(height=4.6)
-    present = [name for name in FIXED if name in labels]
+    present = [name for name in style.FIXED if name in labels]
     present += sorted(set(labels) - set(present))
     for place, (label, colour) in enumerate(zip(present, colours(present), strict=True)):
         chosen = features[labels == label]
-        look = {"color": colour, "marker": MARKERS[place % 8], "s": 22, "alpha": 0.75}
+        look = {"color": colour, "marker": style.MARKERS[place % 8], "s": 22, "alpha": 0.75}
         axis.scatter(*chosen.T, linewidth=0.8, label=f"{label} ({len(chosen)})", **look)
-    axis.set(xlabel=names[0], ylabel=names[1])
-    figure.legend(loc="outside right upper", fontsize=SMALL)
+    axis.set(xlabel="component 1", ylabel="component 2")
+    figure.legend(loc="outside right upper", fontsize=style.SMALL)
     return finish(figure, title, note)

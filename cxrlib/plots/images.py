@@ -6,10 +6,10 @@ import textwrap
 
 import numpy as np
 
-from cxrlib.plots.style import SMALL, WIDTH, finish, need_items, plain, subplots
+from cxrlib.plots.style import SMALL, WIDTH, finish, need, plain, subplots
 
 
-def image_grid(images, titles=None, columns=6, suptitle="", note="", predictions=False):
+def image_grid(images, titles=None, columns=6, suptitle="", note=""):
     """Show images side by side, all on the same grey scale.
 
     Parameters
@@ -20,29 +20,16 @@ def image_grid(images, titles=None, columns=6, suptitle="", note="", predictions
         One an image.
     columns : int
         Images in a row, at most.
-    predictions : bool
-        Whether the titles tell what a model says; the foot then says 'not for clinical use'.
     """
-    need_items(images, "images")
-    if titles is not None and len(titles) != len(images):
-        raise ValueError(f"{len(titles)} titles for {len(images)} images: give one an image.")
-    figure, axes = _grid(len(images), columns, titles, WIDTH, 0.4)
+    figure, axes = _grid(images, columns, titles, WIDTH, 0.4)
     for number, axis in zip(range(len(images)), axes.flat, strict=False):
         _show(axis, images[number])
-    return finish(figure, suptitle, note, predictions)
+    return finish(figure, suptitle, note)
 
 
 def contact_sheet(cohort, per_label=6, seed=0, note=""):
-    """Show images of every label, drawn at random, one row a label.
-
-    Parameters
-    ----------
-    cohort : Cohort
-    per_label : int
-        Images of each label, at most.
-    seed : int
-    """
-    need_items(cohort.labels, f"{cohort.name}: labels")
+    """Show at most `per_label` images of every label, drawn at random, one row a label."""
+    need(cohort.labels, f"{cohort.name}: labels")
     rng = np.random.default_rng(seed)
     height = len(cohort.labels) * (WIDTH / per_label + 0.25) + 0.5
     figure, axes = subplots(len(cohort.labels), per_label, height, squeeze=False)
@@ -62,20 +49,12 @@ def contact_sheet(cohort, per_label=6, seed=0, note=""):
 
 
 def sample_pair(cohort, labels=("covid", "healthy"), seed=0, note=""):
-    """Show one image of each of two labels, as Fig. 1 of the paper: COVID-19 left, healthy right.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        Must have an image of each label.
-    labels : (str, str)
-        Left, right.
-    """
+    """Show an image of each of two labels, as Fig. 1 of the paper: COVID-19 left, healthy right."""
     rng = np.random.default_rng(seed)
     images = []
     for label in labels:
         places = np.flatnonzero(cohort.table["label"] == label)
-        need_items(places, f"{cohort.name}: images with the label {label!r}")
+        need(places, f"{cohort.name}: images with the label {label!r}")
         images.append(cohort.images[int(rng.choice(places))])
     return image_grid(images, labels, 2, f"{cohort.name} (as Fig. 1)", note)
 
@@ -83,13 +62,9 @@ def sample_pair(cohort, labels=("covid", "healthy"), seed=0, note=""):
 def augmentations(original, generated, columns=4, note=""):
     """Show an image beside what was made from it, as Fig. 3: original left, generated right.
 
-    Parameters
-    ----------
-    original : ndarray, shape (height, width)
-    generated : dict of str to ndarray
-        Name of the operation, and its result.
+    `generated` is a dict: the name of the operation, and its result.
     """
-    need_items(generated, "generated")
+    need(generated, "generated")
     images, titles = [original, *generated.values()], ["original", *generated]
     return image_grid(images, titles, columns, "Augmentation (as Fig. 3)", note)
 
@@ -97,11 +72,7 @@ def augmentations(original, generated, columns=4, note=""):
 def heat_map(image, heat, title="", note=""):
     """Show an image, and over it where a model found its evidence.
 
-    Parameters
-    ----------
-    image : ndarray, shape (height, width)
-    heat : ndarray, any two-dimensional shape, float 0 to 1
-        Such as Grad-CAM gives; it is stretched over the image.
+    `heat` is float, 0 to 1, as Grad-CAM gives it; of any size, it is stretched over the image.
     """
     figure, (left, right) = subplots(1, 2, 3.7)
     _show(left, image)
@@ -114,10 +85,9 @@ def heat_map(image, heat, title="", note=""):
 
 def heat_map_grid(images, heats, titles=None, columns=4, suptitle="", note=""):
     """Show heat maps over many images, as :func:`heat_map` does over one."""
-    need_items(images, "images")
-    if len(heats) != len(images) or (titles is not None and len(titles) != len(images)):
-        raise ValueError(f"{len(images)} images need as many heat maps, and titles if any.")
-    figure, axes = _grid(len(images), columns, titles, WIDTH - 0.8, 0.6)
+    if len(heats) != len(images):
+        raise ValueError(f"{len(heats)} heat maps for {len(images)} images: give one an image.")
+    figure, axes = _grid(images, columns, titles, WIDTH - 0.8, 0.6)
     for number, axis in zip(range(len(images)), axes.flat, strict=False):
         shown = _overlay(axis, images[number], heats[number])
     figure.colorbar(shown, ax=axes, label="evidence (0 to 1)", shrink=min(1, 1.4 / len(axes)))
@@ -148,10 +118,13 @@ def _overlay(axis, image, heat):
     )
 
 
-def _grid(number, columns, titles, width, more):
+def _grid(images, columns, titles, width, more):
     """Start a figure for square images, titled or not; `more` inches are for its title and foot."""
-    columns = min(columns, number)
-    rows, side = -(-number // columns), width / columns
+    need(images, "images")
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"{len(titles)} titles for {len(images)} images: give one an image.")
+    columns = min(columns, len(images))
+    rows, side = -(-len(images) // columns), width / columns
     titles = [_wrap(title, side) for title in ([] if titles is None else titles)]
     height = side + 0.2 * max((title.count("\n") + 1 for title in titles), default=0)
     figure, axes = subplots(rows, columns, rows * height + more, squeeze=False)

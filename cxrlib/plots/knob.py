@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from cxrlib.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    MARKERS,
-    ORANGE,
-    PURPLE,
-    SMALL,
-    VERMILLION,
-    finish,
-    need_columns,
-    subplots,
-)
+from cxrlib.plots import style
+from cxrlib.plots.style import finish, need, subplots
 from cxrlib.shortcuts import knob
 
-SCORES = {"inside": ("inside, as in training", BLUE), "new": ("on new scanners", VERMILLION)}
+SCORES = {
+    "inside": ("inside, as in training", style.BLUE),
+    "new": ("on new scanners", style.VERMILLION),
+}
 SHARES = {
-    "finding": ("finding, against scanner (twins)", BLACK, "-"),
-    "covered": ("lungs, against the rest (covered)", GREEN, "-"),
-    "places_inside": ("heat inside lungs (HiResCAM)", PURPLE, "--"),
-    "heat_inside": ("heat inside lungs (Grad-CAM)", ORANGE, "--"),
+    "finding": ("finding, against scanner (twins)", style.BLACK, "-"),
+    "covered": ("lungs, against the rest (covered)", style.GREEN, "-"),
+    "places_inside": ("heat inside lungs (HiResCAM)", style.PURPLE, "--"),
+    "heat_inside": ("heat inside lungs (Grad-CAM)", style.ORANGE, "--"),
 }
 
 
@@ -31,26 +22,21 @@ def knob_curves(table, note="", title="The knob: how far the scanner gives the l
     """Draw the scores against the knob, and below what the network goes by.
 
     Lines join means over seeds, the small marks are single seeds. The dotted vertical line is
-    ``knob.collapse(table)``.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As ``knob.knob`` gives it.
-    note : str
-        For the foot, after "Synthetic images".
+    ``knob.collapse(table)``, the table as ``knob.knob`` gives it.
     """
-    need_columns(table, ["level", "seed", "auc_inside", "auc_new", "area_inside", *SHARES], "table")
+    need(table, "table", "level", "seed", "auc_inside", "auc_new", "area_inside", *SHARES)
     figure, (above, below) = subplots(2, 1, 6.4, sharex=True)
     _draw_scores(above, table)
     _draw_shares(below, table)
     level = knob.collapse(table) if table["level"].nunique() > 1 else None
     for axis in (above, below):
         if level is not None:
-            axis.axvline(level, color=BLACK, linestyle=":", linewidth=1.5, zorder=0)
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=SMALL, frameon=False)
+            axis.axvline(level, color=style.BLACK, linestyle=":", linewidth=1.5, zorder=0)
+        axis.legend(
+            loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=style.SMALL, frameon=False
+        )
     if level is not None:
-        above.text(level, 1.04, f"collapse: {level:g}", ha="center", fontsize=SMALL)
+        above.text(level, 1.04, f"collapse: {level:g}", ha="center", fontsize=style.SMALL)
     seeds = table["seed"].nunique()
     said = f"Synthetic images (phantoms); {seeds} seed{'s' * (seeds > 1)}."
     return finish(figure, title, f"{said} {note}".strip(), predictions=True)
@@ -66,16 +52,16 @@ def _draw_scores(axis, table):
             x = mine["level"] + 0.012 * (number - (len(seeds) - 1) / 2)  # side by side
             axis.vlines(x, mine[f"auc_{place}_low"], mine[f"auc_{place}_high"], color=colour)
             axis.plot(x, mine[f"auc_{place}"], "o", color=colour, markersize=4)
-    axis.axhline(0.5, linestyle=":", color=GREY, label="by chance")
+    axis.axhline(0.5, linestyle=":", color=style.GREY, label="by chance")
     axis.set(ylabel="AUC, 95 % interval", ylim=(0.3, 1.03))
 
 
 def _draw_shares(axis, table):
-    for marker, (column, (name, colour, line)) in zip(MARKERS, SHARES.items(), strict=False):
+    for marker, (column, (name, colour, line)) in zip(style.MARKERS, SHARES.items(), strict=False):
         mean = table.groupby("level")[column].mean()
         axis.plot(mean.index, mean, line, color=colour, linewidth=2, marker=marker, label=name)
         axis.plot(table["level"], table[column], marker, color=colour, markersize=3, alpha=0.5)
     area = table.groupby("level")["area_inside"].mean()
-    axis.plot(area.index, area, ":", color=GREY, label="lungs' share of the image")
+    axis.plot(area.index, area, ":", color=style.GREY, label="lungs' share of the image")
     axis.set(ylabel="share, 0 to 1", ylim=(-0.03, 1.03))
     axis.set_xlabel("the knob: share of patients whose scanner follows their label")

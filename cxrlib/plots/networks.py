@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-from cxrlib.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, SMALL, finish, subplots
+from cxrlib.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, SMALL, finish, need, subplots
 
 IN_COLUMN = 8  # boxes below each other
 MOST_BOXES = 24  # more cannot be read; runs of frozen layers are then drawn as one
@@ -18,26 +18,13 @@ MIDDLE = {"ha": "center", "va": "center"}
 def architecture(model, title="", note=""):
     """Draw a network as boxes, as Figs. 4, 6, 7 and 10 of the paper; frozen ones hatched.
 
-    Parameters
-    ----------
-    model : keras.Model, or list of layers or of dict
-        Layers of any Keras model that is built; or dicts with ``name``, ``kind`` (such as
-        ``Dense``), ``shape`` (tuple without the batch), ``parameters`` and ``frozen``. A model
-        inside a model (a backbone) is one box.
-
-    Returns
-    -------
-    Figure
-        Boxes from top to bottom, then in the next column: name, kind, output shape and number
-        of parameters; the totals at the foot.
+    `model` is a Keras model that is built, or a list of layers or of dicts with ``name``, ``kind``
+    (such as ``Dense``), ``shape`` (tuple without the batch), ``parameters`` and ``frozen``. A
+    model inside a model (a backbone) is one box.
     """
     layers = [_describe(layer) for layer in getattr(model, "layers", model)]
-    if not layers:
-        raise ValueError("model has no layers: there is nothing to draw.")
-    total = sum(layer["parameters"] for layer in layers)
-    frozen = total - sum(
-        layer.get("trainable", 0 if layer["frozen"] else layer["parameters"]) for layer in layers
-    )
+    need(layers, "model: layers")
+    total, trainable = (sum(layer[key] for layer in layers) for key in ("parameters", "trainable"))
     if len(layers) > MOST_BOXES:
         layers = _joined(layers)
     columns = math.ceil(len(layers) / IN_COLUMN)
@@ -52,22 +39,12 @@ def architecture(model, title="", note=""):
             _arrow(axis, (column + 0.48, row + 0.7), (column + 0.48, row + 1.0))
         elif place < len(layers) - 1:
             _turn(axis, column, rows)
-    counts = f"{total:,} parameters: {total - frozen:,} trainable, {frozen:,} frozen"
+    counts = f"{total:,} parameters: {trainable:,} trainable, {total - trainable:,} frozen"
     return finish(figure, title, "\n".join(filter(None, [counts, note])))
 
 
-def dense_block(layers=4, growth=32, channels=64, note=""):
-    """Draw a dense block, as Fig. 9: every layer reads the feature maps of all before it.
-
-    Parameters
-    ----------
-    layers : int
-        From 2 to 6.
-    growth : int
-        Feature maps that each layer adds (32 in DenseNet121).
-    channels : int
-        Feature maps that enter.
-    """
+def dense_block(layers=4, note=""):
+    """Draw a dense block of 2 to 6 layers, as Fig. 9: each reads the feature maps of all before."""
     if not 2 <= layers <= 6:
         raise ValueError(f"layers={layers}: a readable drawing has 2 to 6.")
     figure, axis = subplots(height=3.9)
@@ -82,8 +59,8 @@ def dense_block(layers=4, growth=32, channels=64, note=""):
         for end in range(start + 2, layers + 2):
             bend = -0.38 - 0.02 * (end - start)
             _arrow(axis, (start + 0.12, 0.36), (end - 0.12, 0.36), bend, GREY)
-    maps = [channels + place * growth for place in range(layers + 1)]
-    counts = [f"{channels}", *(f"+{growth}\n= {total}" for total in maps[1:]), f"{maps[-1] // 2}"]
+    maps = [64 + 32 * place for place in range(layers + 1)]  # DenseNet121: each layer adds 32
+    counts = ["64", *(f"+32\n= {total}" for total in maps[1:]), f"{maps[-1] // 2}"]
     for place, said in enumerate(counts):
         axis.text(place, -0.45, said, ha="center", va="top", fontsize=SMALL)
     told = (
@@ -119,14 +96,10 @@ def residual_block(note=""):
 
 
 def _describe(layer) -> dict:
-    """Describe a Keras layer by name, kind, shape, parameters and frozen; dicts pass through."""
+    """Describe a layer by name, kind, shape, parameters, how many are trainable, and frozen."""
     if isinstance(layer, dict):
-        missing = {"name", "kind", "shape", "parameters", "frozen"} - set(layer)
-        if missing:
-            raise ValueError(
-                f"layer {layer.get('name', layer)} lacks {', '.join(sorted(missing))}."
-            )
-        return layer
+        need(layer, f"layer {layer.get('name')}", "name", "kind", "shape", "parameters", "frozen")
+        return {"trainable": 0 if layer["frozen"] else layer["parameters"]} | layer
     kind = type(layer).__name__
     if getattr(layer, "layers", None):
         kind = f"network of {len(layer.layers)} layers"

@@ -5,22 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from cxrlib import metrics
+from cxrlib.plots import style
 from cxrlib.plots.style import (
-    BLACK,
-    BLUE,
-    GREY,
-    MARKERS,
-    ORANGE,
-    PURPLE,
-    SMALL,
     coloured,
     colours,
     finish,
     heat_table,
     interval,
     legend_above,
-    need_columns,
-    need_items,
+    need,
     score_rows,
     subplots,
 )
@@ -29,19 +22,10 @@ SCORES = ("model", "protocol", "metric", "value", "low", "high")  # columns of a
 
 
 def confusion_matrix(matrix, title="", note=""):
-    """Draw a confusion matrix: images, and percent of the row.
-
-    Parameters
-    ----------
-    matrix : DataFrame of int
-        Rows actual, columns predicted, as ``metrics.confusion`` gives it.
-    """
-    need_items(matrix, "matrix")
+    """Draw a matrix as ``metrics.confusion`` gives it: images, and percent of the row."""
+    need(matrix, "matrix")
     percent = metrics.row_percent(matrix).drop(columns="number of images")
-    said = [
-        [f"{count}\n{share:.1f} %" for count, share in zip(*row, strict=True)]
-        for row in zip(matrix.to_numpy(), percent.to_numpy(), strict=True)
-    ]
+    said = matrix.astype(str) + percent.map("\n{:.1f} %".format)
     figure, axis = subplots(height=0.9 * len(matrix) + 1.2, width=1.3 * len(matrix) + 2.3)
     heat_table(axis, percent, said, "images of the row (%)", 0, 100)
     totals = [f"{name}\n(n = {n})" for name, n in matrix.sum(axis=1).items()]
@@ -65,10 +49,10 @@ def roc_curves(predictions, title="", note=""):
         false_alarms, found, _ = roc_curve(y, p, drop_intermediate=False)
         label = f"{name}: AUC {metrics.auc(y, p):.3f}"
         axis.plot(false_alarms, found, color=colour, linewidth=2, label=label)
-    axis.plot([0, 1], [0, 1], ":", color=GREY, label="by chance: AUC 0.5")
+    axis.plot([0, 1], [0, 1], ":", color=style.GREY, label="by chance: AUC 0.5")
     axis.set(xlabel="false alarms (1 - specificity)", ylabel="sensitivity (recall)")
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    axis.legend(loc="lower right", fontsize=SMALL)
+    axis.legend(loc="lower right", fontsize=style.SMALL)
     return finish(figure, title, note, predictions=True)
 
 
@@ -84,33 +68,28 @@ def precision_recall_curves(predictions, title="", note=""):
         axis.plot(recall, precision, color=colour, linewidth=2, label=label, drawstyle="steps-post")
         shares[y.mean()] = f"all called positive: precision {y.mean():.3f}"
     for share, label in shares.items():
-        axis.axhline(share, linestyle=":", color=GREY, label=label)
+        axis.axhline(share, linestyle=":", color=style.GREY, label=label)
     axis.set(xlabel="recall (sensitivity)", ylabel="precision")
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    axis.legend(loc="best", fontsize=SMALL)
+    axis.legend(loc="best", fontsize=style.SMALL)
     return finish(figure, title, note, predictions=True)
 
 
 def reliability_diagram(tables, title="", note=""):
     """Draw what happened against what was promised, with 95 % Wilson intervals.
 
-    Parameters
-    ----------
-    tables : dict of str to DataFrame
-        As ``metrics.calibration`` gives them.
+    `tables` are by the curve's name, as ``metrics.calibration`` gives them.
     """
-    need_items(tables, "tables")
+    need(tables, "tables")
     heights = {"height_ratios": [3, 1]}
     figure, (above, below) = subplots(2, 1, 5, 6, sharex=True, gridspec_kw=heights)
-    above.plot([0, 1], [0, 1], ":", color=GREY, label="perfectly calibrated")
+    above.plot([0, 1], [0, 1], ":", color=style.GREY, label="perfectly calibrated")
     for place, (name, table, colour) in enumerate(coloured(tables)):
-        need_columns(table, ["mean_probability", "fraction_positive", "n"], name)
         x, y, n = table["mean_probability"], table["fraction_positive"], table["n"]
         ends = [metrics.wilson(round(f * k), k) for f, k in zip(y, n, strict=True)]
-        look = {"color": colour, "marker": MARKERS[place % 8], "alpha": 0.9}
-        above.errorbar(
-            x, y, np.abs(np.transpose(ends) - y.to_numpy()), capsize=3, label=name, **look
-        )
+        reach = np.abs(np.transpose(ends) - y.to_numpy())
+        look = {"color": colour, "marker": style.MARKERS[place % 8], "alpha": 0.9, "capsize": 3}
+        above.errorbar(x, y, reach, label=name, **look)
         shift = 0.02 * (place - (len(tables) - 1) / 2)
         below.bar(x + shift, n, 0.018, color=colour)
     above.set(ylabel="observed share of positives", ylim=(-0.03, 1.03), xlim=(-0.03, 1.03))
@@ -119,15 +98,10 @@ def reliability_diagram(tables, title="", note=""):
     return finish(figure, "", note, predictions=True)
 
 
-def threshold_curves(y_true, probability, threshold=None, title="", note=""):
-    """Draw sensitivity, specificity and precision against the threshold.
+def threshold_curves(y_true, probability, threshold, title="", note=""):
+    """Draw sensitivity, specificity and precision against the threshold, and mark one by a line.
 
-    Parameters
-    ----------
-    y_true, probability : array_like, shape (n,)
-        0 or 1, and 0 to 1.
-    threshold : float, optional
-        Marked by a line.
+    `y_true` (0 or 1) and `probability` (0 to 1) are array_like of shape (n,).
     """
     y, p = metrics.check_binary(y_true, probability)
     _need_both_classes(y, "y_true")
@@ -137,31 +111,27 @@ def threshold_curves(y_true, probability, threshold=None, title="", note=""):
     with np.errstate(invalid="ignore"):
         precision = found / (found + alarms)  # NaN, and no line, where nothing is called
     curves = {
-        "sensitivity": (found / y.sum(), BLUE, "-"),
-        "specificity": (1 - alarms / (~y).sum(), ORANGE, "--"),
-        "precision": (precision, PURPLE, "-."),
+        "sensitivity": (found / y.sum(), style.BLUE, "-"),
+        "specificity": (1 - alarms / (~y).sum(), style.ORANGE, "--"),
+        "precision": (precision, style.PURPLE, "-."),
     }
     figure, axis = subplots()
-    for name, (values, colour, style) in curves.items():
-        axis.plot(thresholds, values, style, color=colour, linewidth=2, label=name)
-    if threshold is not None:
-        label = f"threshold {threshold:.3f}"
-        axis.axvline(threshold, color=BLACK, linestyle=":", label=label)
+    for name, (values, colour, dash) in curves.items():
+        axis.plot(thresholds, values, dash, color=colour, linewidth=2, label=name)
+    label = f"threshold {threshold:.3f}"
+    axis.axvline(threshold, color=style.BLACK, linestyle=":", label=label)
     axis.set(xlabel="threshold on the probability", ylabel="score", ylim=(-0.03, 1.03))
-    figure.legend(loc="outside right upper", fontsize=SMALL)
+    figure.legend(loc="outside right upper", fontsize=style.SMALL)
     return finish(figure, title, note, predictions=True)
 
 
 def score_comparison(table, title="", note=""):
     """Draw our scores with their intervals beside the figures that the paper prints.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Columns ``model``, ``protocol``, ``metric``, ``value``, ``low``, ``high`` (0 to 1; NaN
-        draws nothing), and ``printed`` where there is one to compare with.
+    The table has ``model``, ``protocol``, ``metric``, ``value``, ``low``, ``high`` (0 to 1; NaN
+    draws nothing), and ``printed`` where there is one to compare with.
     """
-    need_columns(table, SCORES, "table")
+    need(table, "table", *SCORES)
     names, models = list(table["metric"].unique()), list(table["model"].unique())
     panels = min(2, len(names))
     rows = -(-len(names) // panels)
@@ -175,30 +145,21 @@ def score_comparison(table, title="", note=""):
         if "printed" in table:
             printed = chosen.drop_duplicates("model")
             y = [models.index(model) for model in printed["model"]]
-            hollow = {"marker": "D", "facecolors": "none", "edgecolors": BLACK, "s": 45}
+            hollow = {"marker": "D", "facecolors": "none", "edgecolors": style.BLACK, "s": 45}
             axis.scatter(printed["printed"], y, label="printed in the paper", zorder=3, **hollow)
         axis.set_title(name, fontsize=10)
         score_rows(axis, models, "score, 95 % interval", "", -0.02)
         axis.xaxis.set_tick_params(labelbottom=True)
     for axis in axes[:, 0]:
         axis.set_ylabel("model")
-    legend_above(figure, axes[0, 0], title)
-    return finish(figure, "", note, predictions=True)
+    return finish(figure, title, note, predictions=True, legend=axes[0, 0])
 
 
 def protocol_comparison(table, metric="accuracy", title="", note=""):
-    """Draw how a score changes with the protocol, model by model.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As for :func:`score_comparison`.
-    metric : str
-        Which of its scores.
-    """
-    need_columns(table, SCORES, "table")
+    """Draw how a score changes with the protocol; `table` is as for :func:`score_comparison`."""
+    need(table, "table", *SCORES)
     table = table[table["metric"] == metric]
-    need_items(table, f"table: rows with the metric {metric!r}")
+    need(table, f"table: rows with the metric {metric!r}")
     models, protocols = list(table["model"].unique()), list(table["protocol"].unique())
     figure, axis = subplots(height=0.75 * len(models) + 1.7)
     _draw_protocols(axis, table, models, protocols, 0.24 * len(protocols))
@@ -207,10 +168,10 @@ def protocol_comparison(table, metric="accuracy", title="", note=""):
         for place, change in enumerate(wide[protocols[1]] - wide[protocols[0]]):
             said = "" if np.isnan(change) else f"{change:+.3f}"
             axis.text(1.04, place, said, va="center", fontsize=10)
-        axis.text(1.04, -0.55, f"{protocols[1]} - {protocols[0]}", fontsize=SMALL, color=GREY)
+        small = {"fontsize": style.SMALL, "color": style.GREY}
+        axis.text(1.04, -0.55, f"{protocols[1]} - {protocols[0]}", **small)
     score_rows(axis, models, f"{metric}, 95 % interval", "model")
-    legend_above(figure, axis, title)
-    return finish(figure, "", note, predictions=True)
+    return finish(figure, title, note, predictions=True, legend=axis)
 
 
 def _draw_protocols(axis, table, models, protocols, room):
@@ -220,13 +181,13 @@ def _draw_protocols(axis, table, models, protocols, room):
         shift = room * (place - (len(protocols) - 1) / 2) / len(protocols)
         y = np.array([models.index(model) for model in chosen["model"]]) + shift
         ends = chosen[["value", "low", "high"]].to_numpy(float).T
-        label, marker = f"{protocol} protocol", MARKERS[place % 8]
+        label, marker = f"{protocol} protocol", style.MARKERS[place % 8]
         interval(axis, y, ends, colours([protocol])[0], marker, label, 2)
 
 
 def _checked(predictions):
     """Go through predictions: name, truth (bool), probability and colour of each curve."""
-    need_items(predictions, "predictions")
+    need(predictions, "predictions")
     for name, answers, colour in coloured(predictions):
         y, p = metrics.check_binary(*answers)
         _need_both_classes(y, name)

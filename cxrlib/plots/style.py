@@ -34,12 +34,7 @@ MARKERS = "osD^vP*X"
 
 
 class CourseFigure(Figure):
-    """A matplotlib figure that notebooks show exactly once.
-
-    pyplot's own figures appear twice as the last line of a cell: once by pyplot, once as its
-    value. This one is unknown to pyplot, and brings the picture that Jupyter asks for, whatever
-    the backend.
-    """
+    """A matplotlib figure that notebooks show exactly once; pyplot's own would appear twice."""
 
     def _repr_png_(self) -> tuple[bytes, dict]:
         """Bring the picture, and as its metadata what it shows, for those who cannot see it."""
@@ -49,10 +44,7 @@ class CourseFigure(Figure):
 
 
 def describe(figure: Figure) -> str:
-    """Say in words what a figure shows: its title, each panel's axes and curves, its foot.
-
-    Screen readers read it out, and a page shows it where the picture does not load.
-    """
+    """Say in words, for screen readers, what a figure shows: title, axes, curves, and its foot."""
     legends = [*figure.legends, *(axis.get_legend() for axis in figure.axes)]
     titles = [figure.get_suptitle(), *(one.get_title().get_text() for one in legends if one)]
     panels = [said for axis in figure.axes if (said := _describe_panel(axis))]
@@ -125,10 +117,9 @@ def score_rows(axis, names, xlabel: str, ylabel: str, least: float = 0) -> None:
 
 
 def interval(axis, y, ends, colour: str, marker: str, label=None, width=2.5, size=None) -> None:
-    """Draw scores as marks with their intervals as lines.
+    """Draw scores as marks of `size`, with intervals as lines of `width` (points).
 
-    `ends` is value, low and high: three numbers, or three arrays as long as `y`. `width` is the
-    line's, `size` the mark's, in points.
+    `ends` is value, low and high: three numbers, or three arrays as long as `y`.
     """
     value, low, high = ends
     axis.hlines(y, low, high, color=colour, linewidth=width)
@@ -153,20 +144,16 @@ def plain(text) -> str:
     return str(text).replace("$", r"\$")
 
 
-def finish(figure: Figure, title: str = "", note: str = "", predictions: bool = False) -> Figure:
+def finish(figure: Figure, title="", note="", predictions=False, legend=None) -> Figure:
     """Write the title, and at the foot what a reader of a copied figure must know.
 
-    Parameters
-    ----------
-    title : str
-        Above all panels.
-    note : str
-        Such as "synthetic data" or "random weights".
-    predictions : bool
-        Whether the figure shows what a model says; it then says 'not for clinical use'.
+    Where it shows `predictions` of a model, the foot says 'not for clinical use' too. `legend` is
+    the axis whose legend stands above all panels, if there is one.
     """
     characters = int(figure.get_figwidth() * 13.5)
-    if title:
+    if legend:
+        legend_above(figure, legend, title)
+    elif title:
         figure.suptitle(textwrap.fill(plain(title), int(characters * 0.8)), fontsize=12)
     lines = [*note.split("\n"), NOT_CLINICAL if predictions else ""]
     if any(lines):
@@ -175,29 +162,17 @@ def finish(figure: Figure, title: str = "", note: str = "", predictions: bool = 
     return figure
 
 
-def need_columns(table, columns, name: str):
-    """Complain about a table, or a dict of lists, that lacks a column or is empty."""
-    missing = [column for column in columns if column not in table]
+def need(items, name: str, *columns: str) -> None:
+    """Raise ValueError if a list, dict or table is empty, or lacks one of the columns."""
+    missing = [column for column in columns if column not in items]
     if missing:
-        raise ValueError(f"{name} lacks {', '.join(missing)}; it has {list(table)}.")
-    if len(table[columns[0]]) == 0:
-        raise ValueError(f"{name} is empty: there is nothing to draw.")
-
-
-def need_items(items, name: str):
-    """Complain about an empty list or dict."""
+        raise ValueError(f"{name} lacks {', '.join(missing)}; it has {list(items)}.")
     if len(items) == 0:
         raise ValueError(f"{name} is empty: there is nothing to draw.")
 
 
 def provenance(cohort, weights=None) -> str:
-    """Line for a figure's foot: real or synthetic images, ImageNet or random weights.
-
-    Parameters
-    ----------
-    cohort : Cohort
-    weights : backbone.Weights, optional
-    """
+    """Line for a figure's foot: real or synthetic images, and which weights, if any, saw them."""
     sources = sorted(map(str, cohort.table["source"].dropna().unique()))
     synthetic = any(source.startswith("phantom") for source in sources)
     images = "Synthetic images (phantoms)" if synthetic else f"Real images ({', '.join(sources)})"

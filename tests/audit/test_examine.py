@@ -15,7 +15,7 @@ from helpers import tiny_cohort
 CLASSES = ("healthy", "covid")
 
 
-def phantoms(confounding, seed=11, patients=60, size=64):
+def phantoms(confounding, seed=11, patients=40, size=64):
     return phantom.make_cohort(
         patients, labels=CLASSES, confounding=confounding, size=size, seed=seed
     )
@@ -119,14 +119,53 @@ def test_a_copy_under_another_name_is_red():
     planted = Cohort(cohort.table, images, "planted")
     found = judge.copies(planted, duplicates.near_duplicates(planted))
     assert found.light == "red" and "1 pair under two labels" in found.headline
-    pair = pd.DataFrame({"image": ["a"], "other": ["b"], "similarity": [1.0]})
-    for patient, label, light in (
-        (True, False, "red"),
-        (False, True, "red"),
-        (True, True, "green"),
-    ):
-        one = pair.assign(**{"same patient": patient, "same label": label})
-        assert judge.copies(cohort, one).light == light
+
+
+@pytest.mark.parametrize(
+    ("patient", "label", "similarity", "light"),
+    [
+        (True, False, 1.0, "red"),
+        (False, True, 0.97, "red"),
+        (False, False, 0.969, "amber"),  # other patients' films may look so
+        (True, True, 1.0, "green"),
+    ],
+)
+def test_pairs_are_red_where_they_are_surely_one_film(patient, label, similarity, light):
+    facts = {"similarity": similarity, "same patient": patient, "same label": label}
+    pairs = pd.DataFrame({"image": ["a"], "other": ["b"]}).assign(**facts)
+    assert judge.copies(None, pairs).light == light
+
+
+def by_view(**rows):
+    """Make a table as shortcuts() does: AUC and p by view."""
+    table = pd.DataFrame(rows.values(), columns=["auc", "p"])
+    names = [name.replace("_", " ") for name in rows]
+    return table.assign(view=names, low=table["auc"] - 0.1, high=table["auc"] + 0.05, told="covid")
+
+
+def test_views_that_are_probed_together_share_their_chance():
+    views = ("lungs_covered", "border", "corners", "file")
+    together = by_view(**{view: (0.8, 0.015 + n / 100) for n, view in enumerate(views)})
+    found = judge.views_without_lungs(None, CLASSES, together)
+    assert {one.light for one in found} == {"green"}  # 4 x 0.015 is above 0.05
+    alone = together.assign(p=[0.002, 0.5, np.nan, 0.012])
+    found = judge.views_without_lungs(None, CLASSES, alone)
+    assert [one.light for one in found] == ["red", "green", "grey", "amber"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "thumbnail", "p", "light"),
+    [
+        (0.95, 0.91, 0.001, "amber"),
+        (0.95, 0.90, 0.001, "green"),  # 0.40 of 0.45: below nine tenths
+        (0.95, 0.91, 0.02, "green"),
+        (0.62, 0.59, 0.001, "green"),
+    ],
+)
+def test_a_thumbnail_counts_if_it_does_nearly_as_well(whole, thumbnail, p, light):
+    table = by_view(whole_image=(whole, 0.001), thumbnail=(thumbnail, p), histogram=(0.5, 0.9))
+    first, second = judge.coarse_views(table)
+    assert (first.light, second.light) == (light, "green")
 
 
 def test_a_split_that_divides_patients_is_red_and_one_that_does_not_is_green():

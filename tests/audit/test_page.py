@@ -108,12 +108,13 @@ def test_the_page_says_what_was_found_and_what_it_cannot_know(write):
 
 
 def test_a_light_is_a_colour_and_a_word_and_a_shape(write):
-    page = write(make_audit())
-    assert set(auditpage.LIGHTS) == set(LIGHTS)
-    assert len({light.shape for light in auditpage.LIGHTS.values()}) == len(LIGHTS)
-    for name, light in auditpage.LIGHTS.items():
+    text, shapes = write(make_audit()).text, set()
+    for name in LIGHTS:
         # In the table of lights, the legend, and above the probe's section
-        assert page.text.count(f"{light.shape} {name}") >= 3
+        shape, *others = re.findall(rf"([■▲●○]) {name}", text)
+        assert set(others) == {shape} and len(others) >= 2
+        shapes.add(shape)
+    assert len(shapes) == len(LIGHTS)
 
 
 @pytest.mark.parametrize(
@@ -187,15 +188,6 @@ def test_colours_contrast_on_light_and_dark_and_paper(write, tmp_path):
             for below in ("paper", "shade"):
                 lower, upper = sorted(luminance(palette[key]) for key in (name, below))
                 assert (upper + 0.05) / (lower + 0.05) >= 4.5, (name, below, palette)
-
-
-def test_an_older_page_is_replaced_whole_or_not_at_all(write, tmp_path, monkeypatch):
-    write(make_audit())
-    before = (tmp_path / "audit.html").read_bytes()
-    monkeypatch.setattr(auditpage.Path, "write_text", lambda *a, **k: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        write(make_audit(lights=("green",)))
-    assert (tmp_path / "audit.html").read_bytes() == before
 
 
 def test_cells_read_well(write, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from clusters import ROOT, dask, kill_at_work, used
 from cxrlib import backbone, bulk, images, shortcuts
-from cxrlib.compute import cluster, heads
+from cxrlib.compute import cluster, disk, heads
 from cxrlib.shortcuts import duplicates, leaks
 from faults import wait_for
 from helpers import tiny_cohort
@@ -194,7 +194,7 @@ def test_decoding_survives_a_killed_worker(two_workers, tmp_path, monkeypatch, r
     for path in paths:
         cv2.imwrite(str(path), rng.integers(0, 256, (300, 300), np.uint8))
     paths[7].write_bytes(b"no film")
-    monkeypatch.setattr(images, "BLOCK", 8)
+    monkeypatch.setattr(disk, "BLOCK", 8)
     given = {"side": 100, "progress": False}
     expected = alone(monkeypatch, images.decode, paths, tmp_path / "alone", **given)
     killed = kill_at_work(two_workers, monkeypatch)

@@ -43,7 +43,7 @@ def record(folder, monkeypatch, model=3, seed=0, source="sirm", wrong=0, kind="i
         profile=more.pop("profile", "paper"),
         parameters={"seed": seed},
         cohort=cohort,
-        weights=[{"backbone": backbone, "kind": kind}] if backbone else None,
+        weights={backbone: {"backbone": backbone, "kind": kind}} if backbone else None,
         predictions=pd.concat(
             results.predictions(cohort, sure, classes, name) for name in results.PROTOCOLS
         ),

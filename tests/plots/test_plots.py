@@ -9,43 +9,21 @@ import pytest
 from matplotlib.collections import PathCollection
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from cxrlib import NOT_CLINICAL, metrics, split
+from cxrlib import NOT_CLINICAL, metrics, plots, split
 from cxrlib.paper import claims
-from cxrlib.plots import __init__ as plots
 from cxrlib.plots import style
 from helpers import tiny_cohort
 
 NOTE = "synthetic data, random weights"
-HISTORY = pd.DataFrame(
-    {
-        "epoch": [1, 2, 3],
-        "loss": [0.7, 0.5, 0.3],
-        "accuracy": [0.5, 0.7, 0.9],
-        "val_loss": [0.7, 0.6, 0.65],
-        "val_accuracy": [0.5, 0.6, 0.65],
-    }
-)
-GRID = pd.DataFrame(
-    [
-        (depth, width, epoch, 0.5 + 0.01 * depth + 0.001 * width + 0.1 * epoch)
-        for depth in (1, 2)
-        for width in (8, 16, 32)
-        for epoch in (2, 1)
-    ],
-    columns=["layers", "neurons", "epoch", "val_accuracy"],
-)
+HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "loss": [0.7, 0.5, 0.3], "accuracy": [0.5, 0.7, 0.9]})
+HISTORY = HISTORY.assign(val_loss=[0.7, 0.6, 0.65], val_accuracy=[0.5, 0.6, 0.65])
+GRID = pd.DataFrame({"layers": [1, 1, 1, 2, 2, 2], "neurons": [8, 16, 32] * 2})
+GRID["val_accuracy"] = 0.5 + 0.01 * GRID["layers"] + 0.001 * GRID["neurons"]
 SCORES = pd.DataFrame(
-    [
-        (model, protocol, "accuracy", value, value - 0.1, value + 0.05, 0.8)
-        for model, protocol, value in (
-            ("A", "paper", 0.9),
-            ("A", "clean", 0.7),
-            ("B", "paper", 0.6),
-            ("B", "clean", 0.65),
-        )
-    ],
-    columns=["model", "protocol", "metric", "value", "low", "high", "printed"],
-)
+    {"model": list("AABB"), "protocol": ["paper", "clean"] * 2, "value": [0.9, 0.7, 0.6, 0.65]}
+).assign(metric="accuracy", printed=0.8)
+SCORES = SCORES.assign(low=SCORES["value"] - 0.1, high=SCORES["value"] + 0.05)
+COPIES = pd.DataFrame({"likeness": [0, 1], "effective": [48, 12], "coverage": [0.95, 0.4]})
 LAYERS = [
     {"name": f"l{n}", "kind": kind, "shape": (4, 4, n + 1), "parameters": 10 * n, "frozen": n < 2}
     for n, kind in enumerate(["Input", "Conv2D", "MaxPooling2D", "Dense"])
@@ -72,7 +50,7 @@ def figures(cohort, answers):
     two = {"paper": answers, "clean": answers}
     features = np.random.default_rng(0).normal(size=(len(cohort), 2))
     return {
-        "image_grid": plots.image_grid(images, list("abcde"), 3, "s", NOTE, predictions=True),
+        "image_grid": plots.image_grid(images, list("abcde"), 3, "s", NOTE),
         "contact_sheet": plots.contact_sheet(cohort, 3, note=NOTE),
         "sample_pair": plots.sample_pair(cohort, note=NOTE),
         "images_per_patient": plots.images_per_patient(cohort, NOTE),
@@ -97,18 +75,20 @@ def figures(cohort, answers):
         "architecture": plots.architecture(LAYERS, "t", NOTE),
         "dense_block": plots.dense_block(note=NOTE),
         "residual_block": plots.residual_block(NOTE),
+        "fits_by_size": plots.fits_by_size({"none": pd.Series([0, 0], [1, 2])}, "t", NOTE),
+        "interval_widths": plots.interval_widths({"s": 0.9}, [12, 48], {"p": 12}, "t", NOTE),
+        "copies_and_evidence": plots.copies_and_evidence(COPIES, 48, 12, "t", NOTE),
+        "power_curves": plots.power_curves({"a": [0.1, 0.5]}, [10, 90], 96, "t", NOTE),
     }
 
 
-ELSEWHERE = ("cxrlib.plots.shortcuts", "cxrlib.plots.claims", "cxrlib.plots.knob")  # own tests
-HELPERS = ("finish", "provenance", "subplots")
-NAMES = [
+OTHERS = [f"cxrlib.plots.{name}" for name in ("shortcuts", "knob", "style")]
+NAMES = [  # of what has no test of its own
     name
     for name in plots.__all__
-    if name not in HELPERS and getattr(plots, name).__module__ not in ELSEWHERE
+    if callable(found := getattr(plots, name)) and found.__module__ not in OTHERS
 ]
-PREDICTIONS = {
-    "image_grid",
+PREDICTIONS = [
     "confusion_matrix",
     "roc_curves",
     "precision_recall_curves",
@@ -118,7 +98,7 @@ PREDICTIONS = {
     "protocol_comparison",
     "heat_map",
     "heat_map_grid",
-}
+]
 
 
 def words(figure):
@@ -167,9 +147,9 @@ def test_learning_curves_draw_the_history_and_its_gap(figures):
     assert line.get_xdata().tolist() == [1, 2, 3]
 
 
-def test_grid_shows_the_last_epoch_in_both_panels(figures):
+def test_grid_shows_each_head_in_both_panels(figures):
     heat, lines = figures["grid_accuracy"].axes
-    last = GRID[GRID["epoch"] == 2].sort_values(["layers", "neurons"])["val_accuracy"]
+    last = GRID["val_accuracy"]
     assert [t.get_text() for t in heat.texts] == [f"{value:.3f}" for value in last]
     drawn = np.concatenate([line.get_ydata() for line in lines.lines])
     np.testing.assert_allclose(drawn, last)
@@ -304,7 +284,7 @@ BAD = {
     "tiny lacks scanner": lambda c: plots.grey_histograms(c, by="scanner"),
     "generated is empty": lambda c: plots.augmentations(c.images[0], {}),
     "history lacks val_loss": lambda c: plots.learning_curves({"loss": [1], "accuracy": [1]}),
-    "table has several rows": lambda c: plots.grid_accuracy(GRID.drop(columns="epoch")),
+    "table has several rows": lambda c: plots.grid_accuracy(pd.concat([GRID, GRID])),
     "table is empty": lambda c: plots.score_comparison(SCORES[:0]),
     "counts lacks uncertain": lambda c: plots.figure2(
         pd.DataFrame({"positive": [1], "negative": [1]})
@@ -314,10 +294,13 @@ BAD = {
     "predictions is empty": lambda c: plots.roc_curves({}),
     "two-dimensional, 0 to 1": lambda c: plots.heat_map(c.images[0], np.full((4, 4), 2.0)),
     "do not fit": lambda c: plots.feature_map(np.zeros((3, 3)), list("abc")),
-    "no layers": lambda c: plots.architecture([]),
+    "model: layers is empty": lambda c: plots.architecture([]),
     "layer l lacks frozen": lambda c: plots.architecture(
         [{"name": "l", "kind": "Dense", "shape": (1,), "parameters": 1}]
     ),
+    "shares is empty": lambda c: plots.interval_widths({}, [1], {}),
+    "curves is empty": lambda c: plots.power_curves({}, [1], 96),
+    "lacks coverage": lambda c: plots.copies_and_evidence(COPIES[["likeness", "effective"]], 2, 1),
     "layers=9": lambda c: plots.dense_block(9),
 }
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cxrlib.sources import pinned
@@ -59,9 +60,10 @@ def cxr(words, log, surroundings, data=None):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     from cxrlib import cli
-    from cxrlib.sources import catalogue
 
     if data:
+        import cxrlib.sources.catalogue as catalogue
+
         catalogue.shipped = lambda _: Path(data)
     cli.main(words)
 
@@ -73,6 +75,40 @@ def start_cxr(*given):
     process = context.Process(target=cxr, args=given)
     process.start()
     return process
+
+
+def at_once(*works):
+    """Do several works in processes of their own that start at the same moment; exit codes."""
+    context = get_context("spawn")
+    barrier = context.Barrier(len(works))
+    processes = [context.Process(target=_after, args=(barrier, *work)) for work in works]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def _after(barrier, work, *given):
+    barrier.wait()
+    work(*given)
+
+
+def decode_films(films, folder):
+    """Decode all films of a folder into another: a work for :func:`at_once`."""
+    from cxrlib import images
+
+    assert not images.decode(sorted(films.glob("*.png")), folder, 300, 2, False).failures
+
+
+def extract_features(cache, into):
+    """Save the features of some images, with a cache that others use: a work for `at_once`."""
+    os.environ["CXR_CACHE"] = str(cache)
+    from cxrlib import backbone
+    from helpers import tiny_cohort
+
+    pictures = tiny_cohort(30, side=40).images[:]
+    np.save(into, backbone.features(pictures, "MobileNet", 32, "random", progress=False))
 
 
 def kill(process, family=False) -> None:

@@ -1,6 +1,6 @@
 """Damaged and hostile image files, the same ones for the same seed, and a process that reads them.
 
-    python tests/mutants.py FOLDER     reads all files there: a line a file, and one on all
+    python tests/support/mutants.py FOLDER     reads all files there: a line a file, and one on all
 
 A reader that crashes takes its process with it, so the tests start one of these and look on.
 """
