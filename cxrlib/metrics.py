@@ -1,16 +1,10 @@
 """Scores as in Tables I and II of the paper, each with an interval, and calibration.
 
-Two kinds of interval. A proportion (accuracy, precision, recall, specificity) gets Wilson's
-(1927, doi:10.1080/01621459.1927.10502953), which keeps inside 0 to 1 also for few images. It
-takes images for independent: where a patient has several, it is too narrow, and F1 and AUC are
-safer guides. Those get a percentile bootstrap (Efron 1979, doi:10.1214/aos/1176344552) that
-draws whole patients, because images of one patient resemble each other. A bootstrap knows only
-the images at hand: an AUC of 1 gets the interval from 1 to 1, which is too sure of itself.
-
-A resample is how often each patient was drawn, which is a weight for each of their images: all
-resamples are then one table of weights, and a score of all of them is a few array operations.
-
-Throughout, an image is called positive when its probability is *at or above* the threshold.
+A proportion gets Wilson's interval, which keeps inside 0 to 1 also for few images. It takes images
+for independent: where a patient has several, it is too narrow. F1 and AUC get a percentile
+bootstrap that draws whole patients (Efron 1979, doi:10.1214/aos/1176344552). That knows only the
+images at hand: an AUC of 1 gets the interval from 1 to 1, which is too sure of itself. An image is
+called positive when its probability is *at or above* the threshold.
 """
 
 from __future__ import annotations
@@ -22,7 +16,6 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
-COLUMNS = ("value", "low", "high", "count", "n", "method")
 ROUNDING = 1e-6  # a float32 softmax may end at 1.0000001
 
 
@@ -30,26 +23,11 @@ class MetricsError(ValueError):
     """Predictions that cannot be scored; the message names the argument at fault."""
 
 
-# ---------------------------------------------------------------- Intervals
 def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Give Wilson's score interval for a proportion (1927, doi:10.1080/01621459.1927.10502953).
+    """Give Wilson's interval (low, high) for a proportion: `count` successes in `n` trials.
 
-    Statsmodels has it too, but importing that takes longer than most of what calls this.
-
-    Parameters
-    ----------
-    count, n : int
-        Successes, and trials. With no trial both ends are NaN.
-    confidence : float in (0, 1)
-
-    Returns
-    -------
-    low, high : float in [0, 1]
-
-    Raises
-    ------
-    MetricsError
-        If `count` is outside 0 to `n`, or `confidence` outside 0 to 1.
+    Source: Wilson 1927, doi:10.1080/01621459.1927.10502953. Without a trial both ends are NaN;
+    MetricsError if `count` is outside 0 to `n`, or `confidence` outside 0 to 1.
 
     Examples
     --------
@@ -71,22 +49,17 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
 def t_interval(values, confidence: float = 0.95, shared: float = 0.0) -> tuple:
     """Give the mean of repeats, and the ends of its t interval (NaN with fewer than two repeats).
 
-    Parameters
-    ----------
-    values : array_like, shape (repeats,)
-    confidence : float in (0, 1)
-    shared : float
-        Images for testing by images for training, where the repeats divide the same images: they
-        overlap, so that their results vary less than those of new images would (Nadeau and
-        Bengio 2003, doi:10.1023/A:1024068626366). 0 where they have no image in common.
+    Where the repeats divide the same images anew, `shared` is images for testing by images for
+    training: such results vary less than those of new images would (Nadeau and Bengio 2003,
+    doi:10.1023/A:1024068626366).
     """
     from scipy.stats import t
 
     values = np.asarray(values, dtype=float)
-    repeats = len(values)
+    mean, repeats = float(values.mean()), len(values)
     if repeats < 2:
-        return float(np.mean(values)), float("nan"), float("nan")
-    mean, error = float(values.mean()), np.sqrt((1 / repeats + shared) * values.var(ddof=1))
+        return mean, float("nan"), float("nan")
+    error = np.sqrt((1 / repeats + shared) * values.var(ddof=1))
     half = float(t.ppf((1 + confidence) / 2, repeats - 1) * error)
     return mean, mean - half, mean + half
 
@@ -107,6 +80,7 @@ def draw_patients(groups: np.ndarray, resamples: int, rng: np.random.Generator) 
     """Draw as many patients as there are, with replacement: how often each image was drawn.
 
     `groups`, shape (n,), are the images' patients by number; weights, shape (resamples, n), float.
+    A resample is then a row of weights, and a score of all resamples a few array operations.
     """
     patients = groups.max() + 1
     times = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
@@ -116,8 +90,7 @@ def draw_patients(groups: np.ndarray, resamples: int, rng: np.random.Generator) 
 def bootstrap(measures: dict, groups: np.ndarray, resamples: int, seed: int) -> dict:
     """Score resamples of patients: arrays of shape (resamples,), NaN where undefined.
 
-    `measures` are functions from weights, shape (resamples, n), to scores, such as
-    :func:`weighted_auc` with its other arguments filled in; `groups` as :func:`draw_patients`.
+    `measures` are functions of weights such as :func:`weighted_auc`, other arguments filled in.
     """
     if resamples < 1:
         raise MetricsError(f"resamples={resamples}: give at least one.")
@@ -142,12 +115,10 @@ def percentiles(scores: np.ndarray, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def bootstrap_rows(
-    measures, groups, drawn: str, confidence: float, resamples: int, seed: int
-) -> dict:
+def bootstrap_rows(measures, groups, drawn, confidence, resamples, seed) -> dict:
     """Score all images, and resamples for an interval: rows of value, low, high, count, n, method.
 
-    `measures` and `groups` as for :func:`bootstrap`; `drawn`, what is drawn, words the method.
+    `measures` and `groups` as for :func:`bootstrap`; `drawn` ("patient") words the method.
     """
     found, n, rows = bootstrap(measures, groups, resamples, seed), len(groups), {}
     for name, measure in measures.items():
@@ -160,45 +131,30 @@ def bootstrap_rows(
     return rows
 
 
-# ---------------------------------------------------------------- Scores
 def binary_scores(
-    y_true,
-    probability,
-    threshold: float = 0.5,
-    patients=None,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
+    y_true, probability, threshold=0.5, patients=None, confidence=0.95, resamples=1000, seed=0
 ) -> pd.DataFrame:
     """Score a detector of one class: the columns of Table I, and more, with intervals.
+
+    MetricsError if lengths differ, an array is empty, or a value is missing or out of range.
 
     Parameters
     ----------
     y_true : array_like, shape (n,), of 0 and 1 or bool
-        1 is the class to be found.
     probability : array_like, shape (n,), 0 to 1
-        The model's probability of class 1.
-    threshold : float
-        Images at or above it are called positive.
+        Of class 1, which is to be found.
+    threshold, confidence : float
     patients : array_like, shape (n,), optional
         Whose image it is; the bootstrap then draws patients. Without it, it draws images.
-    confidence : float in (0, 1)
-    resamples : int
+    resamples, seed : int
         Of the bootstrap. Resamples in which a score is undefined are left out.
-    seed : int
 
     Returns
     -------
     DataFrame
         Rows accuracy, precision, recall, specificity, f1, auc. Columns value, low, high (0 to
         1, NaN where undefined), count and n (the proportion's numerator and denominator; for
-        f1 and auc no count, and n images) and method, which also says why a value is
-        undefined.
-
-    Raises
-    ------
-    MetricsError
-        If lengths differ, an array is empty, or a value is missing or out of range.
+        f1 and auc no count, and n images) and method, or why a value is undefined.
     """
     truth, probability = check_binary(y_true, probability)
     check_confidence(confidence)
@@ -219,46 +175,21 @@ def binary_scores(
 
 
 def class_scores(
-    y_true,
-    probabilities,
-    classes,
-    patients=None,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
+    y_true, probabilities, classes, patients=None, confidence=0.95, resamples=1000, seed=0
 ) -> pd.DataFrame:
     """Score a classifier of several classes; the most probable class is its answer.
 
-    Parameters
-    ----------
-    y_true : array_like, shape (n,), int
-        Class numbers, as ``cohort.targets(classes)`` gives them.
-    probabilities : array_like, shape (n, len(classes)), 0 to 1
-    classes : sequence of str
-        Names of the classes.
-    patients, confidence, resamples, seed
-        As in :func:`binary_scores`.
-
-    Returns
-    -------
-    DataFrame
-        Rows ``accuracy``; for each class, one against the rest, ``precision NAME``,
-        ``recall NAME`` and ``f1 NAME``; ``macro f1`` and ``macro auc`` (plain means over the
-        classes). Columns as in :func:`binary_scores`.
-
-    Raises
-    ------
-    MetricsError
-        As :func:`binary_scores`, and if a class number has no column.
+    `y_true` holds class numbers, as ``cohort.targets(classes)`` gives them, or names;
+    `probabilities` have the shape (n, len(classes)). Rows ``accuracy``; for each class, one against
+    the rest, ``precision NAME``, ``recall NAME`` and ``f1 NAME``; ``macro f1`` and ``macro auc``
+    (plain means). What is not told here is as for :func:`binary_scores`.
     """
     classes = list(classes)
     truth = class_numbers(y_true, classes, "y_true")
     probabilities = check_probabilities(probabilities, "probabilities")
     if probabilities.shape != (len(truth), len(classes)):
-        raise MetricsError(
-            f"probabilities has the shape {probabilities.shape}; {len(truth)} images and "
-            f"{len(classes)} classes need {(len(truth), len(classes))}."
-        )
+        said, needed = probabilities.shape, (len(truth), len(classes))
+        raise MetricsError(f"probabilities has the shape {said}; images and classes need {needed}.")
     check_confidence(confidence)
     groups, drawn = patient_numbers(patients, len(truth))
     answer = probabilities.argmax(axis=1)
@@ -286,25 +217,15 @@ def _proportion(hits: np.ndarray, trial: str, confidence: float) -> tuple:
 
 
 def _scores(rows: dict) -> pd.DataFrame:
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS))
-    table.index.name = "metric"
     kinds = {"value": float, "low": float, "high": float, "count": "Int64", "n": "Int64"}
-    return table.astype(kinds)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=[*kinds, "method"])
+    return table.rename_axis("metric").astype(kinds)
 
 
 def confusion(y_true, y_pred, classes) -> pd.DataFrame:
-    """Count how often each class was called what.
+    """Count how often each class was called what: a row for each actual class, int.
 
-    Parameters
-    ----------
-    y_true, y_pred : array_like, shape (n,)
-        Class numbers, or names out of `classes`.
-    classes : sequence of str
-
-    Returns
-    -------
-    DataFrame of int
-        A row for each actual class, a column for each predicted one.
+    `y_true` and `y_pred`, shape (n,), hold class numbers, or names out of `classes`.
     """
     classes = list(classes)
     actual = class_numbers(y_true, classes, "y_true")
@@ -312,18 +233,13 @@ def confusion(y_true, y_pred, classes) -> pd.DataFrame:
     check_same_length(y_true=actual, y_pred=predicted)
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(counts, (actual, predicted), 1)
-    actual, predicted = (pd.Index(classes, name=name) for name in ("actual", "predicted"))
-    return pd.DataFrame(counts, index=actual, columns=predicted)
+    return pd.DataFrame(counts, classes, classes).rename_axis(index="actual", columns="predicted")
 
 
 def row_percent(matrix: pd.DataFrame) -> pd.DataFrame:
-    """Lay a confusion matrix out as Table II: images of each class, and percent called what.
+    """Lay a confusion matrix out as Table II: ``number of images``, and percent called what.
 
-    Returns
-    -------
-    DataFrame
-        Column ``number of images`` (int), then a column for each class with percentages of
-        the row (0 to 100, not rounded; NaN for a class without images).
+    Percentages (0 to 100, not rounded) are those of a row; NaN for a class without images.
     """
     images = matrix.sum(axis=1)
     percent = 100 * matrix.div(images.where(images > 0), axis=0)
@@ -339,25 +255,15 @@ def weighted_f1(weights: np.ndarray, truth: np.ndarray, called: np.ndarray) -> n
 
 
 def weighted_auc(weights, truth: np.ndarray, score: np.ndarray, fold=None) -> np.ndarray:
-    """Give the area under the ROC curve for each row of weights.
+    """Give the area under the ROC curve, 0 to 1, for each row of weights; NaN without a pair.
 
     It is the share of pairs of a positive and a negative image that are in the right order,
     a tie counting half (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747).
 
-    Parameters
-    ----------
-    weights : ndarray, shape (resamples, n)
-        How often each image was drawn.
-    truth, score : ndarray, shape (n,)
-        Whether positive (bool), and a probability or anything larger for positive images.
-    fold : ndarray, shape (n,), int, optional
-        Which model scored an image. Only images that the same one scored are then compared: the
-        scales of models differ (Forman and Scholz 2010, doi:10.1145/1882471.1882479).
-
-    Returns
-    -------
-    ndarray, shape (resamples,)
-        0 to 1; NaN without a pair.
+    `weights`, shape (resamples, n), tell how often each image was drawn; `truth` (bool), shape
+    (n,), whether it is positive; `score` is a probability or anything larger for positive images.
+    With `fold`, which model scored an image, only images that the same one scored are compared: the
+    scales of models differ (Forman and Scholz 2010, doi:10.1145/1882471.1882479).
     """
     fold = np.zeros(len(truth), int) if fold is None else fold
     right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
@@ -380,25 +286,18 @@ def auc(y_true, probability) -> float:
     return float(weighted_auc(np.ones((1, len(truth))), truth, probability)[0])
 
 
-# ---------------------------------------------------------------- Calibration
 def calibration(y_true, probability, bins: int = 10) -> pd.DataFrame:
     """Compare what was promised with what happened, in equally wide bins of probability.
 
-    Returns
-    -------
-    DataFrame
-        A row for each bin that holds an image: ``mean_probability`` and
-        ``fraction_positive`` (0 to 1), and ``n`` images.
+    ``mean_probability``, ``fraction_positive`` (0 to 1) and ``n`` of each bin that holds an image.
     """
     truth, probability = check_binary(y_true, probability)
     if bins < 1:
         raise MetricsError(f"bins={bins}: give at least one bin.")
     number = np.minimum((probability * bins).astype(int), bins - 1)
-    table = pd.DataFrame({"bin": number, "p": probability, "y": truth.astype(float)})
-    table = table.groupby("bin").agg(
-        mean_probability=("p", "mean"), fraction_positive=("y", "mean"), n=("y", "size")
-    )
-    return table.reset_index(drop=True)
+    columns = {"mean_probability": probability, "fraction_positive": truth.astype(float)}
+    held = pd.DataFrame(columns).groupby(number)
+    return held.mean().assign(n=held.size()).reset_index(drop=True)
 
 
 def brier(y_true, probability) -> float:
@@ -408,9 +307,9 @@ def brier(y_true, probability) -> float:
 
 
 def expected_calibration_error(y_true, probability, bins: int = 10) -> float:
-    """Mean distance between promised and observed share, weighted by images (0 to 1).
+    """Mean gap between promised and observed share of the bins, weighted by images (0 to 1).
 
-    Over the bins of :func:`calibration` (Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602).
+    Source: Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602.
     """
     table = calibration(y_true, probability, bins)
     gap = (table["mean_probability"] - table["fraction_positive"]).abs()
@@ -418,14 +317,9 @@ def expected_calibration_error(y_true, probability, bins: int = 10) -> float:
 
 
 def threshold_for(y_true, probability, sensitivity: float = 0.95) -> float:
-    """Find the largest threshold that still finds this share of the positive images.
+    """Find the largest threshold that still finds this share, above 0 and up to 1, of positives.
 
     Choose it on validation data: on the test set, the sensitivity is no news.
-
-    Raises
-    ------
-    MetricsError
-        If no image is positive, or `sensitivity` is outside (0, 1].
     """
     truth, probability = check_binary(y_true, probability)
     if not 0 < sensitivity <= 1:
@@ -437,7 +331,6 @@ def threshold_for(y_true, probability, sensitivity: float = 0.95) -> float:
     return float(positives[needed - 1])
 
 
-# ---------------------------------------------------------------- Checks before scoring
 def check_confidence(confidence: float) -> None:
     """Complain about a confidence that is no share."""
     if not 0 < confidence < 1:
@@ -464,10 +357,8 @@ def check_probabilities(probabilities, name: str) -> np.ndarray:
         row = int(np.argwhere(np.isnan(values))[0][0])
         raise MetricsError(f"{name}: NaN for image number {row}; did the training diverge?")
     if values.min() < -ROUNDING or values.max() > 1 + ROUNDING:
-        raise MetricsError(
-            f"{name} runs from {values.min():g} to {values.max():g}, not within 0 to 1; "
-            "give the output of a sigmoid or softmax."
-        )
+        ends = f"{values.min():g} to {values.max():g}, not within 0 to 1"
+        raise MetricsError(f"{name} runs from {ends}; give the output of a sigmoid or softmax.")
     return values.clip(0, 1)
 
 

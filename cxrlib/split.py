@@ -6,6 +6,7 @@ and does not say whether it divides before or after augmenting. Both readings ar
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -68,17 +69,8 @@ def balance(cohort: Cohort, seed: int = 0) -> Cohort:
 def by_image(cohort: Cohort, test: float = 0.2, validation: float = 0.2, seed: int = 0) -> Parts:
     """Divide images at random, whoever they show: the usual way, and the leaky one.
 
-    Parameters
-    ----------
-    cohort : Cohort
-    test, validation : float
-        Share of all images for testing; share of the remaining ones for validation.
-    seed : int
-
-    Raises
-    ------
-    SplitError
-        If a label has too few images, or an image has no label.
+    `test` is a share of all images, `validation` one of the remaining ones. SplitError if a label
+    has too few images, or an image has no label.
     """
     labels = _labels(cohort).to_numpy()
     rest, rows_test = _divide(np.arange(len(cohort)), labels, test, seed)
@@ -89,8 +81,8 @@ def by_image(cohort: Cohort, test: float = 0.2, validation: float = 0.2, seed: i
 def by_patient(cohort: Cohort, test: float = 0.2, validation: float = 0.2, seed: int = 0) -> Parts:
     """Divide patients at random; all images of a patient go the same way.
 
-    A patient with images of several labels counts with the first of them. Parameters and
-    errors as :func:`by_image`, the shares being shares of patients.
+    As :func:`by_image`, the shares being shares of patients. A patient with images of several
+    labels counts with the first of them.
     """
     _labels(cohort)
     if cohort.table["patient"].isna().any():
@@ -121,11 +113,8 @@ PROTOCOLS = {"paper": paper_protocol, "clean": clean_protocol}
 def overlap(parts: Parts) -> pd.DataFrame:
     """Count what stands in the test part and also in training or validation.
 
-    Returns
-    -------
-    DataFrame
-        Rows ``patient`` and ``origin`` (the film a copy was made from); columns ``in test``,
-        ``also in training or validation`` and ``share``.
+    Rows ``patient`` and ``origin`` (the film a copy was made from); columns ``in test``,
+    ``also in training or validation`` and ``share``.
     """
     seen = pd.concat([parts.train.table, parts.validation.table])
     rows = {}
@@ -142,12 +131,10 @@ def overlap(parts: Parts) -> pd.DataFrame:
 
 def check_patients(parts: Parts) -> None:
     """Raise :class:`SplitError` if a patient stands in two of the parts."""
-    names = parts._fields
-    for place, part in enumerate(parts):
-        for later in range(place + 1, len(parts)):
-            both = set(part.table["patient"]) & set(parts[later].table["patient"])
-            if both:
-                raise SplitError(
-                    f"{len(both)} patient(s), {sorted(map(str, both))[0]!r} among them, stand in "
-                    f"both {names[place]} and {names[later]}. Divide with split.by_patient."
-                )
+    for (name, part), (other, later) in combinations(parts._asdict().items(), 2):
+        both = set(part.table["patient"]) & set(later.table["patient"])
+        if both:
+            raise SplitError(
+                f"{len(both)} patient(s), {sorted(map(str, both))[0]!r} among them, stand in "
+                f"both {name} and {other}. Divide with split.by_patient."
+            )

@@ -19,23 +19,13 @@ def test_parts_are_disjoint_complete_and_sized_as_the_paper_says(divide):
         assert (part.table["label"] == "covid").mean() == pytest.approx(0.5, abs=0.04)
 
 
-def test_by_patient_keeps_patients_whole_for_every_seed():
+def test_by_patient_keeps_patients_whole_and_seeds_decide():
     cohort = tiny_cohort(patients=20, per_patient=3)
     for seed in range(20):
-        parts = split.by_patient(cohort, seed=seed)
-        patients = [set(part.table["patient"]) for part in parts]
-        assert not (patients[0] & patients[1] or patients[0] & patients[2])
-        assert not patients[1] & patients[2]
-
-
-def test_seeds_decide():
-    cohort = tiny_cohort(patients=30)
-    assert names(split.by_patient(cohort, seed=1).test) == names(
-        split.by_patient(cohort, seed=1).test
-    )
-    assert names(split.by_patient(cohort, seed=1).test) != names(
-        split.by_patient(cohort, seed=2).test
-    )
+        patients = [set(part.table["patient"]) for part in split.by_patient(cohort, seed=seed)]
+        assert sum(map(len, patients)) == len(set.union(*patients)) == 20
+    tests = [names(split.by_patient(cohort, seed=seed).test) for seed in (1, 1, 2)]
+    assert tests[0] == tests[1] != tests[2]
 
 
 def test_paper_protocol_leaks_and_clean_protocol_does_not():
@@ -48,6 +38,14 @@ def test_paper_protocol_leaks_and_clean_protocol_does_not():
     assert clean["also in training or validation"].sum() == 0
     assert "copy" not in parts.test.table and "copy" not in parts.validation.table
     assert (parts.train.table["copy"] > 0).mean() == 0.75
+
+
+def test_a_film_in_the_validation_part_counts_as_seen():
+    cohort = tiny_cohort(patients=4, per_patient=2)
+    parts = split.Parts(cohort.take([0, 1]), cohort.take([2]), cohort.take([3, 4, 6]))
+    found = split.overlap(parts)  # rows 2 and 3 are the second patient's
+    assert found.loc["patient"].tolist() == [3, 1, 1 / 3]
+    assert found.loc["origin"].tolist() == [3, 0, 0]
 
 
 def test_balance_keeps_all_of_the_rarest_and_whole_patients():

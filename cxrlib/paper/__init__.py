@@ -4,8 +4,6 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["check", "claims", "measured", "reconstruct", "tables", "verdicts"],
-    submod_attrs={
-        "command": ["check_command"],
-    },
+    submodules=["check", "claims", "reconstruct", "tables", "verdicts"],
+    submod_attrs={"command": ["check_command"]},
 )

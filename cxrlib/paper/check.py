@@ -1,10 +1,5 @@
 """Hold runs of the course to the paper's claims, and to the verdicts that were recorded before.
 
-A verdict needs five seeds, each with its own split and initial weights::
-
-    for s in 0 1 2 3 4; do cxr run --profile paper --set seed=$s --out runs/paper/seed$s; done
-    cxr check runs/paper
-
 Both protocols are judged. The paper's is leaky: it augments first and divides images, so copies
 of one film, and films of one patient, stand on both sides. The clean one divides patients.
 
@@ -16,7 +11,6 @@ What counts as worse than the recorded verdict, claim by claim:
 * *Not comparable* says nothing about a claim, so it has no place in that order. From it, any
   verdict is news and not worse; to it, from any other, is worse: what could be told can't be now.
 * A claim that was judged and now is not is *missing*, and worse: most often its notebook failed.
-  Runs of some of the notebooks only are held to what they have with ``only_present``.
 * A lesson that was demonstrated and now is not, or is missing, is worse. Notebooks record these in
   a table called "lessons held", with the columns ``lesson`` and ``held``.
 """
@@ -27,14 +21,20 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cxrlib import results
 from cxrlib.files import shipped
-from cxrlib.paper import claims, measured, verdicts
-from cxrlib.paper.verdicts import VERDICTS, Verdict
+from cxrlib.metrics import bootstrap, patient_numbers, percentiles, weighted_f1
+from cxrlib.paper import claims, verdicts
+from cxrlib.paper.verdicts import LEVELS, VERDICTS, Measurement, Verdict, effective_n, f1_of
 from cxrlib.results import PROTOCOLS, Result
 
+MEASURES = ("accuracy", "precision", "recall", "f1")
+CLASSES = ("healthy", "pneumonia", "covid")  # of Table II
+RESAMPLES = 1000
+FIGURE2 = "Fig. 2"  # the table in which a notebook records its counts of CheXpert's labels
 SCHEMA = 1
 RECORDED = "verdicts.json"
 HELD = "lessons held"  # the table in which a notebook records what it demonstrated
@@ -57,7 +57,7 @@ SAME = {  # in all runs of a notebook, which are repeats of each other with othe
 }
 
 
-class CheckError(ValueError):
+class CheckError(claims.PaperError):
     """Folders that hold no run, runs that don't belong together, or no recorded verdicts."""
 
     exit_code = 2  # of the command cxr: it was asked for something that does not exist
@@ -67,13 +67,8 @@ class CheckError(ValueError):
 class Check:
     """What runs say about the paper's claims.
 
-    Attributes
-    ----------
-    runs : list of Path
-    verdicts : dict of str to dict of str to Verdict
-        By protocol and claim; those of Fig. 2, which knows no protocol, under ``data``.
-    held : dict of str to bool
-        Lessons that the notebooks demonstrated, by ``NOTEBOOK: LESSON``; in all runs, or not.
+    ``verdicts`` by protocol and claim, those of Fig. 2 under ``data``; ``held`` tells of each
+    ``NOTEBOOK: LESSON`` whether it was demonstrated in all runs.
     """
 
     runs: list[Path] = field(default_factory=list)
@@ -82,61 +77,45 @@ class Check:
 
     def short(self) -> dict:
         """Give the verdicts at 95 % alone, as they are recorded for reference."""
-        return {"schema": SCHEMA, "verdicts": self._each(lambda one: one.verdict), HELD: self.held}
+        return self._with(lambda one: one.verdict)
 
     def full(self) -> dict:
         """Give all that is known, with intervals, as JSON holds it."""
-        runs = [str(run) for run in self.runs]
-        content = {"schema": SCHEMA, "runs": runs, "verdicts": self._each(_plain), HELD: self.held}
-        return results.to_native(content)
+        runs = {"schema": SCHEMA, "runs": list(map(str, self.runs))}
+        return results.to_native(runs | self._with(_plain))
 
-    def _each(self, told) -> dict:
-        return {
+    def _with(self, told) -> dict:
+        said = {
             protocol: {name: told(one) for name, one in found.items()}
             for protocol, found in self.verdicts.items()
         }
+        return {"schema": SCHEMA, "verdicts": said, HELD: self.held}
 
 
 def _plain(one: Verdict) -> dict:
     """Turn a verdict into a dict; levels become '90', '95', '99'."""
-
-    def plain(value):
-        if isinstance(value, dict):
-            return {f"{100 * level:.0f}": item for level, item in value.items()}
-        return value
-
-    return {key: plain(value) for key, value in asdict(one).items()}
+    plain = asdict(one)
+    for key in ("verdicts", "claim_intervals", "intervals", "differences"):
+        plain[key] = {f"{100 * level:.0f}": item for level, item in plain[key].items()}
+    return plain
 
 
 def check(folders, protocols=PROTOCOLS) -> Check:
-    """Judge the paper's claims by the runs in `folders`.
+    """Judge the paper's claims by the runs in `folders`, one a seed, or folders of such runs.
 
-    Parameters
-    ----------
-    folders : sequence of path
-        Run folders, one a seed; a folder of run folders counts as those.
-    protocols : sequence of str
-
-    Raises
-    ------
-    CheckError
-        If a folder holds no run, or two runs of a notebook have the same seed, or differ in
-        profile, data or weights.
-    cxrlib.results.ResultsError
-        If a result is damaged.
+    CheckError if a folder holds no run, or two runs of a notebook have the same seed, or differ in
+    profile, data or weights.
     """
     found = Check(find_runs(folders))
-    by_notebook: dict[str, list[Result]] = {}
+    by_notebook, judged = {}, {}
     for run in found.runs:
         for name, result in results.load_all(run).items():
             by_notebook.setdefault(name, []).append(result)
-    judged: dict[str, dict[str, Verdict]] = {}
     for name, seeds in sorted(by_notebook.items()):
         _check_together(name, seeds)
         for protocol in protocols:
-            judged.setdefault(protocol, {}).update(measured.judge(seeds, protocol))
-        counted = measured.judge_figure2(seeds[0])
-        if counted:
+            judged.setdefault(protocol, {}).update(judge(seeds, protocol))
+        if counted := judge_figure2(seeds[0]):
             judged["data"] = counted
         found.held.update(_held(name, seeds))
     order = list(claims.load()["id"])
@@ -146,13 +125,7 @@ def check(folders, protocols=PROTOCOLS) -> Check:
 
 
 def find_runs(folders) -> list[Path]:
-    """Run folders among `folders` and right below them: those that hold results.
-
-    Raises
-    ------
-    CheckError
-        If there is none in one of them.
-    """
+    """Run folders among `folders` and right below them: those that hold results."""
     found = []
     for folder in map(Path, folders):
         places = [folder, *sorted(folder.glob("[!.]*/"))]
@@ -195,14 +168,117 @@ def _held(notebook: str, seeds: list[Result]) -> dict[str, bool]:
     return found
 
 
-def read_reference(folder: Path | str | None = None) -> dict:
-    """Read the verdicts recorded in ``verdicts.json`` of `folder`, by default the course's own.
+def judge(seeds: list[Result], protocol: str) -> dict[str, Verdict]:
+    """Judge what the paper claims about one of its models, under one protocol: verdicts by claim.
 
-    Raises
-    ------
-    CheckError
-        If there are none, or the file is damaged.
+    `seeds` are a notebook's results, one for each seed. Empty where the notebook is about none of
+    the models, or has no labelled predictions under this protocol.
     """
+    number = seeds[0].model_number
+    mine = [_of_protocol(one, protocol) for one in seeds]
+    if number is None or any(part is None for part in mine):
+        return {}
+    why = next((one.why_not_comparable for one in seeds if not one.comparable), "")
+    found = {}
+    for name, metric, predicted in _claims_on(number):
+        errors = predicted is not None and predicted != metric  # the fewer, the better
+        found[name] = verdicts.verdict(name, measure(mine, metric, predicted), why, errors)
+    return found | (_judge_histories(seeds, protocol, why) if number == 1 else {})
+
+
+def _of_protocol(one: Result, protocol: str) -> pd.DataFrame | None:
+    if one.predictions is None:
+        return None
+    mine = one.predictions[one.predictions["protocol"] == protocol]
+    return None if mine["label"].isna().all() else mine
+
+
+def _claims_on(number: int):
+    """Claims on one model's test results: id, and what :func:`measure` wants to know."""
+    for metric in MEASURES:
+        yield f"table1.model{number}.{metric}", metric, None
+    if number == 4:
+        for actual in CLASSES:
+            for predicted in CLASSES:
+                yield f"table2.{actual}.{predicted}", actual, predicted
+
+
+def _judge_histories(seeds: list[Result], protocol: str, why: str) -> dict[str, Verdict]:
+    """Judge Model 1's training and validation accuracy by the last epochs."""
+    found = {}
+    histories = [one.histories.get(protocol, pd.DataFrame()) for one in seeds]
+    for part, column in {"train": "accuracy", "validation": "val_accuracy"}.items():
+        name = f"model1.{part}_accuracy"
+        if all(column in history and len(history) for history in histories):
+            ends = tuple(float(history[column].iloc[-1]) for history in histories)
+            found[name] = verdicts.verdict(name, Measurement(ends, n=0), why)
+    return found
+
+
+def judge_figure2(one: Result) -> dict[str, Verdict]:
+    """Compare the counts of CheXpert's labels, where a notebook counted them, cell by cell."""
+    counts = one.tables.get(FIGURE2)
+    printed = claims.load().query("place == 'Fig. 2'")
+    answers = ["positive", "uncertain", "negative"]
+    if counts is None or not set(answers) <= set(counts) or 3 * len(counts) != len(printed):
+        return {}
+    cells = counts[answers].to_numpy().ravel()  # in CheXpert's order, which is the paper's
+    pairs = zip(printed["id"], cells, strict=True)
+    return {name: verdicts.exact(name, int(count)) for name, count in pairs}
+
+
+def measure(seeds, metric: str, predicted: str | None = None) -> Measurement:
+    """Measure one result of a model from its predictions, one table for each seed.
+
+    `metric` is ``accuracy``; ``precision``, ``recall`` or ``f1`` of COVID-19 against the rest; or
+    a label, with `predicted`: the share of its images that were called so (Table II).
+    """
+    shares, patients = [], []
+    for predictions in seeds:
+        known = predictions[predictions["label"].notna()]
+        among, hits = _shares_of(known, metric, predicted)
+        shares.append(float(hits[among].mean()))
+        patients.append(_patients(known)[among])
+    n = effective_n(patients)
+    if metric != "f1":
+        return Measurement(tuple(shares), n)
+    return Measurement(tuple(f1_of(share) for share in shares), n, _bootstrap(seeds))
+
+
+def _shares_of(known: pd.DataFrame, metric: str, predicted: str | None) -> tuple:
+    """Which images a share is of, and which of them count; of an F1, the share is J."""
+    ill, called = known["label"] == "covid", known["predicted"] == "covid"
+    shares = {
+        "accuracy": (ill | ~ill, known["label"] == known["predicted"]),
+        "precision": (called, ill),
+        "recall": (ill, called),
+        "f1": (ill | called, ill & called),
+    }
+    return shares.get(metric, (known["label"] == metric, known["predicted"] == predicted))
+
+
+def _patients(known: pd.DataFrame) -> pd.Series:
+    return known["patient"].fillna(known["image"])  # of nobody known: a patient of its own
+
+
+def _bootstrap(seeds) -> dict:
+    """Bootstrap intervals of the mean F1 by level; a patient is drawn for all seeds at once."""
+    known = pd.concat(seeds, keys=range(len(seeds))).query("label.notna()")
+    groups, _ = patient_numbers(_patients(known), len(known))
+    truth, called = (known[column].eq("covid").to_numpy() for column in ("label", "predicted"))
+    parts = [known.index.get_level_values(0) == number for number in range(len(seeds))]
+
+    def mean_f1(weights):
+        each = [weighted_f1(weights[:, part], truth[part], called[part]) for part in parts]
+        return np.mean(each, axis=0)
+
+    drawn = bootstrap({"f1": mean_f1}, groups, RESAMPLES, seed=0)["f1"]
+    ends = {level: percentiles(drawn, level) for level in LEVELS}
+    return {level: (low, high) for level, (low, high) in ends.items() if low == low}
+
+
+def read_reference(folder: Path | str | None = None) -> dict:
+    """Read the verdicts recorded in ``verdicts.json`` of `folder`, by default the course's own."""
     path = Path(folder or shipped("data") / "reference") / RECORDED
     record = f"Record them: cxr check RUN --write {path}"
     try:
@@ -222,14 +298,8 @@ def read_reference(folder: Path | str | None = None) -> dict:
 def worse(reference: dict, now: Check, only_present: bool = False) -> list[str]:
     """Say what is worse than recorded, a line each; see the top of this module for the order.
 
-    Parameters
-    ----------
-    reference : dict
-        As :func:`read_reference` gives it.
-    now : Check
-        Protocols that it was not asked for are left out.
-    only_present : bool
-        Pass over claims and lessons that the runs don't have.
+    `reference` is as :func:`read_reference` gives it; protocols that `now` was not asked for are
+    left out, and with `only_present` claims and lessons that its runs don't have.
     """
     told = []
     for protocol, recorded in reference["verdicts"].items():
@@ -261,10 +331,7 @@ def headlines(now: Check) -> list[str]:
 
 
 def describe(one: Verdict) -> tuple[str, str, str, str]:
-    """Word a verdict: what is printed, ours, our 95 % interval, and the verdict.
-
-    Where it is another at 90 or 99 %, those too.
-    """
+    """Word a verdict: what is printed, ours, our 95 % interval, the verdict (others, if any)."""
     percent = "%" in one.printed
 
     def word(value):
@@ -275,10 +342,7 @@ def describe(one: Verdict) -> tuple[str, str, str, str]:
         return f"{value:.1%}" if percent else f"{value:.3f}"
 
     interval = "–" if pd.isna(one.interval[0]) else " to ".join(map(word, one.interval))
-    others = [
-        f"{100 * level:.0f} %: {said}"
-        for level, said in one.verdicts.items()
-        if said != one.verdict
-    ]
-    verdict = one.verdict + (f" ({'; '.join(others)})" if others else "")
+    others = {level: said for level, said in one.verdicts.items() if said != one.verdict}
+    told = "; ".join(f"{100 * level:.0f} %: {said}" for level, said in others.items())
+    verdict = one.verdict + (f" ({told})" if told else "")
     return one.printed, word(one.measured), interval, verdict

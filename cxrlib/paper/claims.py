@@ -19,53 +19,37 @@ NUMBERS = ("count", "n", "patients")
 COLUMNS = ("id", "place", "model", "metric", "value", "printed", *NUMBERS, "how", "note")
 NEEDED = ("id", "place", "metric", "printed", "value")
 TEXTS = ("id", "place", "model", "metric", "how", "note")
-MODELS = [
-    "Model 1 (Custom CNN)",
-    "Model 2 (ResNet50+)",
-    "Model 3 (VGG16+)",
-    "Model 4 (DenseNet121+)",
-]
+NETWORKS = ("Custom CNN", "ResNet50+", "VGG16+", "DenseNet121+")
+MODELS = [f"Model {number} ({network})" for number, network in enumerate(NETWORKS, 1)]
 
 
-class ClaimsError(ValueError):
-    """A claims file that contradicts itself, or a claim that is not in it."""
+class PaperError(ValueError):
+    """Claims, measurements or printed figures that make no sense; the message says why."""
 
 
 def load(path: Path | str | None = None) -> pd.DataFrame:
-    """Read and check the claims.
+    """Read and check the claims, the course's or another file's: a row each, in the paper's order.
 
-    Parameters
-    ----------
-    path : path, optional
-        Another file than the course's.
-
-    Returns
-    -------
-    DataFrame
-        One row a claim, in the order of the paper: ``id``, ``place``, ``model`` (as Table I
-        names it, or None), ``metric``, ``value`` (a number, percentages as fractions of 1; a
-        list of numbers; or words), ``printed`` (str), ``count``, ``n`` and ``patients``
-        (Int64, <NA> where not known), ``how`` (whether they are printed or inferred), ``note``.
-
-    Raises
-    ------
-    ClaimsError
-        If the file is no list of claims, or a claim lacks a field, has an unknown one or one of
-        the wrong kind, stands twice, or its value or count is not what is printed.
+    Columns: ``id``, ``place``, ``model`` (as Table I names it, or None), ``metric``, ``value`` (a
+    number, percentages as fractions of 1; a list of numbers; or words), ``printed`` (str),
+    ``count``, ``n`` and ``patients`` (Int64, <NA> where not known), ``how`` (whether they are
+    printed or inferred), ``note``. PaperError if the file is no list of claims, or a claim lacks a
+    field, has an unknown one or one of the wrong kind, stands twice, or its value or count is not
+    what is printed.
     """
     path = Path(path or shipped("data") / "claims.yml")
     try:
         claims = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ClaimsError(f"The claims cannot be read from {path.name}: {error}") from error
+        raise PaperError(f"The claims cannot be read from {path.name}: {error}") from error
     if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
-        raise ClaimsError(f"{path.name} must be a list of claims, each with an id.")
+        raise PaperError(f"{path.name} must be a list of claims, each with an id.")
     seen = set()
     for number, claim in enumerate(claims, 1):
         name = claim["id"] if isinstance(claim.get("id"), str) else f"number {number}"
         wrong = "the id stands twice." if name in seen else _what_is_wrong(claim)
         if wrong:
-            raise ClaimsError(f"Claim {name}: {wrong} ({path.name})")
+            raise PaperError(f"Claim {name}: {wrong} ({path.name})")
         seen.add(name)
     table = pd.DataFrame(claims, columns=list(COLUMNS))
     texts = ["model", "how", "note"]
@@ -74,27 +58,15 @@ def load(path: Path | str | None = None) -> pd.DataFrame:
 
 
 def claim(name: str) -> pd.Series:
-    """One claim with all its fields, as a row of :func:`load`.
-
-    Raises
-    ------
-    ClaimsError
-        If there is none of that name.
-    """
+    """One claim with all its fields, as a row of :func:`load`; PaperError if there is none."""
     claims = _shipped_claims()
     if name not in claims.index:
-        raise ClaimsError(f"No claim is called {name!r}. There are: {', '.join(claims.index)}.")
+        raise PaperError(f"No claim is called {name!r}. There are: {', '.join(claims.index)}.")
     return claims.loc[name]
 
 
 def value(name: str):
-    """Value of one claim: a number, a list of numbers, or words.
-
-    Examples
-    --------
-    >>> value("table1.model2.accuracy")
-    0.9063
-    """
+    """Value of one claim: a number, a list of numbers, or words."""
     return claim(name)["value"]
 
 
@@ -112,19 +84,9 @@ def table1() -> pd.DataFrame:
 
 
 def table2(counts: bool = False) -> pd.DataFrame:
-    """Table II: a row for each actual class.
+    """Table II: a row for each actual class, laid out by :func:`cxrlib.metrics.row_percent`.
 
-    Parameters
-    ----------
-    counts : bool
-        Give the inferred confusion matrix (int) instead of the printed percentages.
-
-    Returns
-    -------
-    DataFrame
-        ``number of images`` (int) and a column for each predicted class with percentages as
-        printed, like :func:`cxrlib.metrics.row_percent`; or counts, like
-        :func:`cxrlib.metrics.confusion`.
+    With `counts`, the inferred confusion matrix (int), as :func:`cxrlib.metrics.confusion`'s.
     """
     rows = _of_place("Table II")
     rows[["actual", "predicted"]] = rows["id"].str.split(".", expand=True)[[1, 2]]
@@ -143,11 +105,7 @@ def table2(counts: bool = False) -> pd.DataFrame:
 def figure2() -> pd.DataFrame:
     """Fig. 2: a row for each finding that CheXpert labels.
 
-    Returns
-    -------
-    DataFrame
-        ``positive``, ``uncertain`` and ``negative`` studies (int), and ``positive %``,
-        ``uncertain %`` and ``negative %`` as printed.
+    ``positive``, ``uncertain`` and ``negative`` studies (int); ``positive %`` and so on as printed.
     """
     rows = _of_place("Fig. 2")
     rows[["finding", "answer"]] = rows["metric"].str.split(": ", expand=True)
@@ -200,10 +158,8 @@ def _numbers_problem(claim: dict) -> str:
     for key, number in numbers.items():
         if not _is_number(number, int) or number < 0:
             return f"{key} must be a whole number, not {number!r}."
-    if numbers and "how" not in claim:
-        return "it has a count, n or patients, so how must say where they come from."
-    if numbers and not re.match("printed|inferred|n is printed", claim["how"]):
-        return f"how must begin with printed or inferred, not be {claim['how']!r}."
+    if numbers and not re.match("printed|inferred|n is printed", claim.get("how", "")):
+        return f"how must say if its numbers are printed or inferred, not {claim.get('how')!r}."
     if "patients" in claim and not 0 < claim["patients"] <= claim.get("n", 0):
         return f"{claim['patients']} patients of n {claim.get('n')} images: each has one or more."
     return ""

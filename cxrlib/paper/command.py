@@ -69,9 +69,9 @@ def check_command(ctx, runs, reference, protocol, only_present, json_file, write
     got_worse = checking.worse(recorded, found, only_present)
     for line in got_worse:
         click.secho(f"Worse than recorded: {line}", fg="red")
-    if not got_worse:
-        click.echo("No verdict is worse than the recorded one.")
-    ctx.exit(1 if got_worse else 0)
+    if got_worse:
+        ctx.exit(1)
+    click.echo("No verdict is worse than the recorded one.")
 
 
 def _tell(found, checking) -> None:
@@ -91,7 +91,7 @@ def _tell(found, checking) -> None:
             click.echo(start + click.style(verdict, fg=COLOURS.get(one.verdict)))
     for reason, letter in reasons.items():
         click.echo(f"{'' if letter != 'a' else chr(10)}{letter}  {reason}")
-    seeds = len(found.runs)  # five runs without a notebook in one have four of it; see Why
+    seeds = len(found.runs)
     click.echo(f"\n{seeds} run{'s' * (seeds != 1)} (a verdict needs five seeds).")
     for line in checking.headlines(found):
         click.secho(line, bold=True)

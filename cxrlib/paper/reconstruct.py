@@ -2,64 +2,45 @@
 
 A test of n images has few confusion matrices, and a table that prints four scores of it to a few
 digits rules out almost all of them (the idea of the GRIM test: Brown and Heathers 2017,
-doi:10.1177/1948550616673876). The search is exhaustive and its arithmetic exact: whole numbers
-only, no floating point. It lists nothing that need not be listed: for given true positives (TP)
-and errors (FP + FN), the F1 is settled, the FP that suit precision and recall form an interval,
-and so do the n that suit the accuracy.
-
-Throughout, scores are as usual: accuracy (TP + TN) / n, precision TP / (TP + FP), recall
-TP / (TP + FN), F1 2 TP / (2 TP + FP + FN). A score whose denominator is 0 is undefined, and
-prints as nothing.
+doi:10.1177/1948550616673876). The search is exhaustive and exact, in whole numbers only. It lists
+nothing that need not be: for given true positives (TP) and errors (FP + FN), the F1 is settled,
+the FP that suit precision and recall form an interval, and so do the n that suit the accuracy.
+A score whose denominator is 0 is undefined, and prints as nothing.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from cxrlib.paper.rounding import (
-    RULES,
-    ReconstructError,
-    Span,
-    check_size,
-    denominators,
-    numerators,
-    span_of,
-)
+from cxrlib.paper.claims import PaperError
 
+RULES = ("half up", "half even", "cut off", "up", "any")
+LARGEST = 50_000  # images; products of whole numbers below stay far within 64 bits
+DIGITS = 9
 FIGURES = ("accuracy", "precision", "recall", "f1")
 CELLS = ["tp", "fp", "fn", "tn"]
 BLOCK = 2_000_000  # most pairs of TP and errors looked at together
 
 
 def fits(printed, n_max: int = 6000, rule: str = "half up", classes=None) -> pd.Series:
-    """Count, for every size of the test, the confusion matrices that print as these scores.
+    """Count, for every size of the test from 1 to `n_max`, the matrices that print as these scores.
 
     Parameters
     ----------
     printed : dict of str to str
         ``accuracy``, ``precision``, ``recall`` and ``f1`` exactly as printed, such as
         ``"0.90"`` or ``".8541"``: text, because a number forgets its last zeros.
-    n_max : int
-        Largest number of test images to try.
     rule : {"half up", "half even", "cut off", "up", "any"}
         How digits were dropped: rounded (a tie goes up, or to the even digit), cut off, or
         rounded up; the same way for all four. ``any`` allows each figure its own way.
     classes : "balanced" or (int, int), optional
         Only tests with equally many positives and negatives, or with these numbers of them.
-
-    Returns
-    -------
-    Series of int
-        Matrices by ``n``, from 1 to `n_max`.
-
-    Raises
-    ------
-    ReconstructError
-        If a figure is missing, is no share between 0 and 1, or a size makes no sense.
 
     Examples
     --------
@@ -68,8 +49,7 @@ def fits(printed, n_max: int = 6000, rule: str = "half up", classes=None) -> pd.
     >>> list(found.index[found > 0])
     [96, 192]
     """
-    spans = _spans(printed, rule)
-    sizes = _sizes(classes, check_size(n_max))
+    spans, sizes = _spans(printed, rule), _sizes(classes, check_size(n_max))
     change = np.zeros(n_max + 2, np.int64)  # how the count changes from n - 1 to n
     if sizes is None:
         step = BLOCK // n_max
@@ -78,8 +58,7 @@ def fits(printed, n_max: int = 6000, rule: str = "half up", classes=None) -> pd.
             row, errors, fp_low, fp_high = _errors(tp, spans, n_max)
             low, high = denominators(errors, spans["accuracy"].flipped(), n_max)
             low = np.maximum(low, tp[row] + errors)
-            ways = fp_high - fp_low + 1
-            ok = low <= high
+            ok, ways = low <= high, fp_high - fp_low + 1
             np.add.at(change, low[ok], ways[ok])
             np.add.at(change, high[ok] + 1, -ways[ok])
     else:
@@ -87,27 +66,13 @@ def fits(printed, n_max: int = 6000, rule: str = "half up", classes=None) -> pd.
         n = sizes[0][row] + sizes[1][row]
         np.add.at(change, n, high - low + 1)
         np.add.at(change, n + 1, low - high - 1)
-    index = pd.RangeIndex(1, n_max + 1, name="n")
-    return pd.Series(np.cumsum(change)[1 : n_max + 1], index, name="matrices")
+    counts = pd.Series(np.cumsum(change)[: n_max + 1], name="matrices")
+    return counts.rename_axis("n").iloc[1:]
 
 
 def matrices(printed, n: int, rule: str = "half up", classes=None) -> pd.DataFrame:
-    """List the confusion matrices of one size that print as these scores.
-
-    Parameters
-    ----------
-    n : int
-        Number of test images.
-    printed, rule, classes
-        As for :func:`fits`.
-
-    Returns
-    -------
-    DataFrame of int
-        ``n``, ``tp``, ``fp``, ``fn``, ``tn``: a row for each matrix; empty if there is none.
-    """
-    spans = _spans(printed, rule)
-    sizes = _sizes(classes, check_size(n))
+    """List the matrices of one size that print so: n, tp, fp, fn, tn. Otherwise as :func:`fits`."""
+    spans, sizes = _spans(printed, rule), _sizes(classes, check_size(n))
     if sizes is None:
         tp = np.arange(n + 1)
         low, high = numerators(np.array([n]), spans["accuracy"].flipped())
@@ -116,8 +81,7 @@ def matrices(printed, n: int, rule: str = "half up", classes=None) -> pd.DataFra
         row, fp = _unroll(fp_low, fp_high)
         tp, fn = tp[row], errors[row] - fp
     else:
-        ok = sizes[0] + sizes[1] == n
-        positives, negatives = sizes[0][ok], sizes[1][ok]
+        positives, negatives = (part[sizes[0] + sizes[1] == n] for part in sizes)
         size, tp, fp_low, fp_high = _with_sizes(positives, negatives, spans)
         row, fp = _unroll(fp_low, fp_high)
         tp, fn = tp[row], positives[size[row]] - tp[row]
@@ -125,13 +89,7 @@ def matrices(printed, n: int, rule: str = "half up", classes=None) -> pd.DataFra
 
 
 def smallest(printed, n_max: int = 6000, rule: str = "half up", classes=None) -> pd.DataFrame:
-    """List the matrices of the smallest test that prints so; parameters as for :func:`fits`.
-
-    Returns
-    -------
-    DataFrame of int
-        As :func:`matrices` gives it; empty if nothing up to `n_max` fits.
-    """
+    """List the :func:`matrices` of the smallest test that prints so; parameters of :func:`fits`."""
     counts = fits(printed, n_max, rule, classes)
     if not counts.any():
         return pd.DataFrame(columns=["n", *CELLS], dtype=int)
@@ -141,12 +99,9 @@ def smallest(printed, n_max: int = 6000, rule: str = "half up", classes=None) ->
 def explain(printed, n_max: int = 6000, classes=None) -> pd.DataFrame:
     """Sum up the search: what fits, under each rule of dropping digits.
 
-    Returns
-    -------
-    DataFrame
-        A row for each of ``RULES``: ``smallest n`` that fits, the ``matrices`` of that size,
-        ``tp fp fn tn`` if there is one only, the ``next n`` that fits (a single matrix is
-        unique below it) and how many ``sizes`` fit. <NA> where there is none up to `n_max`.
+    Columns: the ``smallest n`` that fits, the ``matrices`` of that size, ``tp fp fn tn`` if there
+    is one only, the ``next n`` that fits (a single matrix is unique below it) and how many
+    ``sizes`` fit. <NA> where there is none up to `n_max`.
     """
     rows = {}
     for rule in RULES:
@@ -166,17 +121,7 @@ def explain(printed, n_max: int = 6000, classes=None) -> pd.DataFrame:
 def ratios(printed, largest: int = 100, rule: str = "half up") -> pd.DataFrame:
     """List TP : FP : FN, in lowest terms, that print as this precision, recall and F1.
 
-    Parameters
-    ----------
-    printed, rule
-        As for :func:`fits`; the accuracy plays no part.
-    largest : int
-        Largest TP + FP + FN.
-
-    Returns
-    -------
-    DataFrame of int
-        ``tp``, ``fp``, ``fn``, the smallest sum first.
+    `largest` is the largest TP + FP + FN. Columns tp, fp, fn, the smallest sum first.
     """
     spans = _spans(printed, rule)
     tp = np.arange(check_size(largest) + 1)
@@ -192,20 +137,10 @@ def ratios(printed, largest: int = 100, rule: str = "half up") -> pd.DataFrame:
 def consistent(printed, matrix: pd.DataFrame, rule: str = "any") -> pd.DataFrame:
     """Compare printed scores with a confusion matrix, in every way that they may be meant.
 
-    Parameters
-    ----------
-    printed, rule
-        As for :func:`fits`.
-    matrix : DataFrame of int
-        Rows actual, columns predicted, the classes in one order.
-
-    Returns
-    -------
-    DataFrame
-        A row for each reading: every class against the rest, with that reading's own accuracy
-        or the accuracy over all classes; and the means over the classes, plain (``macro``) and
-        weighted by their images. Columns: the four scores (NaN where undefined), how many of
-        them ``agree`` with the print, and whether all do (``consistent``).
+    A row for each reading: every class against the rest, with that reading's own accuracy or the
+    accuracy over all classes; and the means over the classes, plain (``macro``) and weighted by
+    their images. Columns: the four scores (NaN where undefined), how many of them ``agree`` with
+    the print, and whether all do (``consistent``). `matrix` has actual rows, predicted columns.
     """
     spans = _spans(printed, rule)
     rows = {}
@@ -218,29 +153,14 @@ def consistent(printed, matrix: pd.DataFrame, rule: str = "any") -> pd.DataFrame
 
 
 def prints_as(count: int, n: int, text: str, rule: str = "half up") -> bool:
-    """Tell whether the share `count` of `n` prints as `text`, such as ``".45"`` or ``"45.8%"``.
-
-    Examples
-    --------
-    >>> prints_as(41, 48, "0.8541"), prints_as(41, 48, "0.8541", "cut off")
-    (False, True)
-    """
+    """Tell whether the share `count` of `n` prints as `text`, such as ``".45"`` or ``"45.8%"``."""
     if not 0 <= count <= n or n < 1:
-        raise ReconstructError(f"count={count} of n={n} is no share: give 0 <= count <= n, n >= 1.")
+        raise PaperError(f"count={count} of n={n} is no share: give 0 <= count <= n, n >= 1.")
     return span_of(text, rule, "text").holds(Fraction(int(count), int(n)))
 
 
 def row_counts(percent, total: int, rule: str = "any") -> list[tuple[int, ...]]:
-    """List whole numbers that add up to `total` and print as these shares of it.
-
-    Parameters
-    ----------
-    percent : sequence of str
-        As printed, such as ``["41.7%", "33.3%", "25%"]``.
-    total : int
-    rule : str
-        As for :func:`fits`.
-    """
+    """List whole numbers that add up to `total` and print as these shares, such as "41.7%"."""
     total = np.array([check_size(total, "total")])
     ends = [numerators(total, span_of(text, rule, "percent")) for text in percent]
     free = [range(low[0], high[0] + 1) for low, high in ends]
@@ -250,23 +170,14 @@ def row_counts(percent, total: int, rule: str = "any") -> list[tuple[int, ...]]:
 def counts_table(percent: pd.DataFrame, totals, rule: str = "any") -> pd.DataFrame:
     """Turn a table of printed percentages into the only counts that print so.
 
-    Parameters
-    ----------
-    percent : DataFrame of str
-        A row for each actual class, a column for each predicted one.
-    totals : Series or dict of int
-        Images of each row.
-
-    Raises
-    ------
-    ReconstructError
-        If the counts of a row are impossible, or more than one set of them fits.
+    `percent`, a DataFrame of str, has a row for each actual class, a column for each predicted
+    one; `totals` are the images of each row. PaperError if no counts fit, or several do.
     """
     rows = {}
     for name, texts in percent.iterrows():
         found = row_counts(texts, totals[name], rule)
         if len(found) != 1:
-            raise ReconstructError(
+            raise PaperError(
                 f"Row {name!r}: {len(found)} sets of counts print as {', '.join(texts)} of "
                 f"{totals[name]} images. Check the percentages and the total, or the rule."
             )
@@ -280,21 +191,14 @@ def _spans(printed, rule: str) -> dict[str, Span]:
     missing = [name for name in FIGURES if name not in printed]
     unknown = [name for name in printed if name not in FIGURES]
     if missing or unknown:
-        raise ReconstructError(
+        raise PaperError(
             f"printed must hold {', '.join(FIGURES)}; it lacks {missing} and has {unknown} besides."
         )
     return {name: span_of(printed[name], rule, name) for name in FIGURES}
 
 
-# ---------------------------------------------------------------- The search
 def _errors(tp, spans, n_max: int, least: int = 0, most: int | None = None):
-    """All numbers of errors FP + FN that suit precision, recall and F1, for each TP.
-
-    Returns
-    -------
-    row, errors, fp_low, fp_high : arrays of int, one entry a pair of TP and errors
-        `row` says which TP; the FP that suit it run from `fp_low` to `fp_high`.
-    """
+    """All FP + FN that suit precision, recall and F1: index of TP, the sum, range of FP."""
     fp_low, fp_high = (end - tp for end in denominators(tp, spans["precision"], n_max))
     fn_low, fn_high = (end - tp for end in denominators(tp, spans["recall"], n_max))
     fp_low, fn_low = np.maximum(fp_low, 0), np.maximum(fn_low, 0)
@@ -317,9 +221,7 @@ def _with_sizes(positives, negatives, spans):
     called = denominators(tp, spans["precision"], most)
     both = denominators(2 * tp, spans["f1"], 2 * most)
     errors = numerators(n, spans["accuracy"].flipped())
-    low, high = (
-        (called[end] - tp, both[end] - 2 * tp - fn, errors[end] - fn) for end in (0, 1)
-    )  # from precision, F1 and accuracy
+    low, high = ((called[end] - tp, both[end] - 2 * tp - fn, errors[end] - fn) for end in (0, 1))
     low = np.maximum.reduce([*low, np.zeros_like(tp)])
     high = np.minimum.reduce([*high, negatives[row]])
     ok = low <= high
@@ -342,10 +244,10 @@ def _sizes(classes, n_max: int):
         half = np.arange(1, n_max // 2 + 1)
         return half, half
     if isinstance(classes, str) or len(classes) != 2:
-        raise ReconstructError(f"classes={classes!r}: give 'balanced' or (positives, negatives).")
+        raise PaperError(f"classes={classes!r}: give 'balanced' or (positives, negatives).")
     pair = [np.array([check_size(size, "class size")]) for size in classes]
     if pair[0] + pair[1] > n_max:
-        raise ReconstructError(f"Classes of {classes} images need an n of {sum(classes)} or more.")
+        raise PaperError(f"Classes of {classes} images need an n of {sum(classes)} or more.")
     return pair
 
 
@@ -354,7 +256,7 @@ def _readings(matrix: pd.DataFrame) -> dict[str, dict]:
     counts = np.asarray(matrix)
     square = counts.ndim == 2 and counts.shape[0] == counts.shape[1] > 1
     if not square or counts.dtype.kind not in "iu" or (counts < 0).any() or not counts.any():
-        raise ReconstructError(
+        raise PaperError(
             "matrix must be a square table of whole numbers: images of each actual class (rows) "
             "by predicted class (columns)."
         )
@@ -381,3 +283,83 @@ def _mean(values, weights):
     if None in values:
         return None
     return sum(v * w for v, w in zip(values, weights, strict=True)) / Fraction(sum(weights))
+
+
+@dataclass(frozen=True)
+class Span:
+    """Shares from ``low / unit`` to ``high / unit``; each end belongs to it or not."""
+
+    low: int
+    high: int
+    unit: int
+    low_in: bool
+    high_in: bool
+
+    def flipped(self) -> Span:
+        """Span of the remainders 1 - share: an accuracy's span becomes that of the errors."""
+        low, high = self.unit - self.high, self.unit - self.low
+        return Span(low, high, self.unit, self.high_in, self.low_in)
+
+    def holds(self, share: Fraction) -> bool:
+        """Tell whether a share is within."""
+        share = share * self.unit
+        above = share >= self.low if self.low_in else share > self.low
+        return above and (share <= self.high if self.high_in else share < self.high)
+
+
+def span_of(text: str, rule: str, name: str) -> Span:
+    """Shares that print as `text`; ends are counted in half units of the last digit."""
+    if not isinstance(text, str):
+        raise PaperError(f"{name} must be text as printed, such as '0.90', not {text!r}.")
+    found = re.fullmatch(r"\s*(\d*)(?:\.(\d*))?\s*(%?)\s*", text)
+    if not found or not (found[1] or found[2]):
+        raise PaperError(f"{name}: {text!r} is no number; give it as printed, like '0.9063'.")
+    digits = found[2] or ""
+    if len(digits) > DIGITS:
+        raise PaperError(f"{name}: {text!r} has more than {DIGITS} decimal places.")
+    last = 2 * int(found[1] + digits)
+    unit = 2 * 10 ** len(digits) * (100 if found[3] else 1)
+    if last > unit:
+        raise PaperError(f"{name}: {text!r} is more than 1; give a share, or add a % sign.")
+    even = last % 4 == 0
+    ends = {
+        "half up": (last - 1, last + 1, True, False),
+        "half even": (last - 1, last + 1, even, even),
+        "cut off": (last, last + 2, True, False),
+        "up": (last - 2, last, False, True),
+        "any": (last - 2, last + 2, False, False),
+    }
+    if rule not in ends:
+        raise PaperError(f"There is no rule {rule!r}; there are {', '.join(RULES)}.")
+    low, high, low_in, high_in = ends[rule]
+    return Span(low, high, unit, low_in, high_in)
+
+
+def denominators(numerator, span: Span, most: int):
+    """Smallest and largest b from 1 to `most` for which numerator / b is within the span."""
+    share = numerator * span.unit
+    if span.high > 0:
+        low = -(-share // span.high) if span.high_in else share // span.high + 1
+    else:
+        low = np.where((share == 0) & span.high_in, 1, most + 1)
+    if span.low > 0:
+        high = share // span.low if span.low_in else -(-share // span.low) - 1
+    else:
+        zero_fits = span.low < 0 or span.low_in
+        high = np.where((share > 0) | zero_fits, most, 0)
+    return np.maximum(low, 1), np.minimum(high, most)
+
+
+def numerators(denominator, span: Span):
+    """Smallest and largest a from 0 to the denominator for which a / denominator is within."""
+    low, high = span.low * denominator, span.high * denominator
+    low = -(-low // span.unit) if span.low_in else low // span.unit + 1
+    high = high // span.unit if span.high_in else -(-high // span.unit) - 1
+    return np.maximum(low, 0), np.minimum(high, denominator)
+
+
+def check_size(n, name: str = "n") -> int:
+    """Give back a number of images, or complain about it."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= LARGEST:
+        raise PaperError(f"{name}={n!r}: give a whole number from 1 to {LARGEST}.")
+    return int(n)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cxrlib import metrics
-from cxrlib.paper import claims, measured
-from cxrlib.paper.check import describe
+from cxrlib.paper import claims
+from cxrlib.paper.check import MEASURES, describe, judge
 from cxrlib.paper.verdicts import INCOMPARABLE, SEEDS, Verdict
 from cxrlib.results import Result
 
-MEASURES = ("accuracy", "precision", "recall", "f1")
 OURS = {"paper": "ours, the paper's protocol", "clean": "ours, clean protocol"}
 LABELS = {"healthy": "Healthy", "pneumonia": "Pneumonia", "covid": "COVID-19"}
 
@@ -26,27 +25,17 @@ class Row:
     kind: str = ""
 
 
-def models(found: dict[str, Result]) -> dict[int, Result]:
-    """Results of the paper's Models 1 to 4, by number."""
-    return {one.model_number: one for one in found.values() if one.model_number}
-
-
 def table1(found: dict[str, Result]) -> list[tuple[str, list[Row]]]:
     """Table I: for each model what the paper prints, and ours under both protocols."""
     printed = claims.load()
     printed = printed[printed["place"] == "Table I"]
-    ours = models(found)
-    groups = []
-    for number, name in _model_names(printed).items():
+    ours, groups = {one.model_number: one for one in found.values()}, []
+    for number, name in enumerate(claims.MODELS, 1):
         lines = printed[printed["model"] == name].set_index("metric")["printed"]
-        cells = [(str(lines.get(measure, "")), "") for measure in MEASURES]
+        cells = [(lines[measure], "") for measure in MEASURES]
         rows = [Row("the paper prints", cells + [("", "")] * 3, "paper")]
-        if number in ours:
-            rows += [
-                _scores_row(ours[number], protocol)
-                for protocol in OURS
-                if protocol in ours[number].scores
-            ]
+        scored = ours[number].scores if number in ours else {}
+        rows += [_scores_row(ours[number], protocol) for protocol in OURS if protocol in scored]
         groups.append((name, rows))
     return groups
 
@@ -79,13 +68,10 @@ def _test_size(one: Result, protocol: str) -> tuple[str, str]:
 
 
 def table2(found: dict[str, Result]) -> list[tuple[str, list[Row]]]:
-    """Table II: of each actual class, the images and the percentages called what.
-
-    Below the share that was called right stands its 95 % Wilson interval.
-    """
+    """Table II: of each actual class, images and percentages; below the right one its interval."""
     printed = claims.table2(counts=True)
     groups = [("The paper prints", _table2_rows(claims.table2(), printed, "paper"))]
-    one = models(found).get(4)
+    one = {one.model_number: one for one in found.values()}.get(4)
     if one is not None and one.predictions is not None:
         for protocol, told in OURS.items():
             matrix = confusion_of(one, protocol)
@@ -110,19 +96,11 @@ def _table2_rows(percent: pd.DataFrame, matrix: pd.DataFrame, kind: str) -> list
 
 
 def verdicts(found: dict[str, Result]) -> tuple[list[Row], list[str]]:
-    """Verdicts on the paper's claims under both protocols.
-
-    Returns
-    -------
-    rows : list of Row
-        Of each claim that can be judged: printed, and for each protocol ours and the verdict.
-    incomparable : list of str
-        A sentence for each reason why the others cannot.
-    """
+    """Verdicts on the paper's claims; and a sentence for each reason why others have none."""
     judged: dict[str, dict[str, Verdict]] = {}
     for one in found.values():
         for protocol in OURS:
-            for name, said in measured.judge([one], protocol).items():
+            for name, said in judge([one], protocol).items():
                 judged.setdefault(name, {})[protocol] = said
     rows, reasons = [], {}
     for name in claims.load()["id"]:
@@ -139,12 +117,12 @@ def verdicts(found: dict[str, Result]) -> tuple[list[Row], list[str]]:
 def _verdict_row(name: str, mine: dict[str, Verdict]) -> Row:
     cells = [(claims.printed(name), "")]
     for protocol in OURS:
-        if protocol in mine:
-            _, ours, interval, verdict = describe(mine[protocol])
-            why = mine[protocol].reason if mine[protocol].seeds >= SEEDS else ""  # the caption
-            cells += [(ours, interval), (verdict, why)]
-        else:
+        if protocol not in mine:
             cells += [("–", ""), ("–", "")]
+            continue
+        _, ours, interval, verdict = describe(mine[protocol])
+        why = mine[protocol].reason if mine[protocol].seeds >= SEEDS else ""  # the caption
+        cells += [(ours, interval), (verdict, why)]
     return Row(name, cells)
 
 
@@ -154,7 +132,3 @@ def confusion_of(one: Result, protocol: str) -> pd.DataFrame | None:
     if mine.empty or mine["label"].isna().any():
         return None
     return metrics.confusion(mine["label"], mine["predicted"], one.classes)
-
-
-def _model_names(printed: pd.DataFrame) -> dict[int, str]:
-    return dict(enumerate(printed["model"].drop_duplicates(), start=1))

@@ -46,6 +46,7 @@ import pandas as pd
 
 from cxrlib.metrics import t_interval, wilson
 from cxrlib.paper import claims
+from cxrlib.paper.claims import PaperError
 
 LEVELS = (0.90, 0.95, 0.99)
 SEEDS = 5
@@ -53,30 +54,19 @@ TEST_TO_TRAIN = 0.20 / 0.64  # shares of the data (Section IV.A): 20 %, and 80 %
 REPRODUCED, EXCEEDED, FAILED = "reproduced", "exceeded", "not reproduced"
 UNDECIDABLE, INCOMPARABLE = "undecidable at this n", "not comparable"
 VERDICTS = (EXCEEDED, REPRODUCED, UNDECIDABLE, FAILED, INCOMPARABLE)
-WORDS = dict(enumerate(["no", "one", "two", "three", "four"]))
-
+WORDS = ("no", "one", "two", "three", "four")
 Interval = tuple[float, float]
 UNKNOWN: Interval = (float("nan"), float("nan"))
-
-
-class VerdictError(ValueError):
-    """Measurements that no verdict can be based on."""
 
 
 @dataclass(frozen=True)
 class Measurement:
     """A proportion or an F1 as several seeds measured it.
 
-    Attributes
-    ----------
-    values : tuple of float in [0, 1]
-        One for each seed; NaN where undefined, such as the precision of a model that calls no
-        image positive.
-    n : float
-        Independent trials behind all seeds together: patients, see :func:`effective_n` (for an
-        F1 those of TP + FP + FN). 0 where it is not known.
-    drawn : dict of float to (low, high)
-        Bootstrap intervals of the mean, by level; none for a proportion.
+    `values` are one for each seed, 0 to 1; NaN where undefined, such as the precision where nothing
+    is called positive. `n` counts the patients behind all seeds together, see :func:`effective_n`
+    (for an F1 those of TP + FP + FN); 0 where it is not known. `drawn` holds bootstrap intervals of
+    the mean, by level; none for a proportion.
     """
 
     values: tuple[float, ...]
@@ -93,19 +83,10 @@ class Measurement:
 class Verdict:
     """What the measurements say about one claim.
 
-    Attributes
-    ----------
-    claim, printed : str
-        The claim's id, and its figure as the paper prints it.
-    verdicts : dict of float to str
-        One of :data:`VERDICTS` for each of :data:`LEVELS`.
-    reason : str
-        Why the verdict at 95 % is what it is.
-    claimed, measured : float
-        The claim as a number; ours, the mean over seeds (NaN where there is none).
-    seeds : int
-    claim_intervals, intervals, differences : dict of float to (low, high)
-        Of the claim, of ours, and of ours minus the claim's, by level; NaN where unknown.
+    `claim` is its id, `printed` its figure as the paper prints it. `verdicts` has one of
+    :data:`VERDICTS` for each of :data:`LEVELS`, `reason` says why at 95 %. `claimed` is the claim
+    as a number, `measured` our mean over `seeds`. Intervals, by level, are those of the claim, of
+    ours, and of ours minus the claim's; NaN where unknown.
     """
 
     claim: str
@@ -133,37 +114,19 @@ class Verdict:
 def verdict(
     name: str, measured: Measurement, why_not_comparable: str = "", lower_is_better: bool = False
 ) -> Verdict:
-    """Judge one claim by what several seeds measured.
+    """Judge one claim, by its id in ``data/claims.yml``, by what several seeds measured.
 
-    Parameters
-    ----------
-    name : str
-        The claim's id in ``data/claims.yml``.
-    measured : Measurement
-        By all seeds.
-    why_not_comparable : str
-        Why the results cannot be set against the paper's; empty where they can.
-    lower_is_better : bool
-        For shares of errors: to exceed the paper is then to make fewer.
-
-    Returns
-    -------
-    Verdict
-
-    Raises
-    ------
-    VerdictError
-        If there is no measurement, one lies outside 0 to 1, or the claim is no share.
-    cxrlib.paper.claims.ClaimsError
-        If there is no such claim.
+    `why_not_comparable` tells why the results cannot be set against the paper's, if so. With
+    `lower_is_better`, for shares of errors, to exceed the paper is to make fewer. PaperError if
+    there is no such claim, it is no share, or there is no measurement from 0 to 1.
 
     Examples
     --------
-    >>> found = verdict("table1.model2.accuracy", Measurement((0.5,) * 5, n=200))
-    >>> found.verdict
+    >>> verdict("table1.model2.accuracy", Measurement((0.5,) * 5, n=200)).verdict
     'not reproduced'
     """
-    _check(name, measured)
+    if not measured.values or not all(np.isnan(one) or 0 <= one <= 1 for one in measured.values):
+        raise PaperError(f"{name}: give a share from 0 to 1 for each seed, not {measured.values}.")
     is_f1 = name.endswith(".f1")
     claimed, theirs = _claimed(name)
     ours = {level: measured_interval(measured, level, is_f1) for level in LEVELS}
@@ -174,19 +137,17 @@ def verdict(
     found = Verdict(
         name, claims.printed(name), {}, "", claimed, measured.mean, seeds, theirs, ours, differences
     )
-    decided = {
-        level: _decide(found, level, why_not_comparable, lower_is_better) for level in LEVELS
-    }
-    verdicts = {level: said for level, (said, _) in decided.items()}
-    return replace(found, verdicts=verdicts, reason=decided[0.95][1])
+    said = {level: _decide(found, level, why_not_comparable, lower_is_better) for level in LEVELS}
+    verdicts = {level: word for level, (word, _) in said.items()}
+    return replace(found, verdicts=verdicts, reason=said[0.95][1])
 
 
 def exact(name: str, count: int) -> Verdict:
     """Judge a claim that is a plain count, such as a cell of Fig. 2: equal or not."""
     claim = claims.claim(name)
-    equal = int(claim["count"]) == int(count)
+    equal = int(claim["count"]) == count
     said = dict.fromkeys(LEVELS, REPRODUCED if equal else FAILED)
-    reason = "the count is the same" if equal else "the count is another"
+    reason = f"the count is {'the same' if equal else 'another'}"
     return Verdict(name, claim["printed"], said, reason, float(claim["count"]), count)
 
 
@@ -194,12 +155,6 @@ def difference(ours: float, our_ends: Interval, theirs: float, their_ends: Inter
     """Interval of ours minus theirs, from the interval of each (MOVER; Zou and Donner 2008).
 
     With Wilson's intervals of two proportions it is Newcombe's method 10.
-
-    Examples
-    --------
-    >>> low, high = difference(56 / 70, wilson(56, 70), 48 / 80, wilson(48, 80))
-    >>> round(low, 4), round(high, 4)  # Newcombe 1998, Table II, example (a)
-    (0.0524, 0.3339)
     """
     gap = ours - theirs
     low = gap - np.hypot(ours - our_ends[0], their_ends[1] - theirs)
@@ -210,18 +165,9 @@ def difference(ours: float, our_ends: Interval, theirs: float, their_ends: Inter
 def effective_n(patients) -> float:
     """How many independent trials stand behind a mean over seeds (Kish 1965).
 
-    Images of a patient, and the answers of several seeds about a patient, are taken to tell all
-    the same. With w the weight of each patient in the mean, it is 1 / sum(w^2).
-
-    Parameters
-    ----------
-    patients : sequence of Series
-        For each seed whose image it is, for all images that the share is of.
-
-    Examples
-    --------
-    >>> effective_n([pd.Series(["a", "a", "b", "b"]), pd.Series(["b", "b", "a", "a"])])
-    2.0
+    `patients` tell for each seed whose the images are that the share is of (Series). All images
+    of a patient, and the answers of all seeds about one, are taken to tell the same. With w the
+    weight of each patient in the mean, it is 1 / sum(w^2).
     """
     shares = [names.value_counts(normalize=True) for names in patients]
     weights = pd.concat(shares).groupby(level=0).sum() / len(shares)
@@ -229,10 +175,7 @@ def effective_n(patients) -> float:
 
 
 def measured_interval(measured: Measurement, level: float, is_f1: bool = False) -> Interval:
-    """Smallest interval that holds that of sampling and that of the spread over seeds.
-
-    NaN where a seed has no value, or n is not known.
-    """
+    """Smallest interval that holds that of sampling and that of the spread over seeds."""
     if np.isnan(measured.mean) or measured.n == 0:
         return UNKNOWN
     ends = [
@@ -244,26 +187,12 @@ def measured_interval(measured: Measurement, level: float, is_f1: bool = False) 
     return float(max(0, np.nanmin(lows))), float(min(1, np.nanmax(highs)))
 
 
-def _check(name: str, measured: Measurement) -> None:
-    if not measured.values:
-        raise VerdictError(f"{name}: there is no measurement; give a value for each seed.")
-    for value in measured.values:
-        if not (np.isnan(value) or 0 <= value <= 1):
-            raise VerdictError(f"{name}: {value} is no share; give values from 0 to 1.")
-    if not measured.n >= 0:
-        raise VerdictError(f"{name}: n={measured.n}; give the number of patients, 0 if unknown.")
-
-
 def _claimed(name: str) -> tuple[float, dict[float, Interval]]:
-    """Give a claim as a number, and what the paper's test set allows, by level.
-
-    That is Wilson's interval at the claim's n, or at its patients where they are known: then the
-    count is scaled down, as if all images of a patient told the same.
-    """
+    """Give a claim as a number, and Wilson's interval by level, at its n or at its patients."""
     claim = claims.claim(name)
     is_f1 = claim["metric"] == "f1"
     if not isinstance(claim["value"], float):
-        raise VerdictError(f"{name} prints {claim['printed']!r}, which is no share of images.")
+        raise PaperError(f"{name} prints {claim['printed']!r}, which is no share of images.")
     count, n = _f1_counts(name) if is_f1 else (claim["count"], claim["n"])
     if pd.isna(n):
         return claim["value"], dict.fromkeys(LEVELS, UNKNOWN)

@@ -4,9 +4,7 @@ A thorax of some forty measures (:mod:`cxrlib.phantom.thorax`, :mod:`cxrlib.phan
 projected: for every pixel the path through each tissue is written down in closed form, multiplied
 by the tissue's attenuation coefficient and summed. A finding (:mod:`cxrlib.phantom.findings`)
 replaces air by fluid. A machine (:mod:`cxrlib.phantom.scanner`) makes a radiograph of the sum.
-
-Only operations that IEEE 754 defines exactly are used (see :mod:`cxrlib.phantom.scanner`), so a
-seed means the same bits everywhere. Synthetic images: not for clinical use.
+Synthetic images: not for clinical use.
 """
 
 from __future__ import annotations
@@ -18,26 +16,11 @@ import pandas as pd
 
 from cxrlib.cohort import SIDE, Cohort
 from cxrlib.compute import share
+from cxrlib.phantom import thorax
 from cxrlib.phantom.findings import LABELS, lesion_depth
 from cxrlib.phantom.scanner import DEPTH_STEPS, SCANNERS, expose, finish
 from cxrlib.phantom.skeleton import bone_path, rib_path
-from cxrlib.phantom.thorax import (
-    BONE,
-    LUNG,
-    PATIENT,
-    POSE,
-    TISSUE,
-    air_path,
-    body_path,
-    cable_depth,
-    chord,
-    clouds,
-    coordinates,
-    draw,
-    refine,
-    unit,
-    vessel_path,
-)
+from cxrlib.phantom.thorax import BONE, LUNG, PATIENT, POSE, TISSUE, chord, unit
 
 SMALLEST = 32  # pixels: below this no lesion can be told from a rib
 
@@ -48,19 +31,11 @@ class PhantomError(ValueError):
 
 @dataclass(frozen=True)
 class Phantom:
-    """One synthetic radiograph and the truth about it.
+    """One synthetic radiograph and the truth about it: images of shape (size, size).
 
-    Attributes
-    ----------
-    image : ndarray, shape (size, size), uint8
-    lungs : ndarray, shape (size, size), bool
-        The projected lung fields that a radiologist would outline: above the diaphragm,
-        without heart and mediastinum.
-    lesions : ndarray, shape (size, size), bool
-        Where an opacity adds attenuation; part of `lungs`, empty when healthy.
-    label, scanner, view : str
-    anatomy : dict of str to float
-        The measures in `PATIENT` and `POSE` that were drawn.
+    `image` (uint8); `lungs` (bool), the lung fields that a radiologist would outline: above the
+    diaphragm, without heart and mediastinum; `lesions` (bool), where an opacity adds attenuation:
+    part of `lungs`, empty when healthy; `anatomy`, the measures drawn from `PATIENT` and `POSE`.
     """
 
     image: np.ndarray
@@ -73,15 +48,12 @@ class Phantom:
 
 
 def _project(label, severity, scanner, size, a, rng, disease):
-    """Optical depth on the fine and the coarse grid, and the two masks.
-
-    Smooth things are computed on a grid of half the size and enlarged.
-    """
-    x, y = coordinates((size + 1) // 2, scanner, a)
+    """Optical depth on the fine and the coarse grid, and the two masks."""
+    x, y = thorax.coordinates((size + 1) // 2, scanner, a)  # smooth things: coarsely, enlarged
     x = x - a["turn"] * unit(1.2 - np.abs(x) / a["cage"])
-    cloud, grain = clouds(len(y), rng), clouds(size, rng)
-    body = body_path(x, y, a)
-    air, lungs = air_path(x, y, a)
+    cloud, grain = thorax.clouds(len(y), rng), thorax.clouds(size, rng)
+    body = thorax.body_path(x, y, a)
+    air, lungs = thorax.air_path(x, y, a)
     air = np.minimum(air, np.maximum(body - 4, 0))
     dx, dy = (x - 6.2) / 3.2, (y - a["dome"] - a["breath"] - a["dome_left"] - 2.6) / 1.5
     gas = max(a["gas"], 0) * 6 * chord(dx * dx + dy * dy)
@@ -92,23 +64,23 @@ def _project(label, severity, scanner, size, a, rng, disease):
 
     soft = TISSUE * np.maximum(body - air - gas, 0) + LUNG * air + added
     soft = soft + (BONE - TISSUE) * covered * bone_path(x, y, a)
-    soft = soft + np.minimum(air * 0.12, 1) * vessel_path(x, y, a) * (TISSUE * a["vessels"])
+    soft = soft + np.minimum(air * 0.12, 1) * thorax.vessel_path(x, y, a) * (TISSUE * a["vessels"])
     soft = soft + covered * cloud * 0.05
     if scanner.portable:
-        soft = soft + cable_depth(x, y, rng)
-    depth = refine(soft, DEPTH_STEPS, size)
+        soft = soft + thorax.cable_depth(x, y, rng)
+    depth = thorax.refine(soft, DEPTH_STEPS, size)
     depth = depth + (BONE - TISSUE) * 1.7 * rib_path(x, y, size, a, rng) * (depth > 0.4)
     depth = depth + grain * 0.035 * (depth > 0.4)
-    inside = refine(lungs, 40, size, np.uint8) > 1.5
-    ill = inside & (refine(added, DEPTH_STEPS, size) > 0.05)
+    inside = thorax.refine(lungs, 40, size, np.uint8) > 1.5
+    ill = inside & (thorax.refine(added, DEPTH_STEPS, size) > 0.05)
     return depth, soft, inside, ill
 
 
 def _anatomy(seed, image, portable, rng):
     """Draw a patient's measures and the pose of one image."""
-    a = draw(PATIENT, rng)
+    a = thorax.draw(PATIENT, rng)
     a |= {"tree_left": int(rng.integers(0, 12)), "tree_right": int(rng.integers(0, 12))}
-    a |= draw(POSE, np.random.default_rng([2, *seed, image]))
+    a |= thorax.draw(POSE, np.random.default_rng([2, *seed, image]))
     if portable:  # lying patients breathe in less, and the heart is nearer to the tube
         a["breath"] -= 1.6
         a["heart"] *= 1.14
@@ -128,14 +100,12 @@ def _check(label, scanner, size):
 
 
 def render(label="healthy", scanner="digital", seed=0, size=SIDE, severity=0.7, image=0) -> Phantom:
-    """Make one radiograph.
+    """Make one radiograph; PhantomError if a parameter is unknown or out of range.
 
     Parameters
     ----------
-    label : str
-        One of `LABELS`.
-    scanner : str
-        One of `SCANNERS`.
+    label, scanner : str
+        One of `LABELS`, one of `SCANNERS`.
     seed : int or sequence of int
         The patient: the same seed is the same body with the same disease, and another label
         is the same body with another disease.
@@ -145,15 +115,6 @@ def render(label="healthy", scanner="digital", seed=0, size=SIDE, severity=0.7, 
         From above 0 (subtle) to 1 (dense): how much air a finding replaces.
     image : int
         Which of the patient's images: pose, inspiration, exposure and noise differ.
-
-    Returns
-    -------
-    Phantom
-
-    Raises
-    ------
-    PhantomError
-        If a parameter is unknown or out of range.
     """
     _check(label, scanner, size)
     if not 0 < severity <= 1:
@@ -165,16 +126,13 @@ def render(label="healthy", scanner="digital", seed=0, size=SIDE, severity=0.7, 
     body = np.random.default_rng([1, *seed])
     a = _anatomy(seed, image, machine.portable, body)
     # With a generator of its own, a disease changes nothing else of the patient.
-    disease = np.random.default_rng([6, *seed])
-    depth, soft, lungs, lesions = _project(
-        label, severity * a["severity"], machine, size, a, body, disease
-    )
+    disease, dense = np.random.default_rng([6, *seed]), severity * a["severity"]
+    depth, soft, lungs, lesions = _project(label, dense, machine, size, a, body, disease)
     # Machines set the exposure from the patient's thickness, more or less well.
     shift = a["exposure"] + 0.16 * (a["thick"] - 23)
     chance = np.random.default_rng([3, *seed, image])
     picture = finish(expose(depth, soft, machine, shift, chance), machine, chance)
-    view = "AP" if machine.portable else "PA"
-    return Phantom(picture, lungs, lesions, label, scanner, view, a)
+    return Phantom(picture, lungs, lesions, label, scanner, machine.view, a)
 
 
 def _plan(index, labels, confounding, scanners, seed):
@@ -224,7 +182,10 @@ def make_cohort(
 ) -> Cohort:
     """Make a cohort of synthetic patients, each with one finding, one scanner, some images.
 
-    A patient depends on `seed` and the patient's number alone, not on how many there are.
+    A patient depends on `seed` and the patient's number alone, not on how many there are. The
+    cohort has the further columns scanner, format, height, width (the file that the scanner would
+    have written) and severity, and the masks ``lungs`` and ``lesions``. PhantomError if a
+    parameter is unknown or out of range.
 
     Parameters
     ----------
@@ -232,30 +193,16 @@ def make_cohort(
         Labels are balanced over patients, in a shuffled order.
     images_per_patient : (int, int)
         Fewest and most; all numbers between are equally likely.
-    labels : sequence of str
-        Some of `LABELS`.
+    labels, scanners : sequence of str
+        Some of `LABELS`; some of `SCANNERS`, all of them by default.
     confounding : float
         How far the scanner gives the label away. 0: the scanner says nothing about the label.
         1: label number k is always seen by scanner number k. Between: that share of patients.
         The patients' bodies are the same at every setting.
-    scanners : sequence of str, optional
-        Some of `SCANNERS`, all of them by default.
     size : int
         Side of the images in pixels.
-    seed : int
     progress : bool
         Show a progress bar.
-
-    Returns
-    -------
-    Cohort
-        With the further columns scanner, format, height, width (the file that the scanner
-        would have written) and severity, and the masks ``lungs`` and ``lesions``.
-
-    Raises
-    ------
-    PhantomError
-        If a parameter is unknown or out of range.
     """
     from tqdm.auto import tqdm
 
@@ -268,21 +215,20 @@ def make_cohort(
         machine = SCANNERS[scanner]
         for image in range(fewest + int(many * (most - fewest + 1))):
             plans.append((label, scanner, (seed, index), size, severity, image))
-            rows.append(
-                {
-                    "image": f"phantom/s{seed}/p{index + 1:04}-{image + 1}",
-                    "label": label,
-                    "patient": f"phantom-s{seed}-p{index + 1:04}",
-                    "source": "phantom",
-                    "view": "AP" if machine.portable else "PA",
-                    "licence": "CC0-1.0 (synthetic)",
-                    "scanner": scanner,
-                    "format": machine.format,
-                    "height": machine.height,
-                    "width": machine.width,
-                    "severity": 0.0 if label == "healthy" else severity,
-                }
-            )
+            row = {
+                "image": f"phantom/s{seed}/p{index + 1:04}-{image + 1}",
+                "label": label,
+                "patient": f"phantom-s{seed}-p{index + 1:04}",
+                "source": "phantom",
+                "view": machine.view,
+                "licence": "CC0-1.0 (synthetic)",
+                "scanner": scanner,
+                "format": machine.format,
+                "height": machine.height,
+                "width": machine.width,
+                "severity": 0.0 if label == "healthy" else severity,
+            }
+            rows.append(row)
     images = np.empty((len(plans), size, size), dtype=np.uint8)
     lungs, lesions = np.empty_like(images, dtype=bool), np.empty_like(images, dtype=bool)
     bar = tqdm(total=len(plans), desc="phantoms", unit="image", disable=not progress)

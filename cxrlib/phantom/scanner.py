@@ -1,13 +1,10 @@
 """X-ray machines of the phantom: from what the body absorbs to the grey values of a file.
 
-A machine turns optical depth (the line integral of attenuation along each ray) into a picture:
-Beer-Lambert transmission, scatter, quantum noise, the logarithm that every digital radiograph
-is shown on, sharpening or blur, a tone curve, collimation and markers. Machines look distinct
-on purpose: that is how a scanner can give a label away.
-
-Every step is an element-wise IEEE operation, integer arithmetic, or a look-up in a table that
-was rounded to integers. So the same seed gives the same bits on every processor, with any
-number of threads; ``exp``, ``log`` and ordinary image filters would not.
+A machine turns optical depth (the line integral of attenuation along each ray) into a picture.
+Machines look distinct on purpose: that is how a scanner can give a label away. Every step is an
+element-wise IEEE operation, integer arithmetic, or a look-up in a table that was rounded to
+integers: a seed means the same bits on every processor, with any number of threads; ``exp``,
+``log`` and ordinary image filters would not.
 """
 
 from __future__ import annotations
@@ -44,9 +41,7 @@ class Scanner:
         as the paper does it, so height and width also set how far the thorax is distorted.
     centre, latitude : float
         Optical depth shown as middle grey, and the range (in units of optical depth) that
-        the tone curve spreads between black and white: the smaller, the harder the contrast.
-    black, white : int
-        Darkest and brightest grey value, 0 to 255.
+        the tone curve spreads between `black` and `white` (grey values, 0 to 255).
     sharpness : float
         Above 0 edges are enhanced, below 0 blurred.
     noise, scatter : float
@@ -77,6 +72,11 @@ class Scanner:
     corner: str = "right"
     plate: bool = False
     print_lines: int = 0
+
+    @property
+    def view(self) -> str:
+        """How the rays pass: antero-posterior at the bedside, else postero-anterior."""
+        return "AP" if self.portable else "PA"
 
 
 SCANNERS = {
@@ -117,15 +117,8 @@ def _tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def transmission(depth) -> np.ndarray:
     """Share of the X-rays that gets through: I / I0 = exp(-depth) (Beer-Lambert).
 
-    Parameters
-    ----------
-    depth : ndarray of float
-        Optical depth: attenuation coefficient (1/cm) times path (cm), summed over tissues.
-
-    Returns
-    -------
-    ndarray of uint16
-        In units of 1/65535; depths outside 0 to 16 are clipped.
+    `depth`, optical depth, is the attenuation coefficient (1/cm) times the path (cm), summed over
+    tissues; beyond 0 to 16 it is clipped. uint16, in units of 1/65535.
     """
     steps = np.minimum(np.maximum(depth, 0) * DEPTH_STEPS + 0.5, 65535)
     return _tables()[0].take(steps.astype(np.uint16))
@@ -152,23 +145,11 @@ def box_mean(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def expose(depth, coarse, scanner: Scanner, shift: float, rng) -> np.ndarray:
-    """Take the picture.
+    """Take the picture: uint8, before collimation and markers.
 
-    Parameters
-    ----------
-    depth : ndarray, shape (size, size), float32
-        Optical depth of everything in the beam.
-    coarse : ndarray, float32
-        The same on a coarser grid, without the fine structures: enough for scatter.
-    scanner : Scanner
-    shift : float
-        Exposure: how far the display window is moved, in units of optical depth.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray, shape (size, size), uint8
-        Before collimation and markers.
+    `depth`, shape (size, size), is the optical depth of everything in the beam; `coarse` the same
+    on a coarser grid, without the fine structures: enough for scatter; `shift`, the exposure,
+    moves the display window, in units of optical depth.
     """
     _, scale, quantile = _tables()
     size = len(depth)

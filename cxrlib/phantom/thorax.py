@@ -1,9 +1,8 @@
 """The phantom's soft tissues: paths in centimetres along each ray, in closed form.
 
-Every function takes body coordinates (cm, two float32 arrays, or a row and a column) and the
-measures ``a`` of one patient in one pose, and returns an array. Balls and tubes are the whole
-vocabulary, so that only operations are needed that IEEE 754 defines exactly (no sine, no
-exponential): a seed means the same bits everywhere.
+Functions of x, y take body coordinates (cm, two float32 arrays, or a row and a column) and the
+measures ``a`` of one patient in one pose. Balls and tubes are the whole vocabulary, so that only
+operations are needed that IEEE 754 defines exactly (no sine, no exponential).
 """
 
 from __future__ import annotations
@@ -121,20 +120,14 @@ def clouds(size, rng):
 
 
 def refine(values, scale, size, kind=np.uint16):
-    """Enlarge a coarse field of numbers from 0 upwards, rounded to 1 / scale.
-
-    The integer type `kind` sets the highest number that is kept.
-    """
+    """Enlarge a coarse field of numbers from 0 upwards, rounded to 1 / scale, kept as `kind`."""
     steps = np.minimum(np.maximum(values * scale + 0.5, 0), np.iinfo(kind).max).astype(kind)
     return enlarge(steps, size) * np.float32(1 / scale)
 
 
 @lru_cache(maxsize=1)
 def _vessel_trees() -> np.ndarray:
-    """Branching vessels around a hilum: path (cm) by tree, distance and direction.
-
-    Shape (12, 256, 1024), float32: 256 distances to 14 cm, 1024 directions all around.
-    """
+    """Branching vessels around a hilum: path (cm) by 12 trees, 256 distances, 1024 directions."""
     rng = np.random.default_rng(1895)
     trees = np.zeros((12, 256, 1024), dtype=np.float32)
     for tree in trees:

@@ -5,7 +5,7 @@ field, soon. The examples are the same in each run.
 """
 
 import json
-import sys
+from pathlib import Path
 
 import click
 import pandas as pd
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cxrlib import files, sources
-from cxrlib.audit import subject as auditload
+from cxrlib.audit import AuditError, subject
 from cxrlib.course import lessons
 from cxrlib.paper import claims
 from cxrlib.sources import chexpert, folders
@@ -23,6 +23,7 @@ from cxrlib.sources import chexpert, folders
 CourseError = lessons.CourseError
 FINDINGS = chexpert.FINDINGS
 
+DEFAULTS = {"seed": 0, "rate": 0.1, "on": True, "list": []}
 fuzz = settings(  # how many examples, a profile of tests/conftest.py says
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -76,6 +77,7 @@ def tables(draw, columns):
 
 @fuzz
 @given(tables(["image", "label", "patient", "source", "view", "split"]))
+@example(b"image,label\na.png,covid\nb.png,healthy\n")
 @example(b"image,label\na.png,covid,more\n")
 @example(b"image,label,label\na.png,covid,x\n")
 @example(b"\n\n\n")
@@ -100,13 +102,8 @@ def test_chexperts_table(tmp_path, tally, record_property, content):
     path = tmp_path / "train.csv"
     path.write_bytes(content)
     attempt(tally, lambda: chexpert.chexpert_counts(path), sources.SourceError, "train.csv")
-    attempt(
-        tally,
-        lambda: chexpert.make_table(tmp_path),
-        sources.SourceError,
-        "train.csv",
-        "is not like",
-    )
+    names = "train.csv", "is not like"
+    attempt(tally, lambda: chexpert.make_table(tmp_path), sources.SourceError, *names)
     record_property("what", "random label files of CheXpert")
 
 
@@ -116,15 +113,10 @@ def test_chexperts_table(tmp_path, tally, record_property, content):
 def test_an_audits_table(tmp_path, tally, record_property, content):
     path = tmp_path / "films.csv"
     path.write_bytes(content)
-    from cxrlib.audit import AuditError
-
     wrong = (sources.SourceError, click.UsageError, AuditError)
+    names = "films.csv", "There is no column"
     attempt(
-        tally,
-        lambda: auditload.check_table("folder", str(path), "source", [], []),
-        wrong,
-        "films.csv",
-        "There is no column",
+        tally, lambda: subject.check_table("folder", str(path), "source", [], []), wrong, *names
     )
     record_property("what", "random CSV files for an audit")
 
@@ -174,7 +166,7 @@ odd_yaml = st.one_of(
 def test_claims(tmp_path, tally, record_property, text):
     path = tmp_path / "claims.yml"
     path.write_text(text, encoding="utf-8", errors="replace")
-    attempt(tally, lambda: claims.load(path), claims.ClaimsError, "claims.yml")
+    attempt(tally, lambda: claims.load(path), claims.PaperError, "claims.yml")
     record_property("what", "random files of claims")
 
 
@@ -187,7 +179,7 @@ def test_profiles(tmp_path, tally, record_property, text):
     path.write_text(text, encoding="utf-8", errors="replace")
     found = attempt(tally, lambda: lessons.read_profile(tmp_path, "mine"), CourseError, "mine.yaml")
     if found:
-        one = lessons.Lesson(path, (), {"seed": 0, "rate": 0.1, "on": True, "list": []}, ())
+        one = lessons.Lesson(path, (), DEFAULTS, ())
         attempt(tally, lambda: lessons.check_profile([one], "mine", found), CourseError, "mine")
     record_property("what", "random profiles")
 
@@ -198,8 +190,7 @@ def test_profiles(tmp_path, tally, record_property, text):
 def test_settings(tally, record_property, pair):
     name, value = pair
     text = value if isinstance(value, str) else yaml.safe_dump(value)
-    one = lessons.Lesson(None, (), {"seed": 0, "rate": 0.1, "on": True, "list": []}, ())
-    one = lessons.Lesson(pathlike(), (), one.defaults, ())
+    one = lessons.Lesson(Path("01_one.ipynb"), (), DEFAULTS, ())
 
     def read():
         found = lessons.parse_settings([f"{name}={text}"])
@@ -208,12 +199,6 @@ def test_settings(tally, record_property, pair):
 
     attempt(tally, read, CourseError, "--set", "There is no parameter", "--profile")
     record_property("what", "random settings name=value")
-
-
-def pathlike():
-    from pathlib import Path
-
-    return Path("01_one.ipynb")
 
 
 @fuzz
@@ -260,8 +245,5 @@ def test_a_tables_columns_stay_where_they_are(tmp_path):
     path = tmp_path / "films.csv"
     path.write_text("image,label,\na.png,covid,\nb.png,healthy,\n")
     table, _ = folders.make_table(path)
-    assert list(table["image"]) == ["a.png", "b.png"] and list(table["label"]) == [
-        "covid",
-        "healthy",
-    ]
-    assert isinstance(table, pd.DataFrame) and sys.getrecursionlimit() >= 1000
+    assert isinstance(table, pd.DataFrame) and list(table["image"]) == ["a.png", "b.png"]
+    assert list(table["label"]) == ["covid", "healthy"]

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from cxrlib import cli, results
 from cxrlib.cohort import Cohort
 from cxrlib.files import shipped
-from cxrlib.paper import check, claims, measured, verdicts
+from cxrlib.metrics import wilson
+from cxrlib.paper import check, claims, verdicts
 from cxrlib.paper.check import CheckError
 from helpers import tiny_cohort
 
@@ -20,7 +21,7 @@ LESSONS = pd.DataFrame({"lesson": ["leaks pay", "labels matter"], "held": [True,
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr(measured, "RESAMPLES", 50)
+    monkeypatch.setattr(check, "RESAMPLES", 50)
 
 
 def record(folder, monkeypatch, model=3, seed=0, source="sirm", wrong=0, kind="imagenet", **more):
@@ -76,26 +77,20 @@ def test_claims_are_judged_under_both_protocols(tmp_path, monkeypatch):
     found = check.check([tmp_path])
     assert list(found.verdicts) == ["paper", "clean"]
     for judged in found.verdicts.values():
-        expected = {f"table1.model{model}.{m}" for model in (3, 4) for m in measured.MEASURES}
+        expected = {f"table1.model{model}.{m}" for model in (3, 4) for m in check.MEASURES}
         expected |= {f"table2.{a}.{b}" for a in THREE for b in THREE}
         assert set(judged) == expected
         order = list(claims.load()["id"])
         assert list(judged) == sorted(judged, key=order.index)
         three = judged["table1.model3.accuracy"]
         assert three.measured == pytest.approx(39 / 45) and three.seeds == 5
-        assert three.interval == pytest.approx(verdicts_wilson(78, 90))
+        assert three.interval == pytest.approx(wilson(78, 90))
         said = judged["table1.model4.accuracy"]  # .5 against .834 of nobody knows how many
         assert said.verdict == verdicts.UNDECIDABLE and "does not tell" in said.reason
         cell = judged["table2.covid.healthy"]  # all that went wrong of covid went there
         assert cell.measured == 0.5 and judged["table2.covid.pneumonia"].measured == 0
     # No error where the paper has a quarter: fewer errors are better.
     assert judged["table2.covid.pneumonia"].verdict != verdicts.FAILED
-
-
-def verdicts_wilson(count, n):
-    from statsmodels.stats.proportion import proportion_confint
-
-    return proportion_confint(count, n, method="wilson")
 
 
 def test_phantoms_random_weights_and_one_seed_decide_nothing(tmp_path, monkeypatch):
@@ -209,7 +204,7 @@ def test_the_command_records_compares_and_exits(tmp_path, monkeypatch):
     found = cxr(good, "--write", reference / "verdicts.json")
     assert found.exit_code == 0, found.output
     content = json.loads((reference / "verdicts.json").read_text())
-    assert set(content["verdicts"]["clean"]) == {f"table1.model3.{m}" for m in measured.MEASURES}
+    assert set(content["verdicts"]["clean"]) == {f"table1.model3.{m}" for m in check.MEASURES}
     assert content["lessons held"]["05_model: leaks pay"] is True
 
     found = cxr(good, "--reference", reference, "--json", tmp_path / "all.json")
@@ -220,7 +215,7 @@ def test_the_command_records_compares_and_exits(tmp_path, monkeypatch):
     everything = json.loads((tmp_path / "all.json").read_text())
     one = everything["verdicts"]["clean"]["table1.model3.accuracy"]
     assert one["verdicts"].keys() == {"90", "95", "99"} and one["seeds"] == 5
-    assert one["intervals"]["95"] == pytest.approx(verdicts_wilson(78, 90))
+    assert one["intervals"]["95"] == pytest.approx(wilson(78, 90))
 
     found = cxr(bad, "--reference", reference)
     assert found.exit_code == 1

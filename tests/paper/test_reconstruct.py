@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from cxrlib.paper import claims, reconstruct
-from cxrlib.paper.reconstruct import CELLS, FIGURES, RULES, ReconstructError
+from cxrlib.paper.claims import PaperError
+from cxrlib.paper.reconstruct import CELLS, FIGURES, RULES
 
 ROWS = {
     1: ("0.68", "0.67", "0.63", "0.65"),
@@ -30,9 +31,7 @@ DROPPED = {
 
 def printed(share: Fraction, digits: int, rule: str) -> str:
     """Print a share by Python's decimals: nothing of the module under test is used."""
-    with decimal.localcontext(
-        prec=60
-    ):  # short fractions of small n: ties and whole digits are exact
+    with decimal.localcontext(prec=60):  # short fractions of small n: ties are exact
         exact = Decimal(share.numerator) / Decimal(share.denominator)
         return f"{exact.quantize(Decimal(1).scaleb(-digits), DROPPED[rule]):.{digits}f}"
 
@@ -167,9 +166,9 @@ def test_table_2_maps_onto_whole_numbers():
         found = reconstruct.counts_table(percent, {0: 12, 1: 24, 2: 12}, rule)
         pd.testing.assert_frame_equal(found, TABLE2, check_dtype=False)
     assert reconstruct.row_counts(["50%", "50%"], 200) == [(99, 101), (100, 100), (101, 99)]
-    with pytest.raises(ReconstructError, match="Row 0: 3 sets"):
+    with pytest.raises(PaperError, match="Row 0: 3 sets"):
         reconstruct.counts_table(pd.DataFrame([["50%", "50%"]]), [200])
-    with pytest.raises(ReconstructError, match="Row 0: 0 sets"):
+    with pytest.raises(PaperError, match="Row 0: 0 sets"):
         reconstruct.counts_table(percent, [13, 24, 12])
 
 
@@ -207,19 +206,16 @@ def test_a_matrix_agrees_with_its_own_scores_and_an_unpredicted_class_is_undefin
     ("change", "message"),
     [
         ({"f1": "high"}, "f1: 'high' is no number"),
-        ({"f1": "-0.5"}, "no number"),
         ({"f1": "."}, "no number"),
-        ({"f1": ""}, "no number"),
         ({"f1": 0.9}, "must be text as printed"),
         ({"recall": "1.01"}, "recall: '1.01' is more than 1"),
         ({"recall": "90.6"}, "add a % sign"),
-        ({"recall": "100.5%"}, "more than 1"),
         ({"recall": "0.1234567890"}, "more than 9 decimal places"),
         ({"kappa": "0.5"}, "has \\['kappa'\\] besides"),
     ],
 )
 def test_figures_that_are_none(change, message):
-    with pytest.raises(ReconstructError, match=message):
+    with pytest.raises(PaperError, match=message):
         reconstruct.fits(TABLE1[1] | change, 50)
 
 
@@ -227,28 +223,26 @@ def test_figures_that_are_none(change, message):
     ("more", "message"),
     [
         ({"n_max": 0}, "n=0: give a whole number"),
-        ({"n_max": 2.5}, "whole number"),
         ({"n_max": True}, "whole number"),
         ({"n_max": 10**9}, "from 1 to 50000"),
         ({"rule": "down"}, "no rule 'down'; there are half up"),
         ({"classes": "equal"}, "give 'balanced' or"),
-        ({"classes": (1, 2, 3)}, "give 'balanced' or"),
         ({"classes": (0, 5)}, "class size=0"),
         ({"classes": (48, 48), "n_max": 50}, "need an n of 96"),
     ],
 )
 def test_searches_that_make_no_sense(more, message):
-    with pytest.raises(ReconstructError, match=message):
+    with pytest.raises(PaperError, match=message):
         reconstruct.fits(TABLE1[1], **more)
 
 
 def test_other_input_that_makes_no_sense():
-    with pytest.raises(ReconstructError, match=r"lacks \['accuracy'"):
+    with pytest.raises(PaperError, match=r"lacks \['accuracy'"):
         reconstruct.matrices({"f1": "0.5"}, 10)
-    with pytest.raises(ReconstructError, match="is no share"):
+    with pytest.raises(PaperError, match="is no share"):
         reconstruct.prints_as(5, 4, "1.25")
     for wrong in ([[1, 2]], [[1.5, 2], [3, 4]], [[-1, 2], [3, 4]], [[0, 0], [0, 0]]):
-        with pytest.raises(ReconstructError, match="square table of whole numbers"):
+        with pytest.raises(PaperError, match="square table of whole numbers"):
             reconstruct.consistent(TABLE1[1], pd.DataFrame(wrong))
 
 

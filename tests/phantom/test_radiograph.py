@@ -1,4 +1,4 @@
-"""The phantom's physics, truth, scanners and seeds, and whether lessons can be learned on it."""
+"""Radiographs and cohorts: truth, seeds, confounding, and whether lessons can be learned."""
 
 import hashlib
 from itertools import pairwise
@@ -12,7 +12,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cxrlib.phantom.radiograph import SCANNERS, PhantomError, make_cohort, render
-from cxrlib.phantom.scanner import transmission
 
 SMALL = 60
 PINNED = "cde343a35740ee37b620393571c86342252e6d72813284a9ee1d1ecc339ddb6d"
@@ -34,39 +33,6 @@ def cohort():
     return make_cohort(60, size=100, seed=7)
 
 
-# Physics
-
-
-def test_transmission_is_beer_lambert():
-    depth = np.linspace(0, 5, 200)
-    once = transmission(depth) / 65535
-    np.testing.assert_allclose(once, np.exp(-depth), atol=2e-4)
-    np.testing.assert_allclose(transmission(2 * depth) / 65535, once * once, atol=5e-4)
-
-
-def test_fluid_in_the_lung_is_brighter_and_air_outside_black():
-    well, sick = (render(label, seed=3, severity=1.0) for label in ("healthy", "pneumonia"))
-    where = sick.lesions
-    difference = sick.image.astype(int) - well.image
-    assert difference[where].mean() > 20
-    assert abs(difference[~sick.lungs]).mean() < 3
-    assert well.image[150, :3].mean() < 40 or well.image[299, :3].mean() < 40
-
-
-def test_anatomy_stands_where_it_should():
-    for seed in range(12):
-        phantom = render(seed=seed, scanner="digital")
-        image, lungs = phantom.image.astype(float), phantom.lungs
-        assert 0.12 < lungs.mean() < 0.4
-        middle = image[100:200, 145:155].mean()
-        assert middle > image[lungs].mean() + 40  # mediastinum against lungs
-        right, left = lungs[:, :150].sum(), lungs[:, 150:].sum()
-        assert right > left  # the heart takes its room from the patient's left lung
-
-
-# Truth
-
-
 def test_masks_match_the_findings(cohort):
     lungs, lesions = cohort.masks["lungs"][:], cohort.masks["lesions"][:]
     assert lungs.shape == lesions.shape == cohort.images.shape
@@ -75,52 +41,6 @@ def test_masks_match_the_findings(cohort):
     assert not (lesions & ~lungs).any()
     assert not lesions[~ill(cohort)].any()
     assert lesions[ill(cohort)].any(axis=(1, 2)).all()
-
-
-def sides(phantom):
-    """Lesion pixels to the left and right of the middle between the lungs."""
-    columns = np.flatnonzero(phantom.lungs.any(axis=0))
-    middle = (columns[0] + columns[-1]) // 2
-    return phantom.lesions[:, :middle].sum(), phantom.lesions[:, middle:].sum()
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_pneumonia_is_one_sided_and_covid_bilateral_and_low(seed):
-    one, other = sorted(sides(render("pneumonia", seed=seed)))
-    assert one == 0 < other
-    covid = render("covid", seed=seed)
-    assert min(sides(covid)) > 0
-    assert np.nonzero(covid.lesions)[0].mean() > np.nonzero(covid.lungs)[0].mean() - 15
-
-
-def test_covid_lies_further_out_than_pneumonia():
-    def offset(label):
-        away = []
-        for seed in range(25):
-            columns = np.nonzero(render(label, seed=seed, size=100).lesions)[1]
-            away.append(np.abs(columns - 50).mean())
-        return np.mean(away)
-
-    assert offset("covid") > offset("pneumonia") + 3
-
-
-@pytest.mark.parametrize("scanner", SCANNERS)
-def test_a_disease_changes_the_lungs_and_not_the_border_strip(scanner):
-    """The same patient well and ill: what is left outside the lungs is scattered light."""
-    for seed in range(8):
-        well, sick = (render(label, scanner, seed, severity=1.0) for label in ("healthy", "covid"))
-        np.testing.assert_array_equal(well.lungs, sick.lungs)
-        difference = np.abs(sick.image.astype(int) - well.image)
-        difference[30:-30, 30:-30] = 0
-        assert difference.sum() / (300 * 300 - 240 * 240) < 0.1  # grey values
-
-
-def test_severity_grows_the_opacity():
-    mild, grave = (render("covid", seed=5, severity=value) for value in (0.1, 1.0))
-    assert grave.image[grave.lesions].mean() > mild.image[grave.lesions].mean() + 10
-
-
-# Patients and scanners
 
 
 def test_images_of_one_patient_share_the_anatomy(cohort):
@@ -141,11 +61,6 @@ def test_images_of_one_patient_share_the_anatomy(cohort):
     assert set(table.groupby("patient").size()) == {1, 2, 3}
 
 
-def test_images_of_one_patient_are_not_copies():
-    first, second = (render("covid", seed=4, image=image).image for image in (0, 1))
-    assert np.mean(first != second) > 0.3
-
-
 def test_patients_do_not_depend_on_how_many_there_are():
     few, many = make_cohort(6, size=40, seed=2), make_cohort(12, size=40, seed=2)
     np.testing.assert_array_equal(few.images[:], many.images[: len(few)])
@@ -158,24 +73,11 @@ def test_labels_are_balanced_and_the_order_tells_nothing(cohort):
     assert len(set(patients["label"][::3])) > 1
 
 
-def test_the_table_describes_the_file_of_the_scanner(cohort):
-    for row in cohort.table.itertuples():
-        machine = SCANNERS[row.scanner]
-        assert (row.format, row.height, row.width) == (
-            machine.format,
-            machine.height,
-            machine.width,
-        )
-        assert row.view == ("AP" if machine.portable else "PA")
-    assert set(cohort.table["scanner"]) == set(SCANNERS)
-    assert len(SCANNERS) >= 4
-
-
 def test_confounding_ties_the_scanner_to_the_label_as_far_as_asked():
     from scipy.stats import chi2_contingency
 
     def patients(knob):
-        table = make_cohort(450, (1, 1), confounding=knob, size=32, seed=1).table
+        table = make_cohort(300, (1, 1), confounding=knob, size=32, seed=1).table
         return table.groupby(["label", "scanner"]).size().unstack(fill_value=0)
 
     free, tied = patients(0.0), patients(1.0)
@@ -183,7 +85,7 @@ def test_confounding_ties_the_scanner_to_the_label_as_far_as_asked():
     assert ((tied > 0).sum(axis=1) == 1).all() and ((tied > 0).sum(axis=0) == 1).all()
     half = patients(0.5)
     # The tied half, and one in five of the rest by chance.
-    assert half.max(axis=1).sum() / 450 == pytest.approx(0.5 + 0.5 / len(SCANNERS), abs=0.07)
+    assert half.max(axis=1).sum() / 300 == pytest.approx(0.5 + 0.5 / len(SCANNERS), abs=0.07)
 
 
 def test_confounding_changes_the_scanners_and_not_the_bodies():
@@ -192,9 +94,6 @@ def test_confounding_changes_the_scanners_and_not_the_bodies():
     same = (free.table["scanner"] == tied.table["scanner"]).to_numpy()
     assert not same.all()
     np.testing.assert_array_equal(free.images[same], tied.images[same])
-
-
-# Seeds
 
 
 def test_same_bits_with_any_number_of_threads():
@@ -221,30 +120,24 @@ def test_same_bits_on_every_platform():
     assert digest.hexdigest() == PINNED
 
 
-def test_another_seed_is_another_patient():
-    assert np.mean(render(seed=1).image != render(seed=2).image) > 0.5
-
-
-# What can be learned
-
-
 def test_the_border_strip_says_nothing_at_zero_and_everything_at_one():
     """A linear model on the outer tenth, trained and tested on different patients."""
 
-    def auc(knob, seed):
-        train, test = (
-            make_cohort(150, (1, 1), confounding=knob, size=SMALL, seed=number)
-            for number in (seed, seed + 100)
-        )
-        model = make_pipeline(
-            StandardScaler(), PCA(20, random_state=0), LogisticRegression(C=0.1, max_iter=500)
-        ).fit(border(train), ill(train))
-        return roc_auc_score(ill(test), model.predict_proba(border(test))[:, 1])
+    def aucs(knob, seeds):
+        cohorts = [
+            make_cohort(150, (1, 1), confounding=knob, size=SMALL, seed=seed)
+            for seed in range(seeds)
+        ]
+        for train, test in zip(cohorts, cohorts[1:] + cohorts[:1], strict=True):
+            model = make_pipeline(
+                StandardScaler(), PCA(20, random_state=0), LogisticRegression(C=0.1, max_iter=500)
+            ).fit(border(train), ill(train))
+            yield roc_auc_score(ill(test), model.predict_proba(border(test))[:, 1])
 
-    chance = np.array([auc(0.0, seed) for seed in range(5)])
+    chance = np.array(list(aucs(0.0, 5)))
     error = chance.std(ddof=1) / np.sqrt(len(chance))
     assert abs(chance.mean() - 0.5) < 2.78 * max(error, 0.02)  # 95 %, 4 degrees of freedom
-    assert min(auc(1.0, seed) for seed in range(2)) > 0.98
+    assert min(aucs(1.0, 2)) > 0.98
 
 
 def test_lesions_stay_out_of_the_border_strip(cohort):
@@ -258,34 +151,26 @@ def test_the_mean_grey_value_does_not_tell_the_ill(cohort):
     assert 0.3 < roc_auc_score(ill(cohort), grey) < 0.7
 
 
-@pytest.mark.slow
-def test_a_small_network_finds_the_ill_among_new_patients():
-    import keras
-
-    keras.utils.set_random_seed(0)
-    side, epochs, batch = 75, 12, 16
-    train, test = (make_cohort(count, size=side, seed=count) for count in (250, 120))
-    x, y = train.images[:][..., None].astype("float32") / 255, ill(train).astype("float32")
-    x, y = np.concatenate([x, x[:, :, ::-1]]), np.concatenate([y, y])
-    layers = [keras.layers.Input((side, side, 1))]
-    for filters in (16, 32, 48, 64):
-        layers += [
-            keras.layers.Conv2D(filters, 3, padding="same", use_bias=False),
-            keras.layers.BatchNormalization(momentum=0.9),
-            keras.layers.ReLU(),
-            keras.layers.MaxPooling2D(2),
-        ]
-    layers += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(1, "sigmoid")]
-    model = keras.Sequential(layers)
-    steps = epochs * -(-len(x) // batch)
-    rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
-    model.compile(keras.optimizers.Adam(rate), "binary_crossentropy")
-    model.fit(x, y, batch_size=batch, epochs=epochs, verbose=0)
-    found = model.predict(test.images[:][..., None].astype("float32") / 255, verbose=0)[:, 0]
-    assert roc_auc_score(ill(test), found) > 0.95
+def zones(cohort):
+    """Grey values in 4 x 4 parts of the lungs, as ranks among all of the image."""
+    found = []
+    for image, lungs in zip(cohort.images[:], cohort.masks["lungs"][:], strict=True):
+        rank = np.searchsorted(np.sort(image.ravel()), image) / image.size
+        rows, columns = (np.flatnonzero(lungs.any(axis=axis)) for axis in (1, 0))
+        parts = [rank[lungs]]
+        for band in np.array_split(np.arange(rows[0], rows[-1] + 1), 4):
+            for strip in np.array_split(np.arange(columns[0], columns[-1] + 1), 4):
+                where = np.ix_(band, strip)
+                parts.append(np.append(rank[where][lungs[where]], 0.5))
+        found.append([f(part) for part in parts for f in (np.mean, np.std, np.max)])
+    return np.array(found)
 
 
-# Bad input
+def test_a_linear_model_finds_the_ill_among_new_patients_by_their_lungs():
+    train, test = (make_cohort(count, (1, 1), size=75, seed=count) for count in (400, 150))
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    model.fit(zones(train), ill(train))
+    assert roc_auc_score(ill(test), model.predict_proba(zones(test))[:, 1]) > 0.9
 
 
 @pytest.mark.parametrize(
@@ -294,9 +179,7 @@ def test_a_small_network_finds_the_ill_among_new_patients():
         ({"label": "flu"}, "flu.*covid"),
         ({"scanner": "toaster"}, "toaster.*digital"),
         ({"size": 8}, "8"),
-        ({"size": 100_000}, "100000"),
         ({"severity": 0}, "severity"),
-        ({"severity": 1.5}, "1.5"),
         ({"seed": -1}, "seed"),
         ({"image": -1}, "image"),
     ],
@@ -316,7 +199,6 @@ def test_render_refuses_and_says_why(wrong, names):
         ({"scanners": ()}, "scanner"),
         ({"scanners": ("film",), "confounding": 0.5}, "give away"),
         ({"confounding": 1.2}, "1.2"),
-        ({"confounding": -0.1}, "-0.1"),
         ({"confounding": float("nan")}, "nan"),
         ({"patients": 2}, "2 patients"),
         ({"images_per_patient": (0, 2)}, "images_per_patient"),
