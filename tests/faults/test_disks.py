@@ -13,8 +13,17 @@ import pytest
 
 from cxrlib import files, images, results
 from cxrlib.images import read_grey
-from faults import CONTENT, Disk, fault, pin, start_cxr, wait_for  # noqa: F401, a fixture of all tests
-from helpers import tiny_cohort
+from faults import (  # noqa: F401, one is a fixture of all tests
+    CONTENT,
+    Disk,
+    at_once,
+    decode,
+    extract,
+    fault,
+    pin,
+    start_cxr,
+    wait_for,
+)
 
 NOTEBOOKS = Path(__file__).parents[1] / "course" / "notebooks"
 TOLD = '''
@@ -284,33 +293,9 @@ def test_an_error_about_another_file_is_not_blamed_on_this_one(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "secret.txt"))
 
 
-def _at_once(*works):
-    """Do several works in processes of their own that start at the same moment."""
-    from multiprocessing import get_context
-
-    context = get_context("spawn")
-    barrier = context.Barrier(len(works))
-    processes = [context.Process(target=_after, args=(barrier, *work)) for work in works]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return [process.exitcode for process in processes]
-
-
-def _after(barrier, work, *given):
-    barrier.wait()
-    work(*given)
-
-
-def _decode(films, folder):
-    found = images.decode(sorted(films.glob("*.png")), folder, 300, 2, False)
-    assert not found.failures
-
-
-def test_two_decodes_of_the_same_images_at_once(tmp_path, films):
+def test_two_decodes_of_the_same_imagesat_once(tmp_path, films):
     """Two processes decode the same images into one cache at once: both are right"""
-    assert _at_once(*[(_decode, films, tmp_path / "decoded")] * 3) == [0, 0, 0]
+    assert at_once(*[(decode, films, tmp_path / "decoded")] * 3) == [0, 0, 0]
     paths = sorted(films.glob("*.png"))
     found = images.decode(paths, tmp_path / "decoded", 300, 2, False)
     for path, image in zip(paths, found.images, strict=True):
@@ -318,20 +303,12 @@ def test_two_decodes_of_the_same_images_at_once(tmp_path, films):
     assert len(list((tmp_path / "decoded").iterdir())) == 1  # no draft is left
 
 
-def _features(cache, into):
-    os.environ["CXR_CACHE"] = str(cache)
-    from cxrlib import backbone
-
-    pictures = tiny_cohort(30, side=40).images[:]
-    np.save(into, backbone.features(pictures, "MobileNet", 32, "random", progress=False))
-
-
 @pytest.mark.slow
-def test_two_extractions_of_the_same_features_at_once(tmp_path):
+def test_two_extractions_of_the_same_featuresat_once(tmp_path):
     """Two processes extract the same features into one cache at once: both are right"""
     cache, into = tmp_path / "cache", [tmp_path / "a.npy", tmp_path / "b.npy"]
-    assert _at_once(*[(_features, cache, name) for name in into]) == [0, 0]
-    _features(cache, tmp_path / "c.npy")  # from what both have left in the cache
+    assert at_once(*[(extract, cache, name) for name in into]) == [0, 0]
+    extract(cache, tmp_path / "c.npy")  # from what both have left in the cache
     first, second, third = (np.load(name) for name in [*into, tmp_path / "c.npy"])
     np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(first, third, rtol=1e-5, atol=1e-6)

@@ -9,10 +9,12 @@ from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cxrlib.sources import pinned
 
+ROOT = Path(__file__).resolve().parents[2]
 CONTENT = bytes(range(256)) * 2000  # of a file to fetch
 PRELOADED = ["pandas", "papermill", "requests"]
 PRELOADED += [
@@ -24,11 +26,14 @@ PRELOADED += [
 
 
 @pytest.fixture(autouse=True)
-def fault(request, record_property):
+def fault(request, record_property, monkeypatch):
     """Put a test's docstring into the JUnit file; docs/reliability.md counts those that have one.
 
     A test that tries several faults records how many as ``tried`` and ``survived``; else it is 1.
+    Processes that it starts, kernels too, run this package, whichever is installed.
     """
+    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     if request.function.__doc__:
         record_property("what", request.function.__doc__.splitlines()[0].rstrip("."))
 
@@ -73,6 +78,43 @@ def start_cxr(*given):
     process = context.Process(target=cxr, args=given)
     process.start()
     return process
+
+
+def at_once(*works):
+    """Do several works, each a function of this module and what it is given, at the same moment.
+
+    Each has a process of its own; gives their exit codes.
+    """
+    context = get_context("spawn")
+    barrier = context.Barrier(len(works))
+    processes = [context.Process(target=_after, args=(barrier, *work)) for work in works]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def _after(barrier, work, *given):
+    barrier.wait()
+    work(*given)
+
+
+def decode(films, folder):
+    """Decode a folder's films into a cache."""
+    from cxrlib import images
+
+    assert not images.decode(sorted(films.glob("*.png")), folder, 300, 2, False).failures
+
+
+def extract(cache, into):
+    """Extract features of a few pictures into a file, with a cache."""
+    os.environ["CXR_CACHE"] = str(cache)
+    from cxrlib import backbone
+    from helpers import tiny_cohort
+
+    pictures = tiny_cohort(30, side=40).images[:]
+    np.save(into, backbone.features(pictures, "MobileNet", 32, "random", progress=False))
 
 
 def kill(process, family=False) -> None:
@@ -135,12 +177,9 @@ class Disk:
         steps += ['exec "$python" -c "$script" "$disk" "$@"']
         shell = ["sh", "-ec", "\n".join(steps), "sh", self.place, sys.executable]
         command = [*self.unshared, *shell, head + before, head + script, *words]
-        root = str(Path(__file__).resolve().parents[2])
-        paths = filter(None, [root, os.environ.get("PYTHONPATH")])
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | surroundings
         return subprocess.run(
             [str(part) for part in command],
-            env=environment,
+            env=os.environ | surroundings,
             cwd=self.place.parent,
             capture_output=True,
             text=True,
