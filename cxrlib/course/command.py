@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -87,7 +89,9 @@ def run_command(ctx, profile, only, settings, out, force, notebooks, cell_timeou
         without = " (without --force)" if force else ""
         told = f"\nInterrupted. What is done is kept; go on with: {command}{without}"
         click.echo(told, err=True)
-        ctx.exit(130)
+        # Python's own end would wait for ever for a socket that the interruption left half made
+        sys.stdout.flush()
+        os._exit(130)
     from cxrlib.course import report
 
     counts = Counter(outcome.status for outcome in summary.outcomes)

@@ -116,16 +116,9 @@ def started_kernel(folder: Path, environment: dict[str, str], noise):
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_core.utils import run_sync
 
-    clients = []
-
-    class Manager(AsyncKernelManager):
-        def client(self, **options):
-            clients.append(super().client(**options))
-            return clients[-1]
-
     # Without folders to look into, "python3" is this Python, whatever the user has registered.
     specs = KernelSpecManager(kernel_dirs=[])
-    manager = Manager(kernel_name="python3", kernel_spec_manager=specs)
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
     run_sync(manager.start_kernel)(
         cwd=str(folder),
         env=os.environ | environment,
@@ -138,8 +131,6 @@ def started_kernel(folder: Path, environment: dict[str, str], noise):
     finally:
         if manager.has_kernel:
             run_sync(manager.shutdown_kernel)(now=True)
-        for client in clients:  # papermill leaves it open, and Python's end may wait for that
-            client.stop_channels()
 
 
 def _explain(error: Exception, timeout: int, noise) -> str:

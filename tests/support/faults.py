@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from multiprocessing import get_context
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -64,11 +65,10 @@ def cxr(words, log, surroundings, data=None):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     from cxrlib import cli
-    from cxrlib.sources import catalogue
 
-    if data:
-        catalogue.shipped = lambda _: Path(data)
-    cli.main(words)
+    manifests = mock.patch("cxrlib.sources.catalogue.shipped", lambda _: Path(data))
+    with manifests if data else nullcontext():
+        cli.main(words)
 
 
 def start_cxr(*given):
