@@ -39,7 +39,7 @@ help:
 	@echo "make badges   write REPOSITORY=OWNER/NAME [BRANCH=NAME] into badges and set-up cells"
 	@echo "make test     run the tests; make test-all also the long sweeps"
 	@echo "make bench    measure the speed, ours and others', and write docs/performance.md"
-	@echo "make lint     check the style of modules and notebooks"
+	@echo "make lint     check the style of modules and notebooks, and the order of imports"
 	@echo "make clean    remove the environment and caches; runs/ stays"
 
 course: $(STAMP)
@@ -62,7 +62,7 @@ test: $(EVERY_STAMP)
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 -m "not sweep" $(ARGS)
 
 test-all: $(EVERY_STAMP)
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --hypothesis-profile many $(ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(COURSE),bench]"
@@ -71,6 +71,8 @@ bench: $(STAMP)
 lint: $(EVERY_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python docs/_site/architecture.py --check
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache

@@ -56,6 +56,7 @@ def main() -> int:
         report = Path(folder) / "junit.xml"
         files = [path for name in given.only for path in (ROOT / "tests").rglob(f"{name}.py")]
         command = [sys.executable, "-m", "pytest", *files, "-p", "no:cacheprovider"]
+        command += ["--hypothesis-profile", "many"]
         command += [f"--junitxml={report}", "-o", "junit_family=xunit1"]
         command += [] if given.sweeps else ["-m", "not sweep"]
         ended = subprocess.run(command, cwd=ROOT, check=False)

@@ -1,29 +1,18 @@
 """Detect COVID-19 in chest X-rays, and find out whether such a detector works at all.
 
-The modules follow the way of the data; none imports a later one.
+The front, module by module, is what the lessons teach; each room is a folder with one purpose, and
+hands out a few names. None imports one above it (docs/architecture.md draws the house):
 
-What an image set is     cohort; files (where things live, written whole,
-                         and what strangers' text and files may not do)
-Where images come from   sources (the names you load by)
-                         phantom: thorax, skeleton, findings, scanner
-                         open, external: pinned
-                         chexpert; folders; images decodes them all, once: films, dicom
+What an image set is     cohort; files, machine (where things live, what computed a result)
+Where images come from   sources (load by name); phantom (synthetic films whose truth is known);
+                         images, dicom (a file -> grey values)
 What is done to them     augment, split
-What learns              backbone (frozen features); engine (what computes them); training (one
-                         network); heads (many at once); bulk (features of very many images)
-Where it runs            machine; threads; cluster (dask.distributed, where a scheduler is named)
-What came out            metrics, claims (the paper's figures),
-                         explain (Grad-CAM), predictor (a saved model), results
-Does it work at all      verdicts, measured, check (the paper's claims); reconstruct with rounding
-                         (the integers behind them); headline (one model, four scores);
-                         views, probes, shortcuts; leaks, duplicates; knob; transfer, remedies;
-                         audit (all of these, on any cohort) with judge and judgeviews (its lights)
-What people see          plots: style, imageplots, cohortplots, trainingplots, scoreplots,
-                         drawings, claimplots, auditplots, knobplots
-What people touch        frontend (is somebody there?), guesses (with guessforms), widgets:
-                         explorer, phantomwidget, predictionwidget
-Running it all           lessons, progress, execute, runfolder, course; report (with tables),
-                         auditpage; cli, auditcli (with auditload), checkcli (command cxr)
+What learns              backbone (frozen features), training; compute (the fast ways)
+What came out            metrics, explain (Grad-CAM), predictor (a saved model), results
+Does it work at all      paper (its claims, our verdicts); shortcuts (experiments that doubt a
+                         score); audit (any image set judged)
+What people see, touch   plots; interactive (guesses, explorers)
+Running it all           course (lessons, runs, the report); bulk (very many films); cli (``cxr``)
 
 Nothing heavy is imported before it is used. Teaching material. Not for clinical use.
 """

@@ -130,7 +130,7 @@ class Predictor:
 
         Raises
         ------
-        cxrlib.images.ImageError
+        cxrlib.dicom.ImageError
             If the file is no usable image.
         """
         from cxrlib.images import read_grey, resize

@@ -9,6 +9,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from hypothesis import settings
 
 from courserun import smoke_run, smoke_run_once
 
@@ -16,6 +17,14 @@ IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if IS_WORKER:  # one core each; before NumPy is loaded, which reads it once
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+# The same examples in each run, at any pace. `make test-all` names the second profile.
+for name, examples in {"few": 50, "many": 500}.items():
+    settings.register_profile(
+        name, max_examples=examples, derandomize=True, deadline=None, database=None
+    )
+settings.load_profile("few")
 
 
 def bundle(nodeid) -> str:

@@ -14,6 +14,7 @@ CELLS = 24  # an image is divided into CELLS x CELLS squares; all views are made
 FRAME = 2  # squares at each side that stay when the lungs are covered (8 % of the side)
 CORNER = 3  # side of a corner in squares (12 %)
 BINS = 32  # of the grey histogram
+#: What a classifier is shown: the name of each view, and what it is.
 VIEWS = {
     "whole image": "all of the image",
     "lungs covered": "the outer 8 % of each side; the centre, with the lungs, is black",

@@ -1,6 +1,7 @@
 """Tables that the pages hold, each made from what it tells of.
 
-A line ``<!-- site: NAME -->`` in a page of ``docs/`` is where the table goes.
+A line ``<!-- site: NAME -->`` in a page of ``docs/`` is where the table goes; some take a word
+more: ``<!-- site: modules plots -->``.
 """
 
 import json
@@ -8,7 +9,7 @@ import re
 
 from . import pages, project
 
-_MARK = re.compile(r"^<!-- site: (\w+) -->$", re.MULTILINE)
+_MARK = re.compile(r"^<!-- site: (\w+)(?: (\w+))? -->$", re.MULTILINE)
 _TITLE = re.compile(r"^# +(.*)$", re.MULTILINE)
 _MINUTES = re.compile(r"(\d+(?: to \d+)?) minutes")
 _POINTS = re.compile(r"(\d+) points")
@@ -17,7 +18,7 @@ _OUTCOMES = re.compile(r"^After this lesson you can\s*\n\n?((?:- .*\n?)+)", re.M
 
 def fill(text: str) -> str:
     """Put the tables where a page asks for them."""
-    return _MARK.sub(lambda found: TABLES[found.group(1)](), text)
+    return _MARK.sub(lambda found: TABLES[found[1]](*filter(None, [found[2]])), text)
 
 
 def _opening(name: str) -> str:
@@ -149,5 +150,22 @@ def commands() -> str:
     return "\n".join(parts)
 
 
-_MAKERS = (lessons, minutes, exercises, headline, measured, commands)
+def modules(room: str = "") -> str:
+    """Describe the modules of a room, or those of the front, by their docstrings."""
+    names = sorted(path.stem for path in (project.ROOT / "cxrlib" / room).glob("[!_]*.py"))
+    parts = ["cxrlib", *filter(None, [room])]
+    opening = (
+        [f"```{{eval-rst}}\n.. automodule:: cxrlib.{room}\n   :no-members:\n```\n"] if room else []
+    )
+    return "\n".join(
+        opening
+        + [
+            f"## `{'.'.join([*parts, name])}`\n\n"
+            f"```{{eval-rst}}\n.. automodule:: {'.'.join([*parts, name])}\n```\n"
+            for name in names
+        ]
+    )
+
+
+_MAKERS = (lessons, minutes, exercises, headline, measured, commands, modules)
 TABLES = {make.__name__: make for make in _MAKERS}

@@ -13,12 +13,12 @@ import pytest
 
 from cxrlib import files, images, results
 from cxrlib.images import read_grey
-from faults import (  # noqa: F401, one is a fixture of all tests
+from faults import (  # noqa: F401, a fixture of all tests
     CONTENT,
     Disk,
     at_once,
-    decode,
-    extract,
+    decode_films,
+    extract_features,
     fault,
     pin,
     start_cxr,
@@ -295,7 +295,7 @@ def test_an_error_about_another_file_is_not_blamed_on_this_one(tmp_path):
 
 def test_two_decodes_of_the_same_imagesat_once(tmp_path, films):
     """Two processes decode the same images into one cache at once: both are right"""
-    assert at_once(*[(decode, films, tmp_path / "decoded")] * 3) == [0, 0, 0]
+    assert at_once(*[(decode_films, films, tmp_path / "decoded")] * 3) == [0, 0, 0]
     paths = sorted(films.glob("*.png"))
     found = images.decode(paths, tmp_path / "decoded", 300, 2, False)
     for path, image in zip(paths, found.images, strict=True):
@@ -304,11 +304,11 @@ def test_two_decodes_of_the_same_imagesat_once(tmp_path, films):
 
 
 @pytest.mark.slow
-def test_two_extractions_of_the_same_featuresat_once(tmp_path):
+def test_two_extractions_of_the_sameextract_featuresat_once(tmp_path):
     """Two processes extract the same features into one cache at once: both are right"""
     cache, into = tmp_path / "cache", [tmp_path / "a.npy", tmp_path / "b.npy"]
-    assert at_once(*[(extract, cache, name) for name in into]) == [0, 0]
-    extract(cache, tmp_path / "c.npy")  # from what both have left in the cache
+    assert at_once(*[(extract_features, cache, name) for name in into]) == [0, 0]
+    extract_features(cache, tmp_path / "c.npy")  # from what both have left in the cache
     first, second, third = (np.load(name) for name in [*into, tmp_path / "c.npy"])
     np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(first, third, rtol=1e-5, atol=1e-6)

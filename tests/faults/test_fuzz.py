@@ -23,12 +23,7 @@ from cxrlib.sources import chexpert, folders, pinned
 CourseError, ChexpertError = lessons.CourseError, chexpert.ChexpertError
 FINDINGS = chexpert.FINDINGS
 
-EXAMPLES = 250
-fuzz = settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    deadline=None,
-    database=None,
+fuzz = settings(  # how many examples, a profile of tests/conftest.py says
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -117,7 +117,11 @@ def lab(folder, *words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [(), ("notebooks",)], ids=["course", "notebooks"])
+@pytest.mark.parametrize(
+    "words",
+    [(), pytest.param(("notebooks",), marks=pytest.mark.sweep)],
+    ids=["course", "notebooks"],
+)
 def test_jupyterlab_opens_the_start_page_and_from_there_a_lesson(tmp_path, words):
     (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
     with lab(tmp_path, *words) as address, page() as tab:

@@ -289,7 +289,7 @@ def test_a_document_is_cut_to_some_packages_and_to_public_addresses():
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_bill_of_materials_holds_the_default_install_and_no_path(tmp_path):
     """The command itself checks what it writes against CycloneDX's schema."""
     if not find_spec("cyclonedx_py"):

@@ -20,26 +20,11 @@ NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 
 def test_there_are_few_parts():
     assert len(FRONT) <= 15, FRONT
-    assert (
-        sorted(
-            [
-                "sources",
-                "phantom",
-                "paper",
-                "shortcuts",
-                "plots",
-                "audit",
-                "interactive",
-                "course",
-                "compute",
-            ]
-        )
-        == ROOMS
-    )
+    wanted = {"sources", "phantom", "paper", "shortcuts", "plots", "audit", "interactive"}
+    assert set(ROOMS) == wanted | {"course", "compute"}
 
 
 def test_imports_keep_their_order():
-    command = [sys.executable, "-m", "importlinter.cli", "lint-imports", "--no-cache"]
     code = "import sys; from importlinter.cli import lint_imports_command as go; sys.exit(go())"
     command = [sys.executable, "-c", code, "--no-cache"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

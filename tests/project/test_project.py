@@ -15,13 +15,12 @@ import yaml
 
 from cxrlib import __version__
 from cxrlib.course import lessons
+from helpers import KEEP
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ALL_NOTEBOOKS = NOTEBOOKS + sorted((ROOT / "tests" / "notebooks").glob("*.ipynb"))
-KEEP = "metadata.language_info metadata.widgets metadata.colab metadata.accelerator "
-KEEP += "cell.metadata.id cell.metadata.outputId cell.metadata.execution"
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 any_notebook = pytest.mark.parametrize("path", ALL_NOTEBOOKS, ids=lambda path: path.stem)
 

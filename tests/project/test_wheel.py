@@ -31,7 +31,7 @@ def test_the_wheel_holds_every_room_and_template(installed):
         for path in package.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    there = {path.relative_to(installed / "cxrlib") for path in installed.rglob("*")}
+    there = {path.relative_to(installed / "cxrlib") for path in (installed / "cxrlib").rglob("*")}
     assert wanted - there == set()
     assert Path("notebooks/profiles/smoke.yaml") in there and Path("data/claims.yml") in there
 

@@ -139,7 +139,7 @@ def commands(path) -> list[list[str]]:
 
 def test_the_commands_cover_what_they_promise():
     said = {path.stem: [" ".join(words) for words in commands(path)] for path in WORKFLOWS}
-    assert "make test" in said["pull-request"]
+    assert "make test" in said["pull-request"] and "make test-all" in said["weekly"]
     assert ".venv/bin/cxr check runs/smoke" in said["pull-request"]
     assert any("benchmarks/colab.py" in line and "--newest" in line for line in said["weekly"])
     assert any("benchmarks/memory.py" in line for line in said["weekly"])
@@ -186,7 +186,8 @@ def test_scripts_are_there_and_know_their_options(path):
 
 def test_the_issue_is_one_at_a_time_and_comes_from_the_schedule_only():
     job = read(FOLDER / "weekly.yml")["jobs"]["tell"]
-    assert job["if"] == "failure()" and set(job["needs"]) == {"quick", "colab", "dependencies"}
+    assert job["if"] == "failure()"
+    assert set(job["needs"]) == {"quick", "tests", "colab", "dependencies"}
     (script,) = [step["run"] for step in job["steps"]]
     assert "gh issue list" in script and "gh issue comment" in script
     assert script.index("gh issue list") < script.index("gh issue create")

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from cxrlib import results, sources
-from cxrlib.shortcuts import headline
 from cxrlib.phantom import make_cohort
+from cxrlib.shortcuts import headline as four_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -81,7 +81,7 @@ def change(run, notebook, **changes):
 def headline(values):
     rows = [
         (condition, metric, value, value - 0.1, value + 0.05, 40, 31)
-        for condition, value in zip(headline.CONDITIONS, values, strict=True)
+        for condition, value in zip(four_scores.CONDITIONS, values, strict=True)
         for metric in ("auc", "accuracy", "sensitivity", "specificity")
     ]
     names = ["condition", "metric", "value", "low", "high", "images", "patients"]
@@ -244,7 +244,7 @@ def test_what_is_measured_fills_its_section(write, run):
     pages = write.render(run)
     shown = cells(section(pages["model_card.md"], "The headline"))
     assert shown[0][:4] == ["condition", "images", "patients", "auc"]
-    assert [row[0] for row in shown[2:]] == list(headline.CONDITIONS)
+    assert [row[0] for row in shown[2:]] == list(four_scores.CONDITIONS)
     assert shown[4][1:4] == ["40", "31", "0.730 [0.630, 0.780]"]
     shown = cells(section(pages["model_card.md"], "What tells the classes apart"))
     assert shown[0] == ["view", "auc", "p", "images", "patients"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlib.shortcuts import headline
 from cxrlib import results
+from cxrlib.shortcuts import headline
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

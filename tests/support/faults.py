@@ -100,14 +100,14 @@ def _after(barrier, work, *given):
     work(*given)
 
 
-def decode(films, folder):
+def decode_films(films, folder):
     """Decode a folder's films into a cache."""
     from cxrlib import images
 
     assert not images.decode(sorted(films.glob("*.png")), folder, 300, 2, False).failures
 
 
-def extract(cache, into):
+def extract_features(cache, into):
     """Extract features of a few pictures into a file, with a cache."""
     os.environ["CXR_CACHE"] = str(cache)
     from cxrlib import backbone

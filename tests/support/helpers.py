@@ -5,6 +5,10 @@ import pandas as pd
 
 from cxrlib.cohort import Cohort
 
+# What nbstripout leaves in a notebook beside its cells' ids: Colab's and Jupyter's own.
+KEEP = "metadata.language_info metadata.widgets metadata.colab metadata.accelerator "
+KEEP += "cell.metadata.id cell.metadata.outputId cell.metadata.execution"
+
 
 def tiny_cohort(patients=20, per_patient=2, labels=("healthy", "covid"), side=64, seed=0):
     """Patients in turn of each label; an ill lung is a bright square, so a CNN can learn it."""
