@@ -83,7 +83,10 @@ def execute(
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile() as noise:
         try:
-            with started_kernel(lesson.path.parent, environment, noise) as kernel:
+            with (
+                tempfile.TemporaryDirectory(prefix="cxr-", ignore_cleanup_errors=True) as sockets,
+                started_kernel(lesson.path.parent, environment, noise, sockets) as kernel,
+            ):
                 begun(kernel.provisioner.pid)
                 import papermill  # which takes as long as the kernel takes to boot
 
@@ -106,11 +109,12 @@ def execute(
 
 
 @contextmanager
-def started_kernel(folder: Path, environment: dict[str, str], noise):
+def started_kernel(folder: Path, environment: dict[str, str], noise, sockets: str):
     """Start a kernel of this Python in a folder; give its manager, and end it afterwards.
 
     Below Python, libraries write to the terminal itself, where they would tear our line; the
-    file `noise` takes that.
+    file `noise` takes that. They talk over files in the folder `sockets`, where there are such:
+    two kernels that start at once could get the same port, and one of them would wait for ever.
     """
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
@@ -118,7 +122,8 @@ def started_kernel(folder: Path, environment: dict[str, str], noise):
 
     # Without folders to look into, "python3" is this Python, whatever the user has registered.
     specs = KernelSpecManager(kernel_dirs=[])
-    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
+    how = {"transport": "ipc", "ip": f"{sockets}/kernel"} if os.name == "posix" else {}
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs, **how)
     run_sync(manager.start_kernel)(
         cwd=str(folder),
         env=os.environ | environment,
