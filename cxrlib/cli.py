@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shlex
-import signal
-import time
 from pathlib import Path
 
 import click
@@ -13,6 +10,7 @@ import click
 from cxrlib import NOT_CLINICAL, __version__
 from cxrlib.audit import audit_command
 from cxrlib.bulk import features
+from cxrlib.course import report_command, run_command
 from cxrlib.files import printable, short_path, whole_file
 from cxrlib.paper import check_command
 from cxrlib.sources import data_command
@@ -42,11 +40,10 @@ class Friendly(click.Group):
 
 
 def _worded(error: Exception) -> str:
-    if type(error).__module__.startswith("cxrlib"):
+    kind = type(error)
+    if kind.__module__.startswith("cxrlib") or kind in (ValueError, OSError):
         return str(error)
-    if type(error) in (ValueError, OSError):
-        return f"{error}"
-    return f"{type(error).__name__}: {error} (cxr --debug ... shows where)"
+    return f"{kind.__name__}: {error} (cxr --debug ... shows where)"
 
 
 @click.group(
@@ -71,121 +68,9 @@ def main(debug):
     """  # noqa: D301
 
 
-@main.command(epilog=EXIT_CODES)
-@click.option(
-    "--profile",
-    default="quick",
-    show_default=True,
-    help="Sizes and data: smoke (a test), quick, paper, or any file in notebooks/profiles.",
-)
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="NN",
-    help="Run this notebook only; number or name. Repeatable.",
-)
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Change a parameter of the notebooks; the value is YAML. Repeatable.",
-)
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder.  [default: runs/PROFILE]",
-)
-@click.option("--force", is_flag=True, help="Run notebooks again that are already done.")
-@click.option(
-    "--notebooks",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with other notebooks to run.  [default: the course's own]",
-)
-@click.option(
-    "--cell-timeout",
-    type=click.IntRange(min=1),
-    metavar="SECONDS",
-    help="Longest time for one cell.  [default: 900 in smoke, 86400 in paper, else 3600]",
-)
-@click.pass_context
-def run(ctx, profile, only, settings, out, force, notebooks, cell_timeout):
-    """Run the notebooks and write a report.
-
-    What an earlier run finished with the same notebooks, code, data and parameters is skipped,
-    so an interrupted run goes on where it stopped. A notebook that fails does not stop the
-    others; those that need its results are not run.
-
-    \b
-    Examples:
-      cxr run --profile smoke
-      cxr run --only 04 --only 05 --set seed=1 --out runs/seed1
-      cxr run --set weights=imagenet --set "grid_neurons=[8, 32]"
-    """  # noqa: D301
-    from cxrlib import course
-
-    # To be told to end is like Ctrl-C, so that no kernel is left behind
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    start = time.monotonic()
-    command = _command(profile, only, settings, out, notebooks)
-    try:
-        summary = course.run(profile, only, settings, out, force, notebooks, cell_timeout, command)
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nInterrupted. What is done is kept; go on with: {command}"
-            + (" (without --force)" if force else ""),
-            err=True,
-        )
-        ctx.exit(130)
-    _conclude(summary, time.monotonic() - start)
-    ctx.exit(1 if summary.failed else 0)
-
-
-def _command(profile, only, settings, out, notebooks) -> str:
-    parts = ["cxr", "run", "--profile", profile]
-    for name, values in (("--only", only), ("--set", settings)):
-        for value in values:
-            parts += [name, value]
-    for name, value in (("--out", out), ("--notebooks", notebooks)):
-        parts += [name, str(value)] if value else []
-    return shlex.join(parts)
-
-
-def _conclude(summary, seconds: float) -> None:
-    """Say what failed and where the report is."""
-    from cxrlib import course
-    from cxrlib.course import clock, report
-
-    counts = {}
-    for outcome in summary.outcomes:
-        counts[outcome.status] = counts.get(outcome.status, 0) + 1
-    told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    click.echo(f"Notebooks: {told} ({clock(seconds)})")
-    for outcome in summary.failed:
-        if outcome.status == course.FAILED:
-            kept = short_path(summary.out / "failed" / f"{outcome.name}.ipynb")
-            click.echo(f"\n{outcome.name} failed in {printable(outcome.why)}\nSee {kept}", err=True)
-    click.echo(f"\nReport: {short_path(report.write(summary.out))}")
-
-
-@main.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-def report(folder):
-    """Write report.html for the run in FOLDER again.
-
-    \b
-    Example:
-      cxr report runs/quick
-    """  # noqa: D301
-    from cxrlib.course import report as page
-
-    click.echo(f"Report: {short_path(page.write(folder))}")
-
-
-main.add_command(check_command)
-main.add_command(audit_command)
-main.add_command(features)
-main.add_command(data_command)
+ROOMS = (run_command, report_command, data_command, check_command, audit_command, features)
+for room_command in ROOMS:
+    main.add_command(room_command)
 
 
 @main.command()

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["folder", "lessons", "report"],
     submod_attrs={
-        "runs": ["FAILED", "run"],
-        "progress": ["clock"],
+        "runs": ["run"],
+        "command": ["run_command", "report_command"],
     },
 )

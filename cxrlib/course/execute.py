@@ -18,10 +18,8 @@ QUIET_KERNEL = {
     "TQDM_DISABLE": "1",  # progress bars make a mess of saved outputs
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a debugger's note on frozen modules
 }
-QUIET_ARGUMENTS = [
-    "--log-level=40",  # errors, not notes on encryption of local traffic
-    "--HistoryManager.hist_file=:memory:",
-]
+# Errors, not notes on encryption of local traffic; and no history
+QUIET_ARGUMENTS = ["--log-level=40", "--HistoryManager.hist_file=:memory:"]
 
 
 @dataclass(eq=False)
@@ -39,15 +37,13 @@ class NotebookFailed(Exception):  # noqa: N818 - it is an outcome, told as such
 
 
 class Tracker:
-    """Follows a notebook from cell to cell, and remembers the place for an error message."""
+    """Follows a notebook from cell to cell; an error message says where it was."""
 
     def __init__(self, lesson: Lesson, given: bool, progress: Progress):
         self.progress = progress
         self.total = sum(kind == "code" and bool(text.strip()) for kind, text in lesson.cells)
         self.total += given  # papermill puts a cell with the parameters after their defaults
-        self.number = 0
-        self.heading = ""
-        self.source = ""
+        self.number, self.heading, self.source = 0, "", ""
 
     def start(self, cell, cell_index: int) -> None:
         """Take note of the cell that comes next; nbclient calls this."""
@@ -61,12 +57,10 @@ class Tracker:
 
     def failure(self, error: str) -> NotebookFailed:
         """Name the present place as that of an error."""
-        lines = [line for line in self.source.splitlines() if line.strip()]
-        code = [line for line in lines if not line.lstrip().startswith("#")]
+        lines = [line.strip() for line in self.source.splitlines() if line.strip()]
+        code = [line for line in lines if not line.startswith("#")]
         first = next(iter(code or lines), "")
-        return NotebookFailed(
-            f"In [{self.number}]", self.heading, first.strip()[:100], error.strip()
-        )
+        return NotebookFailed(f"In [{self.number}]", self.heading, first[:100], error.strip())
 
 
 def execute(
@@ -80,31 +74,19 @@ def execute(
 ) -> None:
     """Run a notebook in a fresh kernel of this Python, in the notebook's own folder.
 
-    Parameters
-    ----------
-    lesson : Lesson
-    output : Path
-        The executed notebook; with the error in it, if the notebook fails.
-    values : dict
-        Its parameters.
-    progress : Progress
-    timeout : int
-        Seconds that a single cell may take.
-    environment : dict of str to str
-        Environment variables of the kernel, beside those of this process.
-    begun : function
-        Called with the number of the kernel's process before it is given anything to do.
-
-    Raises
-    ------
-    NotebookFailed
-        If a cell raises an error or takes too long, or the kernel dies.
+    The executed notebook goes to `output`, with the error in it if it fails: NotebookFailed, if
+    a cell raises an error or takes more than `timeout` seconds, or the kernel dies. `values` are
+    its parameters, `environment` the kernel's variables beside those of this process; `begun` is
+    called with the number of the kernel's process before that is given anything to do.
     """
     tracker = Tracker(lesson, bool(values), progress)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile() as noise:
         try:
-            with started_kernel(lesson.path.parent, environment, noise) as kernel:
+            with (
+                tempfile.TemporaryDirectory(prefix="cxr-", ignore_cleanup_errors=True) as sockets,
+                started_kernel(lesson.path.parent, environment, noise, sockets) as kernel,
+            ):
                 begun(kernel.provisioner.pid)
                 import papermill  # which takes as long as the kernel takes to boot
 
@@ -127,20 +109,21 @@ def execute(
 
 
 @contextmanager
-def started_kernel(folder: Path, environment: dict[str, str], noise):
+def started_kernel(folder: Path, environment: dict[str, str], noise, sockets: str):
     """Start a kernel of this Python in a folder; give its manager, and end it afterwards.
 
     Below Python, libraries write to the terminal itself, where they would tear our line; the
-    file `noise` takes that.
+    file `noise` takes that. They talk over files in the folder `sockets`, where there are such:
+    two kernels that start at once could get the same port, and one of them would wait for ever.
     """
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_core.utils import run_sync
 
     # Without folders to look into, "python3" is this Python, whatever the user has registered.
-    manager = AsyncKernelManager(
-        kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[])
-    )
+    specs = KernelSpecManager(kernel_dirs=[])
+    how = {"transport": "ipc", "ip": f"{sockets}/kernel"} if os.name == "posix" else {}
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs, **how)
     run_sync(manager.start_kernel)(
         cwd=str(folder),
         env=os.environ | environment,

@@ -21,18 +21,14 @@ from cxrlib.files import remove_partials, sha256, write_json
 DONE = "done"
 
 
-class RunIsBusyError(CourseError):
-    """Another run is writing to the same folder."""
-
-
 def state_file(out: Path, name: str) -> Path:
     """File that says what became of a notebook."""
     return out / "state" / f"{name}.json"
 
 
-def read_states(out: Path | str) -> dict[str, dict]:
+def read_states(out: Path) -> dict[str, dict]:
     """Read what became of each notebook in a run folder; damaged files are left out."""
-    paths = sorted((Path(out) / "state").glob("[!.]*.json"))
+    paths = sorted((out / "state").glob("[!.]*.json"))
     return {path.stem: state for path in paths if (state := _read(path))}
 
 
@@ -45,11 +41,11 @@ def _read(path: Path) -> dict:
     return {}
 
 
-def outputs(out: Path, name: str) -> list[str]:
-    """Files that a notebook wrote, from the run folder on."""
-    paths = [Path("results") / f"{name}.json", Path("predictions") / f"{name}.csv"]
-    paths += [path.relative_to(out) for path in sorted((out / "models" / name).glob("[!.]*"))]
-    return [path.as_posix() for path in paths if (out / path).exists()]
+def outputs(out: Path, name: str) -> dict[str, str]:
+    """SHA-256 of the files that a notebook wrote, by their place in the run folder."""
+    paths = [out / "results" / f"{name}.json", out / "predictions" / f"{name}.csv"]
+    paths += sorted((out / "models" / name).glob("[!.]*"))
+    return {path.relative_to(out).as_posix(): sha256(path) for path in paths if path.exists()}
 
 
 def is_finished(out: Path, name: str, mark: str) -> bool:
@@ -57,20 +53,16 @@ def is_finished(out: Path, name: str, mark: str) -> bool:
     state = _read(state_file(out, name))
     if state.get("status") != DONE or state.get("fingerprint") != mark:
         return False
-    whole = all(
-        (out / path).exists() and sha256(out / path) == digest
-        for path, digest in state.get("files", {}).items()
-    )
+    whole = state.get("files", {}).items() <= outputs(out, name).items()
     return whole and (out / "notebooks" / f"{name}.ipynb").exists()
 
 
 def forget(out: Path, name: str) -> None:
     """Remove what an earlier run left of a notebook, finished or not; its state first."""
-    state_file(out, name).unlink(missing_ok=True)
-    for path in outputs(out, name):
-        (out / path).unlink()
-    for kind in ("state/.json", "results/.json", "predictions/.csv"):
-        remove_partials(out / kind.replace("/", f"/{name}"))
+    state = state_file(out, name)
+    for path in (state, out / "results" / f"{name}.json", out / "predictions" / f"{name}.csv"):
+        path.unlink(missing_ok=True)
+        remove_partials(path)
     for path in (f"notebooks/{name}", f"notebooks/.{name}.part", f"failed/{name}"):
         (out / f"{path}.ipynb").unlink(missing_ok=True)
     shutil.rmtree(out / "models" / name, ignore_errors=True)
@@ -78,42 +70,30 @@ def forget(out: Path, name: str) -> None:
 
 @contextmanager
 def locked(out: Path):
-    """Keep other runs out of a folder; the lock of a process that died is free at once.
-
-    Raises
-    ------
-    RunIsBusyError
-        If another run holds the lock.
-    OSError
-        If the folder cannot be written to.
-    """
+    """Keep other runs out of a folder (CourseError); a process that died keeps none out."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(out / ".lock", timeout=0)
+    running = out / ".running.json"
     try:
         out.mkdir(parents=True, exist_ok=True)
         with suppress(NotImplementedError):  # some file systems have no such lock
             lock.acquire()
     except Timeout as error:
-        holder = _read(_running(out)).get("run", "of an unknown number")
+        holder = _read(running).get("run", "of an unknown number")
         why = f"Another run (process {holder}) is writing to {out}. Wait for it to end"
-        raise RunIsBusyError(f"{why}, or choose another folder with --out.") from error
+        raise CourseError(f"{why}, or choose another folder with --out.") from error
     except OSError as error:
         raise OSError(
             f"{out} cannot be written to ({error.strerror}). Choose another folder with --out."
         ) from error
     try:
-        _end_kernel_left(out)
+        _end_kernel_left(_read(running))
         note_running(out)
         yield
     finally:
-        _running(out).unlink(missing_ok=True)
+        running.unlink(missing_ok=True)
         lock.release()
-
-
-def _running(out: Path) -> Path:
-    """File that names the processes at work in a folder."""
-    return out / ".running.json"
 
 
 def note_running(out: Path, kernel: int | None = None) -> None:
@@ -121,21 +101,20 @@ def note_running(out: Path, kernel: int | None = None) -> None:
     import psutil
 
     begun = psutil.Process(kernel).create_time() if kernel else None
-    write_json(_running(out), {"run": os.getpid(), "kernel": kernel, "begun": begun})
+    write_json(out / ".running.json", {"run": os.getpid(), "kernel": kernel, "begun": begun})
 
 
-def _end_kernel_left(out: Path) -> None:
+def _end_kernel_left(noted: dict) -> None:
     """End the kernel of a run that was killed: a cell might still run there, and write results.
 
     A kernel looks after the process that started it, but only once a second.
     """
     import psutil
 
-    left = _read(_running(out))
     with suppress(psutil.NoSuchProcess, KeyError, TypeError):
-        kernel = psutil.Process(left["kernel"])
+        kernel = psutil.Process(noted["kernel"])
         # Numbers of processes are used again; the time tells two of the same number apart.
-        if left["kernel"] and abs(kernel.create_time() - left["begun"]) < 1:
+        if noted["kernel"] and abs(kernel.create_time() - noted["begun"]) < 1:
             click.echo("The last run was killed; ending the kernel that it left.")
             kernel.kill()
             kernel.wait()

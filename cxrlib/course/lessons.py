@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import reprlib
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -19,17 +20,18 @@ BACKENDS = ("tensorflow", "jax", "torch")
 SHAPES_NOTHING = ("audit", "course")  # rooms of the package that no notebook's results hang on
 IN_A_WHEEL = ("data", "notebooks")  # folders of the course that lie in the installed package
 SOURCES = ("source", "stage1_source", "inside_source", "outside_source")  # parameters
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 class CourseError(ValueError):
-    """A run that cannot start: an unknown notebook, profile, parameter or backend."""
+    """A run that cannot start: an unknown notebook, profile or backend, a folder in use."""
 
     exit_code = 2  # of the command cxr: it was asked for something that does not exist
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A notebook: its cells' text, its parameters' defaults, and whose results it reads."""
+    """A notebook: its cells' kinds and text, its parameters' defaults, whose results it reads."""
 
     path: Path
     cells: tuple[tuple[str, str], ...]
@@ -43,29 +45,20 @@ class Lesson:
 
 
 def read(path: Path) -> Lesson:
-    """Read a notebook file.
-
-    Raises
-    ------
-    CourseError
-        If the file is no notebook.
-    """
+    """Read a notebook file; a CourseError if it is none."""
+    cells, defaults = [], {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        cells = [(cell["cell_type"], "".join(cell["source"]), cell) for cell in content["cells"]]
-        needs = content.get("metadata", {}).get("cxr", {}).get("needs", [])
-        tagged = [
-            source
-            for _, source, cell in cells
-            if "parameters" in cell.get("metadata", {}).get("tags", [])
-        ]
-        needs = tuple(needs)
+        needs = tuple(content.get("metadata", {}).get("cxr", {}).get("needs", []))
+        for cell in content["cells"]:
+            cells.append((cell["cell_type"], "".join(cell["source"])))
+            if "parameters" in cell.get("metadata", {}).get("tags", []):
+                defaults |= assigned(cells[-1][1], path)
+    except CourseError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CourseError(f"{path} is no Jupyter notebook ({error}).") from error
-    defaults = {}
-    for source in tagged:
-        defaults |= assigned(source, path)
-    return Lesson(path, tuple((kind, source) for kind, source, _ in cells), defaults, needs)
+    return Lesson(path, tuple(cells), defaults, needs)
 
 
 def assigned(source: str, path: Path) -> dict:
@@ -87,13 +80,7 @@ def assigned(source: str, path: Path) -> dict:
 
 
 def find(folder: Path) -> list[Lesson]:
-    """All notebooks ``NN_*.ipynb`` of a folder, in order.
-
-    Raises
-    ------
-    CourseError
-        If there are none.
-    """
+    """All notebooks ``NN_*.ipynb`` of a folder, in order; a CourseError if there are none."""
     found = [read(path) for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))]
     if not found:
         raise CourseError(f"{folder} holds no notebooks named NN_subject.ipynb.")
@@ -102,19 +89,17 @@ def find(folder: Path) -> list[Lesson]:
 
 def choose(lessons: list[Lesson], only) -> list[Lesson]:
     """Those of the lessons whose number or name is given; all, if none is given."""
-    if not only:
-        return lessons
     by_key = {}
     for lesson in lessons:
         number = lesson.name.split("_")[0]
         for key in (lesson.name, f"{lesson.name}.ipynb", number, number.lstrip("0")):
-            by_key[key] = lesson
-    names = [lesson.name for lesson in lessons]
-    unknown = [key for key in only if Path(key).name not in by_key]
-    if unknown:
-        raise CourseError(no_such("notebook", unknown[0], names))
-    chosen = {by_key[Path(key).name].name for key in only}
-    return [lesson for lesson in lessons if lesson.name in chosen]
+            by_key[key] = lesson.name
+    keys = [Path(key).name for key in only]
+    for key, given in zip(keys, only, strict=True):
+        if key not in by_key:
+            raise CourseError(no_such("notebook", given, [lesson.name for lesson in lessons]))
+    chosen = {by_key[key] for key in keys}
+    return [lesson for lesson in lessons if lesson.name in chosen or not keys]
 
 
 def read_profile(folder: Path, name: str) -> dict:
@@ -124,10 +109,10 @@ def read_profile(folder: Path, name: str) -> dict:
         raise CourseError(no_such("profile", name, list(there)))
     try:
         content = parse_yaml(there[name].read_text(encoding="utf-8")) or {}
+        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+            raise ValueError("it must hold lines 'name: value'")
     except ValueError as error:
-        raise CourseError(f"{there[name]} is no YAML: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise CourseError(f"{there[name]} must hold lines 'name: value'.")
+        raise CourseError(f"{there[name]} is no profile: {error}") from error
     return content
 
 
@@ -145,9 +130,8 @@ def parse_settings(settings) -> dict:
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
-            raise CourseError(
-                f"--set takes name=value, such as --set seed=1, not {reprlib.repr(setting)}."
-            )
+            told = f"--set takes name=value, such as --set seed=1, not {reprlib.repr(setting)}."
+            raise CourseError(told)
         try:
             found[name.strip()] = _absolute(parse_yaml(text))
         except ValueError as error:
@@ -176,20 +160,11 @@ def check_settings(lessons: list[Lesson], profile: dict, settings: dict) -> None
             chosen = ", ".join(lesson.name for lesson in lessons)
             raise CourseError(f"{no_such('parameter', name, sorted(known))} (Notebooks: {chosen}.)")
         usual = profile.get(name, known[name])
-        if not _same_kind(value, usual):
-            kind = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-            wanted = f"{kind.get(type(usual), 'a list')}, such as {usual}"
+        kinds = (int, float) if type(usual) is float else type(usual)
+        same = isinstance(value, kinds) and isinstance(value, bool) == isinstance(usual, bool)
+        if not same and usual is not None and value is not None:
+            wanted = f"{KINDS.get(type(usual), 'a list')}, such as {usual}"
             raise CourseError(f"--set {name}={reprlib.repr(value)}: {name} takes {wanted}.")
-
-
-def _same_kind(value, usual) -> bool:
-    if usual is None or value is None:
-        return True
-    if isinstance(usual, bool) or isinstance(value, bool):
-        return isinstance(usual, bool) and isinstance(value, bool)
-    if isinstance(usual, float):
-        return isinstance(value, int | float)
-    return isinstance(value, type(usual))
 
 
 def parameters(lesson: Lesson, profile: dict, settings: dict) -> dict:
@@ -201,88 +176,60 @@ def parameters(lesson: Lesson, profile: dict, settings: dict) -> dict:
 def backend() -> str:
     """Name of the Keras backend that notebooks will use, without importing Keras.
 
-    Raises
-    ------
-    CourseError
-        If it is unknown or not installed.
+    A CourseError if it is unknown or not installed.
     """
-    name = os.environ.get("KERAS_BACKEND") or _configured_backend()
+    name = os.environ.get("KERAS_BACKEND")
+    if not name:
+        home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+        try:
+            name = json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"]
+        except (OSError, ValueError, KeyError, TypeError):
+            name = "tensorflow"
     if name not in BACKENDS:
         raise CourseError(no_such("Keras backend", name, list(BACKENDS)) + " Set KERAS_BACKEND.")
     if find_spec(name) is None:
         there = [other for other in BACKENDS if find_spec(other)]
         use = f", or use one that is installed: KERAS_BACKEND={there[0]}" if there else ""
-        raise CourseError(
-            f"The Keras backend {name} is not installed. Install it: "
-            f"pip install 'cxrlib[{name}]'{use}."
-        )
+        told = f"The Keras backend {name} is not installed. Install it: pip install"
+        raise CourseError(f"{told} 'cxrlib[{name}]'{use}.")
     return name
-
-
-def _configured_backend() -> str:
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    try:
-        return json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return "tensorflow"
 
 
 def surroundings(package: Path | None = None) -> dict:
     """Gather what outside a notebook shapes its results: package, data, backend, weights.
 
-    Parameters
-    ----------
-    package : path, optional
-        Folder of the package; that of ``cxrlib`` by default.
+    All files of the package count, down to the last folder, code or not; but for the rooms of
+    :data:`SHAPES_NOTHING`. `package` is its folder.
     """
-    weights = os.environ.get("CXR_WEIGHTS")
-    files = sorted(Path(weights).expanduser().glob("*")) if weights else []
-    name = backend()
-    return {
-        "files": _hashes(package or Path(cxrlib.__file__).parent),
-        "backend": [name, _version(name), _version("keras")],
-        "weights": [weights, [(str(path), path.stat().st_mtime_ns) for path in files]],
-    }
-
-
-def _hashes(package: Path) -> dict[str, str]:
-    """SHA-256 of all files of the package and of the data that can shape a result, by place.
-
-    All rooms count but those of :data:`SHAPES_NOTHING`, down to the last folder, code or not.
-    """
+    package = package or Path(cxrlib.__file__).parent
     data = shipped("data")
     used = {}
     for path in package.rglob("*"):
         place = path.relative_to(package)
         counts = place.parts[0] not in (*SHAPES_NOTHING, *IN_A_WHEEL)
         if counts and path.is_file() and "__pycache__" not in place.parts:
-            used[place.as_posix()] = path
+            used[place.as_posix()] = sha256(path)
     for path in data.rglob("*.*"):
         if path.suffix in (".csv", ".json", ".yml"):
-            used[f"data/{path.relative_to(data).as_posix()}"] = path
-    return {place: sha256(path) for place, path in sorted(used.items())}
+            used[f"data/{path.relative_to(data).as_posix()}"] = sha256(path)
+    weights = os.environ.get("CXR_WEIGHTS")
+    name = backend()
+    versions = [_version(name), _version("keras")]
+    return {"files": used, "backend": [name, *versions], "weights": [weights, _stats(weights)]}
 
 
 def _version(name: str) -> str | None:
-    try:
+    with suppress(metadata.PackageNotFoundError):  # TensorFlow may be there as tensorflow-cpu
         return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
-def _files_read(values: dict) -> list:
-    """Names, sizes and times of the image and weights files that the parameters name."""
-    options = [values.get(name.replace("source", "options")) for name in SOURCES[1:]]
-    options.append(values.get("source_options"))
-    places = [one.get("folder") for one in options if isinstance(one, dict)]
-    if {"open", "external"} & {values.get(name) for name in SOURCES}:
-        places.append(cache_folder("files"))
-    places.append(values.get("weights"))
+def _stats(*places) -> list:
+    """Names, sizes and times of the files at these places, those in their folders too."""
     found = []
     for place in filter(None, places):
         place = Path(place).expanduser()
         root = place.parent if place.suffix.lower() == ".csv" else place
-        files = [root] if root.is_file() else sorted(root.rglob("*")) if root.is_dir() else []
+        files = [root] if root.is_file() else sorted(root.rglob("*"))
         files = [file for file in files if file.is_file() and not file.name.startswith(".")]
         stats = [(str(file), file.stat()) for file in files]
         found += [(name, one.st_size, one.st_mtime_ns) for name, one in stats]
@@ -292,10 +239,15 @@ def _files_read(values: dict) -> list:
 def fingerprint(lesson: Lesson, values: dict, around: dict, out: Path) -> str:
     """SHA-256 of all that shapes what a notebook finds.
 
-    Its own text, its parameters, :func:`surroundings`, and the results that it reads.
+    Its own text, its parameters, :func:`surroundings`, the results that it reads, and the images
+    and weights that its parameters name.
     """
     results = [out / "results" / f"{need}.json" for need in lesson.needs]
     read_by_it = [sha256(path) if path.exists() else None for path in results]
-    content = [lesson.cells, values, around, read_by_it, _files_read(values)]
+    places = [one.get("folder") for one in values.values() if isinstance(one, dict)]
+    if {"open", "external"} & {values.get(name) for name in SOURCES}:
+        places.append(cache_folder("files"))
+    files = _stats(*places, values.get("weights"))
+    content = [lesson.cells, values, around, read_by_it, files]
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -9,23 +9,13 @@ import time
 
 
 class Progress:
-    """One notebook's progress: a line that rewrites itself, or a line now and then in a log.
-
-    Parameters
-    ----------
-    title : str
-        What stands first, such as ``[3/7] 03_custom_cnn``.
-    stream : file, optional
-        A terminal gets the live line, anything else the log.
-    """
+    """One notebook's progress under a title such as ``[3/7] 03_custom_cnn``."""
 
     def __init__(self, title: str, stream=None):
-        self.title = title
-        self.stream = stream or sys.stdout
+        self.title, self.stream = title, stream or sys.stdout
         self.live = self.stream.isatty()
         self.start = time.monotonic()
-        self.place = ""
-        self.shown = ("", self.start)
+        self.place, self.shown = "", ("", self.start)
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._tick, daemon=True)
 
@@ -66,8 +56,7 @@ class Progress:
         self._write(f"\r\033[K{text[:width]}" if self.live else f"{text}\n")
 
     def _write(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
+        print(text, end="", file=self.stream, flush=True)
 
 
 def clock(seconds: float) -> str:

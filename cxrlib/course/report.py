@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,28 +18,19 @@ from cxrlib.results import PROTOCOLS, Result, ResultsError
 LONGEST_TABLE = 60  # rows
 
 
-@dataclass
-class Section:
-    """What one notebook found."""
-
-    result: Result
-    figures: list[tuple[str, str, str]] = field(default_factory=list)  # text, data URI, CSS class
-    tables: list[tuple[str, str]] = field(default_factory=list)  # caption, HTML
-
-
 def write(folder: Path | str) -> Path:
     """Write ``report.html`` into a run folder; parts of a run are enough.
 
-    The page needs nothing but itself: no network, no JavaScript.
-
-    Raises
-    ------
-    cxrlib.results.ResultsError
-        If the folder holds no run.
+    The page needs nothing but itself: no network, no JavaScript. A ResultsError if the folder
+    holds no run.
     """
     folder = Path(folder)
-    states = read_states(folder)
-    found, damaged = _load(folder)
+    states, found, damaged = read_states(folder), {}, []
+    for path in sorted((folder / "results").glob("[!.]*.json")):
+        try:
+            found[path.stem] = results.load(folder, path.stem)
+        except ResultsError as error:
+            damaged.append(str(error))
     if not states and not found and not damaged:
         raise ResultsError(f"{folder} holds no run. Make one: cxr run --out {folder}")
     profiles = {one.profile for one in found.values()}
@@ -64,33 +54,17 @@ def write(folder: Path | str) -> Path:
     return folder / "report.html"
 
 
-def _load(folder: Path) -> tuple[dict[str, Result], list[str]]:
-    found, damaged = {}, []
-    for path in sorted((folder / "results").glob("[!.]*.json")):
-        try:
-            found[path.stem] = results.load(folder, path.stem)
-        except ResultsError as error:
-            damaged.append(str(error))
-    return found, damaged
-
-
 def _banners(found: dict[str, Result]) -> list[str]:
     """Say what makes results incomparable with the paper's, and in which notebooks."""
     synthetic = [name for name, one in found.items() if one.data["synthetic"]]
     random = [name for name, one in found.items() if one.has_random_weights]
-    told = []
-    if synthetic:
-        told.append(
-            "SYNTHETIC DATA: these images are phantoms, made by a computer, of no patient. The "
-            f"results show how the methods work, not how well they detect a disease. "
-            f"({', '.join(synthetic)})"
-        )
-    if random:
-        told.append(
-            "RANDOM WEIGHTS: the backbone learned nothing from ImageNet. The results show how the "
-            f"code works, not what the paper's models can do. ({', '.join(random)})"
-        )
-    return told
+    banners = {
+        "SYNTHETIC DATA: these images are phantoms, made by a computer, of no patient. The "
+        "results show how the methods work, not how well they detect a disease.": synthetic,
+        "RANDOM WEIGHTS: the backbone learned nothing from ImageNet. The results show how the "
+        "code works, not what the paper's models can do.": random,
+    }
+    return [f"{text} ({', '.join(names)})" for text, names in banners.items() if names]
 
 
 def _runs(states: dict, found: dict[str, Result]) -> list[dict]:
@@ -117,15 +91,19 @@ def _time(text: str) -> str:
     return text[:16].replace("T", " ") + " UTC" if text else ""
 
 
-def _section(one: Result) -> Section:
-    """Figures and tables of one notebook."""
+def _section(one: Result) -> dict:
+    """Figures (text, data URI, CSS class) and tables (caption, HTML) of one notebook."""
     from cxrlib import plots
 
-    mark = _mark(one)
-    section = Section(one)
+    figures, tables = [], []
+    marks = {"synthetic images": one.data["synthetic"], "random weights": one.has_random_weights}
+    mark = ", ".join(text for text, holds in marks.items() if holds)
 
     def add(kind, figure, style=""):
-        section.figures.append((f"{kind} ({mark})" if mark else kind, _embed(figure), style))
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", facecolor="white")
+        image = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        figures.append((f"{kind} ({mark})" if mark else kind, image, style))
 
     for name, history in one.histories.items():
         figure = plots.learning_curves(history, name, note=mark)
@@ -152,15 +130,8 @@ def _section(one: Result) -> Section:
         )
         if len(table) > LONGEST_TABLE:
             name = f"{name} (first {LONGEST_TABLE} of {len(table)} rows)"
-        section.tables.append((name, shown))
-    return section
-
-
-def _mark(one: Result) -> str:
-    """Word what a figure must say of where its numbers come from."""
-    marks = ["synthetic images"] if one.data["synthetic"] else []
-    marks += ["random weights"] if one.has_random_weights else []
-    return ", ".join(marks)
+        tables.append((name, shown))
+    return {"result": one, "figures": figures, "tables": tables}
 
 
 def _curves(one: Result, protocol: str) -> dict:
@@ -176,16 +147,13 @@ def _curves(one: Result, protocol: str) -> dict:
     return found
 
 
-def _embed(figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", facecolor="white")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def _facts(one: Result) -> dict[str, str]:
     """Say where a notebook's numbers come from."""
     data, machine = one.data, one.environment
-    weights = [_weights(name, facts) for name, facts in one.weights.items()]
+    weights = []
+    for name, facts in one.weights.items():
+        digest = f", SHA-256 {facts['sha256'][:12]}" if facts.get("sha256") else ""
+        weights.append(f"{name}: {facts['kind']}{digest}")
     versions = {"Python": machine["python"]} | machine["versions"]
     keras = f"Keras {machine['keras']} on {machine['backend']} {machine['backend_version'] or ''}"
     trained, computed = machine.get("training_precision"), machine.get("engine")
@@ -214,8 +182,3 @@ def _data(data: dict) -> str:
     kind = "synthetic" if data["synthetic"] else "real"
     people = f"{data['images']} images of {data['patients']} patients"
     return f"{data['name']} ({kind}), {people} ({counts})"
-
-
-def _weights(name: str, facts: dict) -> str:
-    digest = f", SHA-256 {facts['sha256'][:12]}" if facts.get("sha256") else ""
-    return f"{name}: {facts['kind']}{digest}"

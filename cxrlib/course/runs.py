@@ -1,7 +1,4 @@
-"""Run the course: its notebooks one after the other, each only if it has to.
-
-What lies in a run folder, and who may write to it: :mod:`cxrlib.course.folder`.
-"""
+"""Run the course: its notebooks one after the other, each only if it has to."""
 
 from __future__ import annotations
 
@@ -14,21 +11,13 @@ from pathlib import Path
 
 import click
 
-from cxrlib.course import execute, lessons
-from cxrlib.course.folder import (
-    DONE,
-    forget,
-    is_finished,
-    locked,
-    note_running,
-    outputs,
-    state_file,
-)
+from cxrlib.course import execute, folder, lessons
+from cxrlib.course.folder import DONE, forget
 from cxrlib.course.progress import Progress, clock
-from cxrlib.files import sha256, shipped, whole_file, write_json
+from cxrlib.files import shipped, whole_file, write_json
 
 SKIPPED, FAILED, NOT_RUN = "already done", "failed", "not run"
-CELL_TIMEOUT = {"smoke": 900, "quick": 3600, "paper": 86400}
+CELL_TIMEOUT = {"smoke": 900, "quick": 3600, "paper": 86400}  # seconds
 
 
 @dataclass
@@ -85,10 +74,6 @@ def run(
     command : str, optional
         What to note as the command that made the results.
 
-    Returns
-    -------
-    Summary
-
     Raises
     ------
     CourseError
@@ -96,42 +81,38 @@ def run(
     KeyboardInterrupt
         On Ctrl-C, after the kernel is stopped.
     """
-    folder = Path(notebooks) if notebooks else shipped("notebooks")
-    values = lessons.read_profile(folder, profile)
-    everything = lessons.find(folder)
+    place = Path(notebooks or shipped("notebooks"))
+    values = lessons.read_profile(place, profile)
+    everything = lessons.find(place)
     lessons.check_profile(everything, profile, values)
     chosen = lessons.choose(everything, only)
     given = lessons.parse_settings(settings)
     lessons.check_settings(chosen, values, given)
     around = lessons.surroundings()
-    _check_installed()
-    out = Path(out or Path("runs") / profile).resolve()
-    note = {"profile": profile, "command": command}
-    timeout = cell_timeout or CELL_TIMEOUT.get(profile, 3600)
-    environment = _environment(out, command)
-    summary = Summary(out)
-    with locked(out):
-        for number, lesson in enumerate(chosen, start=1):
-            title = f"[{number}/{len(chosen)}] {lesson.name}"
-            turn = Turn(lesson, lessons.parameters(lesson, values, given), out, note)
-            missing = [one.name for one in summary.failed if one.name in lesson.needs]
-            mark = lessons.fingerprint(lesson, turn.values, around, out)
-            if missing:
-                outcome = turn.leave_out(missing)
-            elif not force and is_finished(out, lesson.name, mark):
-                outcome = Outcome(lesson.name, SKIPPED)
-            else:
-                outcome = turn.take(mark, title, timeout, environment)
-            summary.outcomes.append(outcome)
-            click.echo(f"{title}  {_tell(outcome)}")
-    return summary
-
-
-def _check_installed() -> None:
-    """Complain about what running notebooks takes, beside the package's own needs."""
     for name in ("papermill", "ipykernel", "filelock"):
         if not find_spec(name):
             raise lessons.CourseError(f"Running notebooks takes {name}: pip install 'cxrlib[run]'.")
+    out = Path(out or Path("runs") / profile).resolve()
+    timeout = cell_timeout or CELL_TIMEOUT.get(profile, 3600)
+    there = (timeout, _environment(out, command), partial(folder.note_running, out))
+    summary = Summary(out)
+    with folder.locked(out):
+        for number, lesson in enumerate(chosen, start=1):
+            title = f"[{number}/{len(chosen)}] {lesson.name}"
+            mine = lessons.parameters(lesson, values, given)
+            note = {"profile": profile, "command": command, "parameters": mine}
+            missing = [one.name for one in summary.failed if one.name in lesson.needs]
+            mark = lessons.fingerprint(lesson, mine, around, out)
+            if missing:
+                outcome = _leave_out(lesson.name, out, note, missing)
+            elif not force and folder.is_finished(out, lesson.name, mark):
+                outcome = Outcome(lesson.name, SKIPPED)
+            else:
+                with Progress(title) as progress:
+                    outcome = _take(lesson, out, note | {"fingerprint": mark}, progress, there)
+            summary.outcomes.append(outcome)
+            click.echo(f"{title}  {_tell(outcome)}")
+    return summary
 
 
 def _environment(out: Path, command: str | None) -> dict[str, str]:
@@ -143,57 +124,43 @@ def _environment(out: Path, command: str | None) -> dict[str, str]:
     return quiet | whole | {"CXR_RUN": str(out), "CXR_COMMAND": command or ""}
 
 
-@dataclass
-class Turn:
-    """One notebook's turn in a run."""
+def _leave_out(name: str, out: Path, note: dict, missing: list[str]) -> Outcome:
+    """Run nothing, and keep nothing older that could pass for a result of this run."""
+    forget(out, name)
+    why = "needs " + ", ".join(missing)
+    _write_state(out, name, note, status=NOT_RUN, why=why)
+    return Outcome(name, NOT_RUN, why=why)
 
-    lesson: lessons.Lesson
-    values: dict
-    out: Path
-    note: dict  # kept with the notebook's state
 
-    def leave_out(self, missing: list[str]) -> Outcome:
-        """Run nothing, and keep nothing older that could pass for a result of this run."""
-        forget(self.out, self.lesson.name)
-        why = "needs " + ", ".join(missing)
-        self._note(status=NOT_RUN, why=why)
-        return Outcome(self.lesson.name, NOT_RUN, why=why)
-
-    def take(self, mark: str, title: str, timeout: int, environment: dict) -> Outcome:
-        """Run the notebook, and note what became of it."""
-        name, note_kernel = self.lesson.name, partial(note_running, self.out)
-        forget(self.out, name)
-        whole = self.out / "notebooks" / f"{name}.ipynb"
-        unfinished = whole.with_name(f".{name}.part.ipynb")
-        with Progress(title) as progress:
-            there = (timeout, environment, note_kernel)
-            try:
-                execute.execute(self.lesson, unfinished, self.values, progress, *there)
-            except execute.NotebookFailed as failure:
-                return self._failed(failure, unfinished, progress.seconds)
-            except BaseException:
-                unfinished.unlink(missing_ok=True)
-                raise
-        unfinished.replace(whole)
-        files = {path: sha256(self.out / path) for path in outputs(self.out, name)}
-        seconds = round(progress.seconds, 1)
-        self._note(status=DONE, fingerprint=mark, seconds=seconds, files=files)
-        return Outcome(name, DONE, seconds)
-
-    def _failed(self, failure, unfinished: Path, seconds: float) -> Outcome:
-        name = self.lesson.name
+def _take(lesson, out: Path, note: dict, progress: Progress, there: tuple) -> Outcome:
+    """Run a notebook, and note what became of it."""
+    name = lesson.name
+    forget(out, name)
+    whole = out / "notebooks" / f"{name}.ipynb"
+    unfinished = whole.with_name(f".{name}.part.ipynb")
+    try:
+        execute.execute(lesson, unfinished, note["parameters"], progress, *there)
+    except execute.NotebookFailed as failure:
         as_it_stopped = unfinished.read_bytes() if unfinished.exists() else b""
-        forget(self.out, name)  # the unfinished notebook too
+        forget(out, name)  # the unfinished notebook too
         if as_it_stopped:
-            with whole_file(self.out / "failed" / f"{name}.ipynb") as kept:
+            with whole_file(out / "failed" / f"{name}.ipynb") as kept:
                 kept.write_bytes(as_it_stopped)
-        self._note(status=FAILED, failure=asdict(failure), seconds=round(seconds, 1))
+        seconds = round(progress.seconds, 1)
+        _write_state(out, name, note, status=FAILED, failure=asdict(failure), seconds=seconds)
         return Outcome(name, FAILED, seconds, str(failure))
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    unfinished.replace(whole)
+    seconds = round(progress.seconds, 1)
+    _write_state(out, name, note, status=DONE, seconds=seconds, files=folder.outputs(out, name))
+    return Outcome(name, DONE, seconds)
 
-    def _note(self, **content) -> None:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        content |= self.note | {"parameters": self.values, "ended": now}
-        write_json(state_file(self.out, self.lesson.name), {"notebook": self.lesson.name} | content)
+
+def _write_state(out: Path, name: str, note: dict, **more) -> None:
+    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(folder.state_file(out, name), {"notebook": name, **more, **note, "ended": ended})
 
 
 def _tell(outcome: Outcome) -> str:

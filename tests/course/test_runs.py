@@ -1,4 +1,4 @@
-"""Runs of tiny notebooks (tests/notebooks) with papermill: finished, broken, killed, resumed."""
+"""Runs of tiny notebooks with papermill: finished, broken, killed, resumed."""
 
 import io
 import json
@@ -14,11 +14,11 @@ import pytest
 from cxrlib import results
 from cxrlib.course import folder as runfolder
 from cxrlib.course import runs as course
+from cxrlib.course.lessons import CourseError
 from cxrlib.course.progress import Progress, clock
-from faults import wait_for
+from faults import ROOT, wait_for
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
-ROOT = NOTEBOOKS.parents[1]
 NAMES = ["01_first", "03_model", "05_slow", "07_reads"]
 
 
@@ -31,6 +31,7 @@ def no_outside_kernels(tmp_path_factory):
     (folder / "kernel.json").write_text(json.dumps(spec | {"language": "python"}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(folder.parents[1]))
+        patch.setenv("PYTHONPATH", str(ROOT))  # kernels run this package, whichever is installed
         yield
 
 
@@ -38,10 +39,6 @@ def run(out, *settings, **options):
     """Run the tiny notebooks; statuses by name."""
     summary = course.run(settings=settings, out=out, notebooks=NOTEBOOKS, **options)
     return {outcome.name: outcome.status for outcome in summary.outcomes}, summary
-
-
-def states(out):
-    return {path.stem: json.loads(path.read_text()) for path in (out / "state").glob("*.json")}
 
 
 def test_a_run_is_finished_once_and_redone_only_where_something_changed(tmp_path, capsys):
@@ -81,7 +78,7 @@ def test_a_failure_is_named_and_does_not_stop_the_others(tmp_path):
     # Nothing older may pass for a result of this run.
     assert not list((out / "results").glob("*.json"))
     assert not (out / "notebooks" / "07_reads.ipynb").exists()
-    assert states(out)["03_model"]["failure"]["heading"] == "A cohort"
+    assert runfolder.read_states(out)["03_model"]["failure"]["heading"] == "A cohort"
 
     mended = run(out)[0]
     assert mended["01_first"] == mended["05_slow"] == "already done"
@@ -114,7 +111,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, kind):
     process = start(out)
     # Papermill writes the slow notebook before it runs the first cell.
     wait_for((out / "notebooks" / ".05_slow.part.ipynb").exists)
-    wait_for(lambda: "01_first" in states(out) and psutil.Process(process.pid).children())
+    wait_for(
+        lambda: "01_first" in runfolder.read_states(out) and psutil.Process(process.pid).children()
+    )
     kernels = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, getattr(signal, kind))
     text = process.communicate(timeout=300)[0]
@@ -122,7 +121,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, kind):
     if kind != "SIGKILL":
         assert "Interrupted" in text and "go on with: cxr run" in text and "Traceback" not in text
     assert not psutil.wait_procs(kernels, timeout=300)[1], "a kernel outlives its run"
-    assert list(states(out)) == ["01_first"]
+    assert list(runfolder.read_states(out)) == ["01_first"]
     assert not (out / "notebooks" / "05_slow.ipynb").exists()
 
     expected = {"01_first": "already done", "05_slow": "done"}
@@ -130,7 +129,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, kind):
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
-    busy = pytest.raises(runfolder.RunIsBusyError, match=str(os.getpid()))
+    busy = pytest.raises(CourseError, match=str(os.getpid()))
     with runfolder.locked(tmp_path), busy:
         run(tmp_path)
     with runfolder.locked(tmp_path):  # free again
@@ -140,7 +139,6 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
 def test_a_run_by_hand_finds_the_same(tmp_path, monkeypatch):
     run(tmp_path / "run", only=["03"])
     monkeypatch.setenv("CXR_RUN", str(tmp_path / "hand"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("JUPYTER_PATH")
     command = ["papermill", str(NOTEBOOKS / "03_model.ipynb"), str(tmp_path / "out.ipynb")]
     command += ["-f", str(NOTEBOOKS / "profiles" / "quick.yaml"), "-k", "python3"]

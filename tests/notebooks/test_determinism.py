@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -63,12 +64,12 @@ def learn() -> dict:
 
 def on_backend(name, folder) -> dict:
     """What :func:`learn` gives on another backend."""
-    path = folder / f"{name}.npz"
+    path, here = folder / f"{name}.npz", str(Path(__file__).parent)
     code = f"import numpy as np, test_determinism as t; np.savez({str(path)!r}, **t.learn())"
     around = os.environ | {
         "KERAS_BACKEND": name,
         "CXR_CACHE": str(folder / name),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support"), here]),
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=around, check=True)

@@ -5,15 +5,17 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from multiprocessing import get_context
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from cxrlib.sources import pinned
 
+ROOT = Path(__file__).resolve().parents[2]
 CONTENT = bytes(range(256)) * 2000  # of a file to fetch
 PRELOADED = ["pandas", "papermill", "requests"]
 PRELOADED += [
@@ -25,11 +27,14 @@ PRELOADED += [
 
 
 @pytest.fixture(autouse=True)
-def fault(request, record_property):
+def fault(request, record_property, monkeypatch):
     """Put a test's docstring into the JUnit file; docs/reliability.md counts those that have one.
 
     A test that tries several faults records how many as ``tried`` and ``survived``; else it is 1.
+    Processes that it starts, kernels too, run this package, whichever is installed.
     """
+    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     if request.function.__doc__:
         record_property("what", request.function.__doc__.splitlines()[0].rstrip("."))
 
@@ -61,11 +66,9 @@ def cxr(words, log, surroundings, data=None):
         os.dup2(file.fileno(), 2)
     from cxrlib import cli
 
-    if data:
-        import cxrlib.sources.catalogue as catalogue
-
-        catalogue.shipped = lambda _: Path(data)
-    cli.main(words)
+    manifests = mock.patch("cxrlib.sources.catalogue.shipped", lambda _: Path(data))
+    with manifests if data else nullcontext():
+        cli.main(words)
 
 
 def start_cxr(*given):
@@ -78,7 +81,10 @@ def start_cxr(*given):
 
 
 def at_once(*works):
-    """Do several works in processes of their own that start at the same moment; exit codes."""
+    """Do several works, each a function of this module and what it is given, at the same moment.
+
+    Each has a process of its own; gives their exit codes.
+    """
     context = get_context("spawn")
     barrier = context.Barrier(len(works))
     processes = [context.Process(target=_after, args=(barrier, *work)) for work in works]
@@ -95,14 +101,14 @@ def _after(barrier, work, *given):
 
 
 def decode_films(films, folder):
-    """Decode all films of a folder into another: a work for :func:`at_once`."""
+    """Decode a folder's films into a cache."""
     from cxrlib import images
 
     assert not images.decode(sorted(films.glob("*.png")), folder, 300, 2, False).failures
 
 
 def extract_features(cache, into):
-    """Save the features of some images, with a cache that others use: a work for `at_once`."""
+    """Extract features of a few pictures into a file, with a cache."""
     os.environ["CXR_CACHE"] = str(cache)
     from cxrlib import backbone
     from helpers import tiny_cohort
@@ -171,12 +177,9 @@ class Disk:
         steps += ['exec "$python" -c "$script" "$disk" "$@"']
         shell = ["sh", "-ec", "\n".join(steps), "sh", self.place, sys.executable]
         command = [*self.unshared, *shell, head + before, head + script, *words]
-        root = str(Path(__file__).resolve().parents[2])
-        paths = filter(None, [root, os.environ.get("PYTHONPATH")])
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | surroundings
         return subprocess.run(
             [str(part) for part in command],
-            env=environment,
+            env=os.environ | surroundings,
             cwd=self.place.parent,
             capture_output=True,
             text=True,
