@@ -154,7 +154,7 @@ def run_large(paths: list[str]) -> tuple[float, str]:
         for first in range(0, len(block), bulk.BLOCK):
             decoded = images.decode_block(block[first : first + bulk.BLOCK], 300)
             films = np.stack([image for _, image in decoded])
-            backbone.compute_features(films, name, size, found, chosen, 16)
+            backbone.compute_features(films, name, size, found, chosen)
     speed = len(paths) / (time.perf_counter() - start)
     return speed, f"{chosen.name}, {chosen.precision}"
 

@@ -7,7 +7,6 @@ same image every time, so each image passes through it once and never again.
 from __future__ import annotations
 
 import gc
-import hashlib
 import importlib
 import os
 import re
@@ -20,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from cxrlib import machine
-from cxrlib.compute import ahead, cluster, engine
-from cxrlib.files import cache_folder, check_weights, sha256, whole_file
+from cxrlib.compute import RowCache, cluster, engine
+from cxrlib.files import cache_folder, check_weights, no_such, sha256
 from cxrlib.machine import start_keras
 
 VERSION = 1  # of the features in the cache: raise it when `prepare` or the weights' use changes
@@ -73,26 +72,21 @@ class Weights:
 @cache
 def application(name: str):
     """Find the constructor and the module of a backbone in keras.applications."""
-    import difflib
-
     keras = start_keras()
-    known = [n for n in dir(keras.applications) if n[0].isupper()]
+    known = [one for one in dir(keras.applications) if one[0].isupper()]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise WeightsError(f"There is no backbone {name!r}.{hint} Known: {', '.join(known)}.")
+        raise WeightsError(no_such("backbone", name, known))
     constructor = getattr(keras.applications, name)
     return constructor, importlib.import_module(constructor.__module__)
 
 
 def is_weights_of(name: str, file: str) -> bool:
     """Tell by its name whether a file holds the convolutions ('notop') of a backbone."""
-    plain = re.sub(r"[^a-z0-9]", "", file.lower())
-    size = {"MobileNetV3Small": "mobilenetv3small", "MobileNetV3Large": "mobilenetv3large"}
-    odd = {"MobileNet": "mobilenet10", **{k: f"weights{v}224" for k, v in size.items()}}
-    pattern = rf"{name.lower()}(weights.*)?notop"
-    if name in odd:  # Keras names these files otherwise
-        pattern += rf"|{odd[name]}.*notop"
+    plain, pattern = re.sub(r"[^a-z0-9]", "", file.lower()), rf"{name.lower()}(weights.*)?notop"
+    if name == "MobileNet":  # Keras names these files otherwise
+        pattern += r"|mobilenet10.*notop"
+    elif name.startswith("MobileNetV3"):
+        pattern += rf"|weights{name.lower()}224.*notop"
     return re.match(pattern, plain) is not None
 
 
@@ -106,22 +100,21 @@ def _download(name: str) -> None:
         requests.head(host, timeout=5, allow_redirects=True)
         constructor(include_top=False, weights="imagenet", pooling="avg")
     except Exception as error:  # Keras raises bare Exception for a failed download
-        cause = type(error).__name__
         raise WeightsError(
-            f"The ImageNet weights of {name} cannot be downloaded ({cause}). Put the file "
-            f"{name.lower()}_notop.weights.h5 (or Keras's own *_notop.h5) into a folder and set "
-            "CXR_WEIGHTS to that folder; or use weights='random' to see the code run."
+            f"The ImageNet weights of {name} cannot be downloaded ({type(error).__name__}). Put "
+            f"the file {name.lower()}_notop.weights.h5 (or Keras's own *_notop.h5) into a folder "
+            "and set CXR_WEIGHTS to that folder; or use weights='random' to see the code run."
         ) from error
 
 
-def find_weights(name: str, weights: str = "auto", seed: int = 0) -> Weights:
-    """Decide which weights a backbone will use.
+def find_weights(name: str, weights: str | Weights = "auto", seed: int = 0) -> Weights:
+    """Decide which weights a backbone will use; what is decided already stays.
 
     Parameters
     ----------
     name : str
         A class of ``keras.applications``, such as ``"ResNet50"``.
-    weights : str
+    weights : str or Weights
         ``"imagenet"``: the folder named by ``CXR_WEIGHTS``, Keras's own cache, or a download;
         an error if none has them. ``"auto"``: the same, but random weights if none has them.
         ``"random"``: untrained (He et al. 2015). Anything else is the path of a weights file.
@@ -133,6 +126,8 @@ def find_weights(name: str, weights: str = "auto", seed: int = 0) -> Weights:
     WeightsError
         If the backbone is unknown, a file is missing, or ImageNet weights cannot be had.
     """
+    if isinstance(weights, Weights):
+        return weights
     application(name)
     if weights == "random":
         return Weights(name, "random", seed=seed)
@@ -180,10 +175,7 @@ def _imagenet_file(name: str) -> Path:
 
 
 def _load_all(model, path: str) -> None:
-    """Load weights, and make sure that none was skipped: Keras passes over some in silence.
-
-    Raises a ValueError if one was.
-    """
+    """Load weights; a ValueError if one was skipped: Keras passes over some in silence."""
     for variable in model.weights:
         variable.assign(np.full(tuple(variable.shape), np.nan, dtype=np.float32))
     check_weights(path)
@@ -215,7 +207,7 @@ def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int 
     Parameters
     ----------
     name, weights, seed
-        As in :func:`find_weights`; `weights` may be its result.
+        As in :func:`find_weights`.
     size : int
         Side of the square input in pixels.
     pooling : {None, "avg", "max"}
@@ -232,8 +224,7 @@ def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int 
         If the weights belong to another network, or the size is too small for this one.
     """
     constructor, _ = application(name)
-    if isinstance(weights, str):
-        weights = find_weights(name, weights, seed)
+    weights = find_weights(name, weights, seed)
     try:
         shape = (size, size, 3)
         model = constructor(include_top=False, weights=None, input_shape=shape, pooling=pooling)
@@ -267,13 +258,7 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
 def prepare(images: np.ndarray, name: str, size: int) -> np.ndarray:
     """Resize grey images, repeat the grey channel three times, and preprocess as `name` wants.
 
-    Parameters
-    ----------
-    images : ndarray, shape (n, height, width), uint8
-
-    Returns
-    -------
-    ndarray, shape (n, size, size, 3), float32
+    From uint8 (n, height, width) to float32 (n, size, size, 3).
     """
     _, module = application(name)
     colours = np.repeat(resize(images, size)[..., None], 3, axis=3).astype(np.float32)
@@ -286,11 +271,9 @@ def features(
     """Pass images through a frozen backbone and average over space; remember the result.
 
     Features are kept in the cache folder by the content of each image, so that an image (or an
-    augmented copy) that occurs in two splits, notebooks or runs is computed once. Blocks are
-    written as they are done: an interrupted run goes on where it stopped. The next block is
-    read (augmented, resized) while the backbone works on this one.
-
-    :mod:`cxrlib.compute.engine` says what computes them: Keras, or OpenVINO, which is faster.
+    augmented copy) that occurs in two splits, notebooks or runs is computed once; an interrupted
+    run goes on where it stopped. :mod:`cxrlib.compute.engine` says what computes them: Keras, or
+    OpenVINO, which is faster.
 
     Parameters
     ----------
@@ -299,8 +282,7 @@ def features(
     name, size, weights
         As in :func:`load`.
     batch_size : int
-        Images in Keras's backbone at once; 8 for VGG16 where memory is scarce. OpenVINO has
-        its own.
+        Images in Keras's backbone at once; 8 for VGG16 where memory is scarce.
     progress : bool
         Show a progress bar on a terminal.
 
@@ -313,83 +295,40 @@ def features(
     cxrlib.compute.engine.EngineError
         If ``CXR_ENGINE`` or ``CXR_PRECISION`` asks for what is not there.
     """
-    if isinstance(weights, str):
-        weights = find_weights(name, weights)
+    weights = find_weights(name, weights)
     while True:
         chosen = engine.choose(size)
         try:
-            found = _features(images, (name, size, weights), chosen, batch_size, progress)
+            found = _features(images, (name, size, weights, chosen, batch_size), progress)
         except engine.ConversionError as error:
             engine.give_up(str(error))
             continue
-        machine.engines_used.add((chosen.name, chosen.precision))
+        machine.engines_used.add(tuple(chosen))
         return found
 
 
-def _features(images, which, chosen: engine.Engine, batch_size: int, progress: bool):
+def _features(images, which: tuple, progress: bool):
     """Compute with one engine, and read from that engine's cache only."""
     from tqdm import tqdm
 
-    name, size, weights = which
+    name, size, weights, chosen, _ = which
     label = f"v{VERSION}-{start_keras().backend.backend()}-{name}-{size}-{weights.key}"
-    folder = cache_folder("features", label + chosen.suffix)
-    known, what = _read_shards(folder), f"{name} features"
-    order, waiting = [], []  # keys of all images so far; of each task its keys and images
+    what, count = f"{name} features", len(images)
     # To workers go grey pixels, a twelfth of the bytes; here the next block is prepared meanwhile
     grey = cluster.client() is not None
 
     def make(new):
         return resize(new, size) if grey else prepare(new, name, size)
 
-    read = _Reader(images, set(known), make)
-    bar = tqdm(total=len(images), desc=what, unit="image", disable=None if progress else True)
+    def compute(batches):
+        return cluster.spread(compute_features, ((ready, *which) for ready in batches), what)
 
-    def tasks():
-        for keys, new, ready in ahead(read, _blocks(len(images))):
-            order.extend(keys)
-            if new:
-                waiting.append((new, len(keys)))
-                yield ready, name, size, weights, chosen, batch_size
-            else:
-                bar.update(len(keys))
-
-    with bar:
-        for number, found in cluster.spread(compute_features, tasks(), what):
-            new, count = waiting[number]
-            _write_shard(folder, new, found)
-            known.update(zip(new, found, strict=True))
-            bar.update(count)
-    return np.stack([known[key] for key in order])
-
-
-class _Reader:
-    """Read blocks of images, and make ready those that nobody has met before.
-
-    Parameters
-    ----------
-    images : array_like, shape (n, height, width), uint8
-    met : set of bytes
-        Keys of the images in the cache; those of images that were read are added.
-    make : callable
-        From images, uint8 (n, height, width), to what goes to the backbone.
-    """
-
-    def __init__(self, images, met: set[bytes], make):
-        self.images, self.met, self.make = images, met, make
-
-    def __call__(self, rows: slice):
-        """Give the keys of a block, those that are new, and their images, None without any."""
-        block = self.images[rows]
-        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in block]
-        new = {key: place for place, key in enumerate(keys) if key not in self.met}
-        self.met.update(new)
-        return keys, list(new), self.make(block[list(new.values())]) if new else None
-
-
-def _blocks(count: int):
-    """Divide rows into blocks; the first is small, since the backbone waits for it."""
     ends = [0, *range(min(FIRST, BLOCK), count, BLOCK), count] if count else [0]
-    return [slice(*pair) for pair in pairwise(ends)]
+    blocks = [slice(*pair) for pair in pairwise(ends)]  # the backbone waits for the first
+    quiet = None if progress else True
+    with tqdm(total=count, desc=what, unit="image", disable=quiet) as bar:
+        kept = RowCache(cache_folder("features", label + chosen.suffix))
+        return kept.look_up(images, blocks, make, compute, bar.update)
 
 
 _one_at_a_time = threading.Lock()  # threads share one network, which serves one at a time
@@ -402,7 +341,7 @@ def forget_network() -> None:
     gc.collect()
 
 
-def compute_features(images, name, size, weights: Weights, chosen, batch_size: int) -> np.ndarray:
+def compute_features(images, name, size, weights: Weights, chosen, batch_size: int = 16):
     """Compute features here and now, past the cache: a task for this machine or a worker.
 
     Parameters
@@ -410,44 +349,36 @@ def compute_features(images, name, size, weights: Weights, chosen, batch_size: i
     images : ndarray
         Grey, uint8 (n, height, width); or from :func:`prepare`, float32 (n, size, size, 3).
     name, size, weights, batch_size
-        As in :func:`features`; of images already prepared they must be the same.
+        As in :func:`features`.
     chosen : cxrlib.compute.engine.Engine
-        What computes, see :func:`cxrlib.compute.engine.choose`.
-
-    Returns
-    -------
-    ndarray, shape (n, channels), float32
-
-    Raises
-    ------
-    cxrlib.compute.engine.ConversionError
-        If OpenVINO is to compute and cannot take the network over.
+        What computes; a ConversionError if it is OpenVINO and cannot take the network over.
     """
     ready = prepare(images, name, size) if images.ndim == 3 else images
     with _one_at_a_time:
         return _network(name, size, weights, chosen, batch_size)(ready)
 
 
-def _network(name: str, size: int, weights: Weights, chosen: engine.Engine, batch_size: int):
+def _network(*which):
     """Give the last network again, or build another."""
-    which = (name, size, weights, chosen, batch_size)
-    if which not in _last:
-        forget_network()  # two at once take more memory than Binder has
+    name, size, weights, chosen, batch_size = which
+    if which in _last:
+        return _last[which]
+    forget_network()  # two at once take more memory than Binder has
 
-        def build():
-            return load(name, size, weights, pooling="avg")
+    def build():
+        return load(name, size, weights, pooling="avg")
 
-        if chosen.name == "openvino":
-            label = f"v{VERSION}-{name}-{size}-{weights.key}"
-            _last[which] = engine.on_openvino(build, label, size, chosen.precision)
-        else:
-            short = chosen.precision == "bfloat16"
-            with machine.dtype_policy("mixed_bfloat16" if short else "float32"):
-                _last[which] = engine.on_keras(build(), batch_size)
+    if chosen.name == "openvino":
+        label = f"v{VERSION}-{name}-{size}-{weights.key}"
+        _last[which] = engine.on_openvino(build, label, size, chosen.precision)
+    else:
+        short = chosen.precision == "bfloat16"
+        with machine.dtype_policy("mixed_bfloat16" if short else "float32"):
+            _last[which] = engine.on_keras(build(), batch_size)
     return _last[which]
 
 
-def dataset(parts, classes, name: str, size: int, weights, batch_size: int = 16):
+def dataset(parts, classes, name: str, size: int, weights):
     """Features and class numbers of the three parts of a split.
 
     Parameters
@@ -455,7 +386,7 @@ def dataset(parts, classes, name: str, size: int, weights, batch_size: int = 16)
     parts : split.Parts
     classes : sequence of str
         As in :meth:`cxrlib.cohort.Cohort.targets`.
-    name, size, weights, batch_size
+    name, size, weights
         As in :func:`features`.
 
     Returns
@@ -463,27 +394,5 @@ def dataset(parts, classes, name: str, size: int, weights, batch_size: int = 16)
     split.Parts
         Of pairs: features (n, channels) float32, class numbers (n,) int64.
     """
-    pairs = (
-        (features(part.images, name, size, weights, batch_size), part.targets(classes))
-        for part in parts
-    )
+    pairs = ((features(part.images, name, size, weights), part.targets(classes)) for part in parts)
     return type(parts)(*pairs)
-
-
-def _write_shard(folder: Path, keys: list[bytes], found: np.ndarray) -> None:
-    name = hashlib.blake2b(b"".join(keys), digest_size=16).hexdigest()
-    with whole_file(folder / f"{name}.npz") as partial:
-        np.savez(partial, keys=np.frombuffer(b"".join(keys), dtype="V16"), features=found)
-
-
-def _read_shards(folder: Path) -> dict[bytes, np.ndarray]:
-    known = {}
-    for path in folder.glob("[!.]*.npz"):
-        try:
-            with np.load(path, allow_pickle=False) as shard:
-                keys, found = shard["keys"], shard["features"]
-        except Exception:  # a damaged shard is only a cache: forget it, compute again
-            path.unlink(missing_ok=True)
-            continue
-        known.update((key.tobytes(), row) for key, row in zip(keys, found, strict=True))
-    return known

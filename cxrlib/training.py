@@ -7,8 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 
-from cxrlib.compute import SCORES, Head, check_head, check_targets, fit_heads, moments, share
-from cxrlib.compute import TrainingError as TrainingError  # `fit` raises it too
+from cxrlib.compute import Head, check_targets, fit_heads, moments, share
 from cxrlib.machine import accelerator, dtype_policy, start_keras, training_precision
 
 
@@ -56,7 +55,6 @@ def fit(
         x: features, ndarray (n, d) float32; or images, ``cohort.images`` (n, height, width)
         uint8, which are read from disk batch by batch and resized to the model's input.
         y: class numbers, ndarray (n,) int, as ``cohort.targets(classes)`` gives them.
-    epochs, batch_size : int
     learning_rate : float
         Adam's.
     seed : int
@@ -69,7 +67,7 @@ def fit(
 
     Raises
     ------
-    TrainingError
+    cxrlib.compute.TrainingError
         If inputs and targets differ in number, or a target is no class of the model.
     """
     set_seed(seed)
@@ -96,7 +94,7 @@ def fit(
 def _in_precision(model, policy: str, learning_rate: float, seed: int):
     """Give what to train: the model, or a copy that computes in another precision.
 
-    Keras takes the precision when a network is built. So the layers of a copy, but for the last,
+    Keras takes the precision when a network is built: the layers of the copy, but for the last,
     get the policy, and at the end, also an interrupted one, the model gets the copy's weights.
     """
     if policy == "float32":
@@ -122,25 +120,18 @@ def _in_precision(model, policy: str, learning_rate: float, seed: int):
 
 
 def predict(model, x, batch_size: int = 32) -> np.ndarray:
-    """Probabilities of all classes, also for a model with one sigmoid output.
-
-    Returns
-    -------
-    ndarray, shape (n, classes), float64
-        Rows sum to 1.
-    """
+    """Probabilities of all classes, float64 (n, classes), also of a model with one output."""
     if len(model.input_shape) == 4:
         x = batches(x, model.input_shape[1], None, batch_size)
-    found = ask(model, x, batch_size)
-    found = np.asarray(found, dtype=np.float64)
+    found = np.asarray(ask(model, x, batch_size), dtype=np.float64)
     return np.hstack([1 - found, found]) if found.shape[1] == 1 else found
 
 
 def ask(model, x, batch_size: int = 32) -> np.ndarray:
     """Ask a model for its outputs, given an array or :func:`batches`.
 
-    A single batch is asked directly: `predict` sets up a pipeline of data first, which takes
-    longer than one image does, and somebody is waiting for it.
+    A single batch is asked directly: Keras's `predict` takes longer to begin than one image
+    does, and somebody is waiting for it.
     """
     many = len(x) > (batch_size if isinstance(x, np.ndarray) else 1)
     if many:
@@ -199,13 +190,7 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
 
 
 def standardiser(features: np.ndarray):
-    """Build the layer that brings each feature to mean 0 and variance 1 in the training part.
-
-    Parameters
-    ----------
-    features : ndarray, shape (n, d), float32
-        See :func:`cxrlib.compute.heads.moments` for channels that are silent in them.
-    """
+    """Build the layer that brings each feature to mean 0 and variance 1 in these, (n, d)."""
     import keras
 
     mean, variance = moments(features)
@@ -228,11 +213,11 @@ def dense_head(
     Parameters
     ----------
     features : ndarray, shape (n, d), float32
-        Features of the training part.
+        Those of the training part.
     classes : int
         2 gives one sigmoid output, more give softmax.
     hidden_layers, neurons : int
-        As in the paper's grid: 1 to 4 layers of 8 to 128 rectified linear units.
+        In the paper's grid 1 to 4 layers of 8 to 128 rectified linear units.
     dropout : float in [0, 1)
         After each hidden layer.
     seed : int
@@ -240,18 +225,15 @@ def dense_head(
     """
     import keras
 
-    check_head(classes, hidden_layers, neurons, dropout)
+    Head(hidden_layers, neurons, dropout).check(classes)
     set_seed(seed)
     layers = [keras.Input(features.shape[1:]), standardiser(features)]
     for number in range(hidden_layers):
         layers.append(keras.layers.Dense(neurons, "relu", name=f"hidden_{number + 1}"))
         if dropout:
             layers.append(keras.layers.Dropout(dropout, name=f"dropout_{number + 1}"))
-    if classes == 2:
-        layers.append(keras.layers.Dense(1, "sigmoid", name="output"))
-    else:
-        layers.append(keras.layers.Dense(classes, "softmax", name="output"))
-    return keras.Sequential(layers)
+    outputs, activation = (1, "sigmoid") if classes == 2 else (classes, "softmax")
+    return keras.Sequential([*layers, keras.layers.Dense(outputs, activation, name="output")])
 
 
 def fit_grid(
@@ -267,7 +249,7 @@ def fit_grid(
 ) -> pd.DataFrame:
     """Train every head of the paper's grid (section IV.B.1, Fig. 5) at once.
 
-    See :func:`cxrlib.compute.heads.fit_heads`: each head learns what it would have learned alone.
+    Each learns what it would have learned alone: :mod:`cxrlib.compute.heads` says how.
 
     Parameters
     ----------
@@ -276,8 +258,7 @@ def fit_grid(
     hidden_layers, neurons : sequence of int
         The two axes of the grid.
     epochs, learning_rate, batch_size, dropout, seed
-        As in :func:`fit` and :func:`dense_head`. The random numbers are NumPy's, on every
-        backend.
+        As in :func:`fit` and :func:`dense_head`; the random numbers are NumPy's.
 
     Returns
     -------
@@ -288,4 +269,4 @@ def fit_grid(
     how = (dropout, learning_rate, batch_size)
     grid = [Head(depth, width, *how) for depth in hidden_layers for width in neurons]
     history = fit_heads(train, validation, grid, epochs, [seed]).history
-    return history[["layers", "neurons", "epoch", *SCORES]]
+    return history.drop(columns=["seed", "head", "dropout", "learning_rate", "batch_size"])
