@@ -90,23 +90,6 @@ def is_weights_of(name: str, file: str) -> bool:
     return re.match(pattern, plain) is not None
 
 
-def _download(name: str) -> None:
-    """Let Keras fetch (or check) its ImageNet weights; fail soon where there is no network."""
-    import requests
-
-    constructor, _ = application(name)
-    host = "https://storage.googleapis.com/tensorflow/keras-applications/"
-    try:
-        requests.head(host, timeout=5, allow_redirects=True)
-        constructor(include_top=False, weights="imagenet", pooling="avg")
-    except Exception as error:  # Keras raises bare Exception for a failed download
-        raise WeightsError(
-            f"The ImageNet weights of {name} cannot be downloaded ({type(error).__name__}). Put "
-            f"the file {name.lower()}_notop.weights.h5 (or Keras's own *_notop.h5) into a folder "
-            "and set CXR_WEIGHTS to that folder; or use weights='random' to see the code run."
-        ) from error
-
-
 def find_weights(name: str, weights: str | Weights = "auto", seed: int = 0) -> Weights:
     """Decide which weights a backbone will use; what is decided already stays.
 
@@ -117,9 +100,8 @@ def find_weights(name: str, weights: str | Weights = "auto", seed: int = 0) -> W
     weights : str or Weights
         ``"imagenet"``: the folder named by ``CXR_WEIGHTS``, Keras's own cache, or a download;
         an error if none has them. ``"auto"``: the same, but random weights if none has them.
-        ``"random"``: untrained (He et al. 2015). Anything else is the path of a weights file.
-    seed : int
-        For random weights.
+        ``"random"``: untrained (He et al. 2015), drawn from `seed`. Anything else is the path of
+        a weights file.
 
     Raises
     ------
@@ -131,26 +113,26 @@ def find_weights(name: str, weights: str | Weights = "auto", seed: int = 0) -> W
     application(name)
     if weights == "random":
         return Weights(name, "random", seed=seed)
-    if weights not in ("imagenet", "auto"):
-        path = Path(weights).expanduser()
-        if not path.is_file():
-            raise WeightsError(
-                f"There is no weights file {weights}. Give 'auto', 'imagenet', 'random' or the "
-                "path of an .h5 file."
-            )
-        if path.suffix not in (".h5", ".hdf5"):
-            raise WeightsError(
-                f"{path} is no .h5 file. Others, such as .keras, can hold code and are not loaded: "
-                "save the weights alone, with model.save_weights('NAME.weights.h5')."
-            )
-        return Weights(name, "file", str(path), sha256(path))
-    try:
-        path = _imagenet_file(name)
-    except WeightsError:
-        if weights == "imagenet":
-            raise
-        return Weights(name, "random", seed=seed)
-    return Weights(name, "imagenet", str(path), sha256(path))
+    if weights in ("imagenet", "auto"):
+        try:
+            path = _imagenet_file(name)
+        except WeightsError:
+            if weights == "imagenet":
+                raise
+            return Weights(name, "random", seed=seed)
+        return Weights(name, "imagenet", str(path), sha256(path))
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise WeightsError(
+            f"There is no weights file {weights}. Give 'auto', 'imagenet', 'random' or the path "
+            "of an .h5 file."
+        )
+    if path.suffix not in (".h5", ".hdf5"):
+        raise WeightsError(
+            f"{path} is no .h5 file. Others, such as .keras, can hold code and are not loaded: "
+            "save the weights alone, with model.save_weights('NAME.weights.h5')."
+        )
+    return Weights(name, "file", str(path), sha256(path))
 
 
 def _imagenet_file(name: str) -> Path:
@@ -165,13 +147,23 @@ def _imagenet_file(name: str) -> Path:
         files = (path for folder in folders for path in sorted(folder.glob("*.h5")))
         return next((path for path in files if is_weights_of(name, path.name)), None)
 
-    found = here()
-    if found is None:
-        _download(name)
-        found = here()
-    if found is None:
-        raise WeightsError(f"Keras has no ImageNet weights for {name} that can be recognised.")
-    return found
+    if found := here():
+        return found
+    import requests
+
+    host = "https://storage.googleapis.com/tensorflow/keras-applications/"
+    try:
+        requests.head(host, timeout=5, allow_redirects=True)  # fails soon where there is no network
+        application(name)[0](include_top=False, weights="imagenet", pooling="avg")
+    except Exception as error:  # Keras raises bare Exception for a failed download
+        raise WeightsError(
+            f"The ImageNet weights of {name} cannot be downloaded ({type(error).__name__}). Put "
+            f"the file {name.lower()}_notop.weights.h5 (or Keras's own *_notop.h5) into a folder "
+            "and set CXR_WEIGHTS to that folder; or use weights='random' to see the code run."
+        ) from error
+    if found := here():
+        return found
+    raise WeightsError(f"Keras has no ImageNet weights for {name} that can be recognised.")
 
 
 def _load_all(model, path: str) -> None:
@@ -194,9 +186,8 @@ def _fill_randomly(model, seed: int) -> None:
     depthwise = {w.path for one in model.layers if isinstance(one, kind) for w in one.weights}
     for variable in model.weights:
         if variable.path.endswith("kernel"):
-            fan_in = np.prod(variable.shape[:-1])
-            if variable.path in depthwise or "depthwise" in variable.path:
-                fan_in = np.prod(variable.shape[:2])
+            alone = variable.path in depthwise or "depthwise" in variable.path
+            fan_in = np.prod(variable.shape[: 2 if alone else -1])
             draw = rng.standard_normal(tuple(variable.shape), dtype=np.float32)
             variable.assign(draw * np.float32(np.sqrt(2 / fan_in)))
 
@@ -204,24 +195,10 @@ def _fill_randomly(model, seed: int) -> None:
 def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int = 0, pooling=None):
     """Build a frozen backbone without its ImageNet classifier.
 
-    Parameters
-    ----------
-    name, weights, seed
-        As in :func:`find_weights`.
-    size : int
-        Side of the square input in pixels.
-    pooling : {None, "avg", "max"}
-        None gives feature maps (height, width, channels), "avg" one value a channel.
-
-    Returns
-    -------
-    keras.Model
-        float32 (n, size, size, 3), preprocessed, to features.
-
-    Raises
-    ------
-    WeightsError
-        If the weights belong to another network, or the size is too small for this one.
+    The model takes preprocessed images, float32 (n, size, size, 3), to feature maps (n, height,
+    width, channels), or with `pooling` "avg" or "max" to one value a channel. The other
+    parameters are those of :func:`find_weights`. A WeightsError if the weights belong to another
+    network, or the size is too small for this one.
     """
     constructor, _ = application(name)
     weights = find_weights(name, weights, seed)
@@ -230,18 +207,18 @@ def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int 
         model = constructor(include_top=False, weights=None, input_shape=shape, pooling=pooling)
     except ValueError as error:
         raise WeightsError(f"{name} cannot take images of {size} x {size}: {error}") from error
+    model.trainable = False
     if weights.kind == "random":
         _fill_randomly(model, weights.seed)
-    else:
-        try:
-            _load_all(model, weights.path)
-        except Exception as error:  # h5py and Keras raise many kinds here
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise WeightsError(
-                f"{weights.path} does not hold the weights of {name} without its top "
-                f"(damaged, or of another network). Take it away or name another. ({reason})"
-            ) from error
-    model.trainable = False
+        return model
+    try:
+        _load_all(model, weights.path)
+    except Exception as error:  # h5py and Keras raise many kinds here
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{weights.path} does not hold the weights of {name} without its top "
+            f"(damaged, or of another network). Take it away or name another. ({reason})"
+        ) from error
     return model
 
 
@@ -256,9 +233,9 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def prepare(images: np.ndarray, name: str, size: int) -> np.ndarray:
-    """Resize grey images, repeat the grey channel three times, and preprocess as `name` wants.
+    """Resize grey images, uint8 (n, height, width), and preprocess them as `name` wants.
 
-    From uint8 (n, height, width) to float32 (n, size, size, 3).
+    The grey channel is repeated: float32 (n, size, size, 3).
     """
     _, module = application(name)
     colours = np.repeat(resize(images, size)[..., None], 3, axis=3).astype(np.float32)
@@ -273,7 +250,7 @@ def features(
     Features are kept in the cache folder by the content of each image, so that an image (or an
     augmented copy) that occurs in two splits, notebooks or runs is computed once; an interrupted
     run goes on where it stopped. :mod:`cxrlib.compute.engine` says what computes them: Keras, or
-    OpenVINO, which is faster.
+    OpenVINO, which is faster; its EngineError, what is asked for and not there.
 
     Parameters
     ----------
@@ -283,17 +260,10 @@ def features(
         As in :func:`load`.
     batch_size : int
         Images in Keras's backbone at once; 8 for VGG16 where memory is scarce.
-    progress : bool
-        Show a progress bar on a terminal.
 
     Returns
     -------
     ndarray, shape (n, channels), float32
-
-    Raises
-    ------
-    cxrlib.compute.engine.EngineError
-        If ``CXR_ENGINE`` or ``CXR_PRECISION`` asks for what is not there.
     """
     weights = find_weights(name, weights)
     while True:
@@ -313,6 +283,8 @@ def _features(images, which: tuple, progress: bool):
 
     name, size, weights, chosen, _ = which
     label = f"v{VERSION}-{start_keras().backend.backend()}-{name}-{size}-{weights.key}"
+    if chosen != engine.Engine():  # features of one engine are never another's
+        label = "-".join([label, *chosen])
     what, count = f"{name} features", len(images)
     # To workers go grey pixels, a twelfth of the bytes; here the next block is prepared meanwhile
     grey = cluster.client() is not None
@@ -327,7 +299,7 @@ def _features(images, which: tuple, progress: bool):
     blocks = [slice(*pair) for pair in pairwise(ends)]  # the backbone waits for the first
     quiet = None if progress else True
     with tqdm(total=count, desc=what, unit="image", disable=quiet) as bar:
-        kept = RowCache(cache_folder("features", label + chosen.suffix))
+        kept = RowCache(cache_folder("features", label))
         return kept.look_up(images, blocks, make, compute, bar.update)
 
 
@@ -344,14 +316,8 @@ def forget_network() -> None:
 def compute_features(images, name, size, weights: Weights, chosen, batch_size: int = 16):
     """Compute features here and now, past the cache: a task for this machine or a worker.
 
-    Parameters
-    ----------
-    images : ndarray
-        Grey, uint8 (n, height, width); or from :func:`prepare`, float32 (n, size, size, 3).
-    name, size, weights, batch_size
-        As in :func:`features`.
-    chosen : cxrlib.compute.engine.Engine
-        What computes; a ConversionError if it is OpenVINO and cannot take the network over.
+    The images are grey, uint8 (n, height, width), or from :func:`prepare`. `chosen` is the Engine
+    that computes; a ConversionError if it is OpenVINO and cannot take the network over.
     """
     ready = prepare(images, name, size) if images.ndim == 3 else images
     with _one_at_a_time:
@@ -379,20 +345,6 @@ def _network(*which):
 
 
 def dataset(parts, classes, name: str, size: int, weights):
-    """Features and class numbers of the three parts of a split.
-
-    Parameters
-    ----------
-    parts : split.Parts
-    classes : sequence of str
-        As in :meth:`cxrlib.cohort.Cohort.targets`.
-    name, size, weights
-        As in :func:`features`.
-
-    Returns
-    -------
-    split.Parts
-        Of pairs: features (n, channels) float32, class numbers (n,) int64.
-    """
+    """Turn the parts of a split into pairs: :func:`features`, and class numbers (n,) int64."""
     pairs = ((features(part.images, name, size, weights), part.targets(classes)) for part in parts)
     return type(parts)(*pairs)

@@ -78,10 +78,9 @@ def extract(
 
     Parameters
     ----------
-    paths : sequence of path-like
-    place : path-like or str
-        A folder, or any address that fsspec knows, such as ``s3://bucket/features.zarr`` (with
-        s3fs). All workers must see it, and the files, under these names.
+    paths, place
+        Image files, and a folder or any address that fsspec knows, such as
+        ``s3://bucket/features.zarr`` (with s3fs). All workers must see them under these names.
     name, size, weights
         As in :func:`cxrlib.backbone.load`.
     pixels : bool
@@ -91,7 +90,7 @@ def extract(
 
     Raises
     ------
-    StoreError
+    cxrlib.compute.store.StoreError
         If there is no file, Zarr is not installed, or the place holds something else.
     """
     import numpy as np

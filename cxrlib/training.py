@@ -42,7 +42,7 @@ def fit(
     batch_size: int = 32,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train a Keras model and return what happened, epoch by epoch.
+    """Train a Keras model by Adam, and return what happened.
 
     Networks on images are trained in mixed precision on a GPU, see
     :func:`cxrlib.machine.training_precision`; the model itself stays in float32.
@@ -55,20 +55,15 @@ def fit(
         x: features, ndarray (n, d) float32; or images, ``cohort.images`` (n, height, width)
         uint8, which are read from disk batch by batch and resized to the model's input.
         y: class numbers, ndarray (n,) int, as ``cohort.targets(classes)`` gives them.
-    learning_rate : float
-        Adam's.
+        A TrainingError says that they differ in number, or are no classes of the model.
     seed : int
         Decides the order of the batches and the dropout.
 
     Returns
     -------
     DataFrame
-        Columns ``epoch`` (from 1), ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
-
-    Raises
-    ------
-    cxrlib.compute.TrainingError
-        If inputs and targets differ in number, or a target is no class of the model.
+        One row an epoch: ``epoch`` (from 1), ``loss``, ``accuracy``, ``val_loss``,
+        ``val_accuracy``.
     """
     set_seed(seed)
     outputs = model.output_shape[-1]
@@ -145,18 +140,9 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
     The images of a batch are read in threads, one a core. Keras's own workers are left off:
     they start on an epoch before its order is drawn, and wait a tenth of a second at its end.
 
-    Parameters
-    ----------
-    images : array_like, shape (n, height, width), uint8
-        Such as ``cohort.images``, which may lie on disk.
-    side : int
-        Side of the model's input in pixels (area interpolation).
-    targets : ndarray, shape (n, outputs), optional
-
-    Returns
-    -------
-    keras.utils.PyDataset
-        Batches (b, side, side, 1) float32, grey levels 0 to 255, with targets where given.
+    From images, uint8 (n, height, width), such as ``cohort.images``, it makes a
+    keras.utils.PyDataset of batches (b, side, side, 1) float32, grey levels 0 to 255, with
+    `targets` (n, outputs) where given.
     """
     import cv2
     import keras
@@ -207,21 +193,11 @@ def dense_head(
 ):
     """Build the trainable end of Models 2 to 4: hidden dense layers and an output layer.
 
-    The first layer standardises each feature by its mean and variance in the training part;
-    the paper does not mention one, but random backbones need it and ImageNet's do not mind.
-
-    Parameters
-    ----------
-    features : ndarray, shape (n, d), float32
-        Those of the training part.
-    classes : int
-        2 gives one sigmoid output, more give softmax.
-    hidden_layers, neurons : int
-        In the paper's grid 1 to 4 layers of 8 to 128 rectified linear units.
-    dropout : float in [0, 1)
-        After each hidden layer.
-    seed : int
-        For the initial weights.
+    The first layer standardises each feature, float32 (n, d), by its mean and variance in the
+    training part; the paper does not mention one, but random backbones need it and ImageNet's do
+    not mind. Two classes give one sigmoid output, more give softmax. The hidden layers have
+    rectified linear units, and dropout, in [0, 1), after each; in the paper's grid there are 1 to
+    4 layers of 8 to 128. The seed draws the initial weights.
     """
     import keras
 
@@ -251,14 +227,8 @@ def fit_grid(
 
     Each learns what it would have learned alone: :mod:`cxrlib.compute.heads` says how.
 
-    Parameters
-    ----------
-    train, validation : (x, y)
-        Features (n, d) and class numbers 0 or 1 (n,).
-    hidden_layers, neurons : sequence of int
-        The two axes of the grid.
-    epochs, learning_rate, batch_size, dropout, seed
-        As in :func:`fit` and :func:`dense_head`; the random numbers are NumPy's.
+    `train` and `validation` are features (n, d) and class numbers 0 or 1 (n,); the other
+    parameters those of :func:`fit` and :func:`dense_head`. The random numbers are NumPy's.
 
     Returns
     -------

@@ -23,28 +23,18 @@ class RowCache:
         for path in folder.glob("[!.]*.npz"):
             try:
                 with np.load(path, allow_pickle=False) as shard:
-                    self._remember([key.tobytes() for key in shard["keys"]], shard["features"])
+                    keys = (key.tobytes() for key in shard["keys"])
+                    self.rows |= zip(keys, shard["features"], strict=True)
             except Exception:  # NumPy and zipfile raise many kinds here
                 path.unlink(missing_ok=True)
-
-    def _remember(self, keys: list[bytes], rows: np.ndarray) -> None:
-        self.rows.update(zip(keys, rows, strict=True))
 
     def look_up(self, images, blocks, make, compute, tell) -> np.ndarray:
         """Give a row for each image, and compute those that nobody has computed before.
 
-        Parameters
-        ----------
-        images : array_like, shape (n, height, width), uint8
-            Read block by block, the next one while this one is worked on.
-        blocks : iterable of slice
-        make : callable
-            Makes new images, ndarray (m, height, width), ready; called in a thread.
-        compute : callable
-            Gets an iterator of what `make` has made; yields pairs of its place in it, and its
-            rows, ndarray (m, ...), in any order.
-        tell : callable
-            Is told how many images more are done.
+        Images, uint8 (n, height, width), are read a block, a slice, at once, the next while this
+        one is worked on. `make` makes new ones ready, in a thread; `compute` gets an iterator of
+        what it has made, and yields in any order the place of each in it and its rows, ndarray
+        (m, ...). `tell` is told how many images more are done.
         """
         order, waiting, met = [], [], set(self.rows)
 
@@ -67,7 +57,7 @@ class RowCache:
         for number, rows in compute(batches()):
             new, count = waiting[number]
             self._write(new, rows)
-            self._remember(new, rows)
+            self.rows |= zip(new, rows, strict=True)
             tell(count)
         return np.stack([self.rows[key] for key in order])
 

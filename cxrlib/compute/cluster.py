@@ -1,9 +1,8 @@
 """The same work on one machine or on many: dask.distributed, where a scheduler is named.
 
-Without ``DASK_SCHEDULER_ADDRESS`` in the environment everything runs here, in turn, and dask is
-not even imported. With it, :func:`spread` sends tasks to the workers of that scheduler. A task
-is a function of its arguments and nothing else, so it may run twice: when a worker dies, another
-one does its tasks again.
+Without ``DASK_SCHEDULER_ADDRESS`` in the environment everything runs here, in turn. With it,
+:func:`spread` sends tasks to the workers of that scheduler. A task depends on its arguments and
+nothing else, so it may run twice: when a worker dies, another one does its tasks again.
 """
 
 from __future__ import annotations
@@ -37,9 +36,8 @@ class ClusterError(OSError):
 def client():
     """Give the distributed.Client of the cluster that ``DASK_SCHEDULER_ADDRESS`` names.
 
-    There is one in a process; the first call connects, and prints where the dashboard is. None
-    where no scheduler is named, and within a task: tasks don't spread their own work. A
-    ClusterError if dask.distributed is not installed, or no scheduler answers.
+    The first call connects, and prints where the dashboard is. None where no scheduler is named,
+    and within a task: tasks don't spread their own work. A ClusterError if none answers.
     """
     address = os.environ.get(ADDRESS, "").strip()
     if not address or on_worker():
@@ -50,30 +48,14 @@ def client():
 
 
 def spread(function, tasks, what: str = "tasks"):
-    """Call a function for each task, here or on the cluster; yield results as they come.
+    """Call a function for each task, here or on the cluster; yield (number, result) as they come.
 
-    Only a few tasks for each worker are under way at any time, so no memory grows with their
-    number. Stop early, and the rest is cancelled. A cluster without workers waits for one.
-
-    Parameters
-    ----------
-    function : callable
-        At the top of a module that the workers have too. Files that it writes must appear whole
-        or not at all (:func:`cxrlib.files.whole_file`). What it raises gets a note with its task.
-    tasks : iterable of tuple
-        The arguments of each call. It is read as needed, so it may be long.
-    what : str
-        Names the tasks on the dashboard and in errors.
-
-    Yields
-    ------
-    (int, object)
-        Number of the task, from 0, and result: in order here; as they finish on a cluster.
-
-    Raises
-    ------
-    ClusterError
-        If the scheduler is lost, or a task brought down all workers that tried it.
+    `function` stands at the top of a module that the workers have too; files that it writes must
+    appear whole or not at all (:func:`cxrlib.files.whole_file`). `tasks` are tuples of its
+    arguments, and read as needed: only a few for each worker are under way, so no memory grows
+    with their number. Stop early, and the rest is cancelled. `what` names them on the dashboard
+    and in errors. What the function raises comes with a note that names its task; a ClusterError
+    says that the scheduler is lost, or that a task brought down all workers that tried it.
     """
     there, numbered = client(), enumerate(tasks)
     if there:

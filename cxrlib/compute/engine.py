@@ -42,11 +42,6 @@ class Engine(NamedTuple):
     name: str = "keras"
     precision: str = "float32"
 
-    @property
-    def suffix(self) -> str:
-        """What the names of its caches end in: features of one engine are never another's."""
-        return "" if self == Engine() else f"-{self.name}-{self.precision}"
-
 
 def choose(size: int) -> Engine:
     """Decide what computes the features of images of `size` x `size` pixels.
@@ -92,7 +87,7 @@ def obstacle() -> str:
 
 
 def give_up(reason: str) -> None:
-    """Remember, and say once, that networks cannot be converted here."""
+    """Remember, and say, that networks cannot be converted here."""
     failures.append(reason)
     warnings.warn(f"Keras computes the features itself: {reason}", stacklevel=3)
 

@@ -33,16 +33,12 @@ class TrainingError(ValueError):
 
 
 class Head(NamedTuple):
-    """What one head looks like, and how it is trained.
+    """What one head looks like, and how it is trained."""
 
-    `layers` of `neurons` rectified linear units; each step silences a share `dropout`, in
-    [0, 1), of the units of each layer. The learning rate is Adam's.
-    """
-
-    layers: int = 1
-    neurons: int = 64
-    dropout: float = 0.0
-    learning_rate: float = 5e-4
+    layers: int = 1  # hidden ones
+    neurons: int = 64  # rectified linear units in each
+    dropout: float = 0.0  # share of the units of each layer that a step silences
+    learning_rate: float = 5e-4  # Adam's
     batch_size: int = 32
 
     def check(self, classes: int) -> None:
@@ -57,19 +53,10 @@ class Head(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What :func:`fit_heads` found.
+    """What :func:`fit_heads` found."""
 
-    Attributes
-    ----------
-    history : DataFrame
-        One row a seed, head and epoch: ``seed``, ``head`` (place in the list), the fields of
-        :class:`Head`, ``epoch`` (from 1), and the four `SCORES` after it, without dropout.
-    weights : dict of (seed, head) to list of ndarray, float32
-        Kernels and biases, as ``dense_head(...).set_weights`` takes them.
-    """
-
-    history: pd.DataFrame
-    weights: dict
+    history: pd.DataFrame  # a row a seed, head and epoch, with SCORES after it, without dropout
+    weights: dict  # of (seed, head): kernels and biases, as dense_head(...).set_weights takes them
 
 
 def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -109,32 +96,17 @@ def fit_heads(
 ) -> Fitted:
     """Train every head, from every seed, together.
 
-    Parameters
-    ----------
-    train, validation : (x, y)
-        Features, ndarray (n, d) float32, and class numbers, ndarray (n,) int. With features of
-        float64 all is computed so: half as fast, and for comparisons that rounding would spoil.
-    heads : sequence of Head
-    epochs : int
-    seeds : sequence of int
-        Each decides initial weights, the order of the batches and the dropout.
-    classes : int
-        2 gives one sigmoid output and binary cross-entropy, more give softmax and categorical.
-    start : sequence of list of ndarray, optional
-        Initial weights of each head, as ``model.get_weights()`` of a Keras head gives them;
-        else Keras's: Glorot's uniform ones, and biases of 0.
-    shuffle : bool
-        False takes the batches in the order of the rows.
+    Features are ndarrays (n, d) float32, class numbers (n,) int. With features of float64 all is
+    computed so: half as fast, and for comparisons that rounding would spoil. A seed decides the
+    initial weights, the order of the batches and the dropout; `start` gives other weights of each
+    head, as Keras has them, and without `shuffle` the batches come in the order of the rows. Two
+    classes mean one sigmoid output and binary cross-entropy, more softmax and categorical.
 
-    Raises
-    ------
-    TrainingError
-        If a head cannot be, inputs and targets differ in number, a target is no class, or
-        features are not finite.
+    A TrainingError says which head cannot be, or what is wrong with features or targets.
     """
     from tqdm import tqdm
 
-    heads, outputs = [Head(*head) for head in heads], 1 if classes == 2 else classes
+    heads, outputs = list(heads), 1 if classes == 2 else classes
     for head in heads:
         head.check(classes)
     if not heads or epochs < 1:
@@ -144,7 +116,7 @@ def fit_heads(
     for seed, places in keys:
         given = None if start is None else [start[place] for place in places]
         tasks.append(([heads[place] for place in places], *data, epochs, seed, given, shuffle))
-    count = sum(len(places) for _, places in keys) * epochs
+    count = len(seeds) * len(heads) * epochs
     with tqdm(total=count, desc="heads", unit="epoch", disable=None) as bar, one_thread():
         for number, found in _spread(tasks, bar.update):
             seed, places = keys[number]
@@ -237,9 +209,8 @@ class Pack:
     """Heads of the same depth as one network whose weights between two heads stay 0.
 
     Each layer is one array: its kernel, and its biases as the last row. So whatever enters a
-    layer has a last column of ones. `weights` are kernels and biases of each head, in Keras's
-    order (see :func:`glorot`); their type, float32 as a rule, is that of all arithmetic. The
-    seed is the dropout's.
+    layer has a last column of ones. `weights` are those of each head, as :func:`glorot` draws
+    them; their type, float32 as a rule, is that of all arithmetic. The seed is the dropout's.
     """
 
     def __init__(self, heads: list[Head], weights: list, seed: int = 0):
@@ -368,8 +339,7 @@ def adam(weights, first, second, gradient, scratch, pace) -> None:
 def paces(rates: np.ndarray, step: int) -> np.ndarray:
     """Learning rates as :func:`adam` wants them in this step (from 1): biases corrected.
 
-    Keras rounds both betas to float32, which changes the first steps by 7 millionths; deep
-    heads make much of it in the end.
+    Keras rounds both betas to float32, and deep heads make much of it in the end.
     """
     power, one = np.asarray(step, rates.dtype), np.ones((), rates.dtype)
     first, second = (np.asarray(np.float32(beta), rates.dtype) for beta in (BETA_1, BETA_2))

@@ -1,11 +1,8 @@
 """Arrays of very many rows in one Zarr store, which many workers write, shard by shard.
 
-A shard is one object for each array, and then, last, a note that it is done: what has no such
-note is not there. Two who write the same shard at once do no harm.
-
-``PLACE/zarr.json``              Zarr version 3; any library that knows sharding reads it
-``PLACE/NAME/...``               an array: its shards with their checksums
-``PLACE/shards/000012.json``     the note of a shard
+A shard is one object with checksums in each array, ``PLACE/NAME/...``, and then, last, a note
+that it is done, ``PLACE/shards/000012.json``: what has no such note is not there. Two who write
+the same shard at once do no harm. Any library reads it that knows Zarr version 3 with sharding.
 """
 
 from __future__ import annotations
@@ -33,16 +30,10 @@ def address(place) -> str:
 def lay_out(place: str, arrays: dict, rows: int, shard: int, settings: dict) -> None:
     """Make a store of empty arrays; a StoreError if the place holds something else.
 
-    Parameters
-    ----------
-    place : str, see :func:`address`
-    arrays : dict
-        Of each array's name: its dtype, the shape of a row, how many rows a reader has to read
-        at once (a chunk; divides `shard`), and the value of rows that nobody has written.
-    rows, shard : int
-        In all, and in an object.
-    settings : dict
-        What the rows are; kept with each array.
+    Of each array's name `arrays` says its dtype, the shape of a row, how many rows a reader has
+    to read at once (a chunk; divides `shard`), and the value of rows that nobody has written.
+    There are so many rows, and `shard` of them in an object; `settings`, kept with each array,
+    say what they are.
     """
     import zarr
     from zarr.codecs import Crc32cCodec
