@@ -127,7 +127,7 @@ def extract(folder: Path, paths: list[str]) -> float:
     """Extract features into a store that is thrown away; returns the seconds."""
     place = tempfile.mkdtemp(dir=folder)
     start = time.perf_counter()
-    bulk.extract(paths, place, **NETWORK, shard=SHARD, progress=False)
+    bulk.extract(paths, place, **NETWORK, shard=SHARD)
     seconds = time.perf_counter() - start
     shutil.rmtree(place)
     return seconds

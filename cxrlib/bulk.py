@@ -62,14 +62,7 @@ def open_store(place) -> Store:
 
 
 def extract(
-    paths,
-    place,
-    name: str,
-    size: int = 224,
-    weights="auto",
-    pixels: bool = False,
-    shard: int = SHARD,
-    progress: bool = True,
+    paths, place, name: str, size: int = 224, weights="auto", pixels=False, shard: int = SHARD
 ) -> Store:
     """Decode files and extract their features into a store; go on where a run stopped.
 
@@ -93,7 +86,6 @@ def extract(
     cxrlib.compute.store.StoreError
         If there is no file, Zarr is not installed, or the place holds something else.
     """
-    import numpy as np
     from tqdm import tqdm
 
     from cxrlib.cohort import SIDE
@@ -106,16 +98,15 @@ def extract(
     # A worker looks at the network, so that this process never needs to load one
     facts = cluster.collect(_facts, [(name, size, weights)], "backbone", progress=False)[0]
     settings |= {"pixels": pixels, **facts}
-    arrays = {"images": (np.uint8, (SIDE, SIDE), 16, 0)} if pixels else {}
-    arrays["features"] = np.float32, (settings["channels"],), CHUNK, np.nan
+    arrays = {"images": ("uint8", (SIDE, SIDE), 16, 0)} if pixels else {}
+    arrays["features"] = "float32", (settings["channels"],), CHUNK, float("nan")
     store.lay_out(place, arrays, len(paths), shard, settings)
     tasks = (
         (place, settings, number, paths[start : start + shard], weights)
         for number, start in enumerate(range(0, len(paths), shard))
     )
     what = f"{name} features"
-    bar = tqdm(total=len(paths), desc=what, unit="image", disable=None if progress else True)
-    with bar:
+    with tqdm(total=len(paths), desc=what, unit="image", disable=None) as bar:
         for _, done in cluster.spread(write_shard, tasks, what):
             bar.update(done)
     return open_store(place)
@@ -136,23 +127,22 @@ def write_shard(place: str, settings: dict, number: int, paths, weights) -> int:
         values["images"] = np.zeros((count, side, side), np.uint8)
     if store.is_done(place, number, values, digest):
         return count
-    name = settings["backbone"]
+    name, size = settings["backbone"], settings["size"]
     found = backbone.find_weights(name, weights)
     if found.key != settings["weights"]:
         raise store.StoreError(
             f"A worker's weights of {name} ({found.key}) are not those of the store "
             f"({settings['weights']}). Set CXR_WEIGHTS to the same files on all machines."
         )
-    chosen = engine.Engine(settings["engine"], settings["precision"])
-    network = name, settings["size"], found, chosen
+    network = name, size, found, engine.Engine(settings["engine"], settings["precision"])
     failures, threads, starts = {}, cluster.threads(), range(0, count, BLOCK)
     read = ahead(lambda start: decode_block(paths[start : start + BLOCK], side, threads), starts)
     for start, block in zip(starts, read, strict=True):
+        films = {row: one[1] for row, one in enumerate(block, start) if not isinstance(one, str)}
         first = number * settings["shard"] + start
-        failures |= {first + row: why for row, why in enumerate(block) if isinstance(why, str)}
-        good = [row for row, one in enumerate(block) if not isinstance(one, str)]
-        if good:
-            films, rows = np.stack([block[row][1] for row in good]), start + np.array(good)
+        failures |= {row: why for row, why in enumerate(block, first) if isinstance(why, str)}
+        if films:
+            rows, films = list(films), np.stack(list(films.values()))
             values["features"][rows] = backbone.compute_features(films, *network)
             if settings["pixels"]:
                 values["images"][rows] = films

@@ -139,7 +139,6 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
 
     The images of a batch are read in threads, one a core. Keras's own workers are left off:
     they start on an epoch before its order is drawn, and wait a tenth of a second at its end.
-
     From images, uint8 (n, height, width), such as ``cohort.images``, it makes a
     keras.utils.PyDataset of batches (b, side, side, 1) float32, grey levels 0 to 255, with
     `targets` (n, outputs) where given.
@@ -220,23 +219,21 @@ def fit_grid(
     epochs: int = 20,
     learning_rate: float = 5e-4,
     batch_size: int = 32,
-    dropout: float = 0.0,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Train every head of the paper's grid (section IV.B.1, Fig. 5) at once.
 
-    Each learns what it would have learned alone: :mod:`cxrlib.compute.heads` says how.
-
-    `train` and `validation` are features (n, d) and class numbers 0 or 1 (n,); the other
-    parameters those of :func:`fit` and :func:`dense_head`. The random numbers are NumPy's.
+    Each learns what it would have learned alone: :mod:`cxrlib.compute.heads` says how. `train`
+    and `validation` are features (n, d) and class numbers 0 or 1 (n,); the other parameters
+    those of :func:`fit` and :func:`dense_head`. The random numbers are NumPy's.
 
     Returns
     -------
     DataFrame
-        One row a head and epoch: ``layers``, ``neurons``, ``epoch``, ``loss``, ``accuracy``,
-        ``val_loss``, ``val_accuracy``. The scores are taken after the epoch, without dropout.
+        One row a head and epoch: ``layers``, ``neurons``, ``epoch``, and ``loss``,
+        ``accuracy``, ``val_loss``, ``val_accuracy`` after it.
     """
-    how = (dropout, learning_rate, batch_size)
+    how = (0, learning_rate, batch_size)
     grid = [Head(depth, width, *how) for depth in hidden_layers for width in neurons]
     history = fit_heads(train, validation, grid, epochs, [seed]).history
     return history.drop(columns=["seed", "head", "dropout", "learning_rate", "batch_size"])

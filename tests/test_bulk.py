@@ -93,32 +93,10 @@ def test_only_what_is_missing_changed_or_damaged_is_done_again(
     with pytest.raises(store.StoreError, match="shard 1 is not done"):
         bulk.open_store(place).failures()
     assert again() == [31]
-    last = place / "features" / "c" / "2" / "0"
-    content = bytearray(last.read_bytes())
-    content[1000] ^= 1
-    for damaged in (content, b"", content[:100]):
-        last.write_bytes(damaged)
-        assert again() == [16]
-    last.unlink()
+    (place / "features" / "c" / "2" / "0").write_bytes(b"damaged")
     assert again() == [16]
-    (place / "shards" / "000000.json").write_text('{"digest": ')
-    assert again() == [31]
     os.utime(paths[0])
     assert again() == [31]
-
-
-@pytest.mark.slow
-def test_an_address_works_as_a_folder_does(paths, tmp_path):
-    """memory:// goes the way that s3:// goes, through fsspec."""
-    fsspec, address = pytest.importorskip("fsspec"), "memory://bucket/b.zarr"
-    one = bulk.extract(paths[:20], tmp_path / "a.zarr", **NETWORK)
-    there = fsspec.filesystem("memory")
-    for _ in range(2):
-        other = bulk.extract(paths[:20], address, **NETWORK)
-        np.testing.assert_allclose(one.features[:], other.features[:], rtol=0, atol=1e-6)
-        assert one.failures() == other.failures()
-        there.pipe_file("/bucket/b.zarr/features/c/0/0", b"damaged")
-    there.rm("/bucket", recursive=True)
 
 
 @pytest.mark.slow
