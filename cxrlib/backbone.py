@@ -12,7 +12,7 @@ import os
 import re
 import threading
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -140,8 +140,8 @@ def _imagenet_file(name: str) -> Path:
     own = os.environ.get("CXR_WEIGHTS")
     if own and not Path(own).expanduser().is_dir():
         raise NotADirectoryError(f"CXR_WEIGHTS names {own}, which is no folder: mend or unset it")
-    kept = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
-    folders = [Path(own).expanduser(), kept] if own else [kept]
+    folders = [Path(own).expanduser()] if own else []
+    folders.append(Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models")
 
     def here():
         files = (path for folder in folders for path in sorted(folder.glob("*.h5")))
@@ -164,17 +164,6 @@ def _imagenet_file(name: str) -> Path:
     if found := here():
         return found
     raise WeightsError(f"Keras has no ImageNet weights for {name} that can be recognised.")
-
-
-def _load_all(model, path: str) -> None:
-    """Load weights; a ValueError if one was skipped: Keras passes over some in silence."""
-    for variable in model.weights:
-        variable.assign(np.full(tuple(variable.shape), np.nan, dtype=np.float32))
-    check_weights(path)
-    model.load_weights(path)
-    missed = [v.path for v in model.weights if np.isnan(np.asarray(v.numpy())).any()]
-    if missed:
-        raise ValueError(f"the file lacks {len(missed)} weights, {missed[0]} among them")
 
 
 def _fill_randomly(model, seed: int) -> None:
@@ -211,8 +200,14 @@ def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int 
     if weights.kind == "random":
         _fill_randomly(model, weights.seed)
         return model
+    for variable in model.weights:  # so that none is skipped: Keras passes over some in silence
+        variable.assign(np.full(tuple(variable.shape), np.nan, dtype=np.float32))
     try:
-        _load_all(model, weights.path)
+        check_weights(weights.path)
+        model.load_weights(weights.path)
+        missed = [v.path for v in model.weights if np.isnan(np.asarray(v.numpy())).any()]
+        if missed:
+            raise ValueError(f"the file lacks {len(missed)} weights, {missed[0]} among them")
     except Exception as error:  # h5py and Keras raise many kinds here
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise WeightsError(
@@ -295,11 +290,10 @@ def _features(images, which: tuple, progress: bool):
     def compute(batches):
         return cluster.spread(compute_features, ((ready, *which) for ready in batches), what)
 
-    ends = [0, *range(min(FIRST, BLOCK), count, BLOCK), count] if count else [0]
-    blocks = [slice(*pair) for pair in pairwise(ends)]  # the backbone waits for the first
-    quiet = None if progress else True
-    with tqdm(total=count, desc=what, unit="image", disable=quiet) as bar:
-        kept = RowCache(cache_folder("features", label))
+    ends = [0, *range(min(FIRST, BLOCK), count, BLOCK), count]  # the backbone waits for the first
+    blocks = [slice(*pair) for pair in pairwise(ends)]
+    kept = RowCache(cache_folder("features", label))
+    with tqdm(total=count, desc=what, unit="image", disable=None if progress else True) as bar:
         return kept.look_up(images, blocks, make, compute, bar.update)
 
 
@@ -326,14 +320,11 @@ def compute_features(images, name, size, weights: Weights, chosen, batch_size: i
 
 def _network(*which):
     """Give the last network again, or build another."""
-    name, size, weights, chosen, batch_size = which
     if which in _last:
         return _last[which]
     forget_network()  # two at once take more memory than Binder has
-
-    def build():
-        return load(name, size, weights, pooling="avg")
-
+    name, size, weights, chosen, batch_size = which
+    build = partial(load, name, size, weights, pooling="avg")
     if chosen.name == "openvino":
         label = f"v{VERSION}-{name}-{size}-{weights.key}"
         _last[which] = engine.on_openvino(build, label, size, chosen.precision)
