@@ -69,9 +69,8 @@ def collect(function, tasks, what: str = "tasks", progress: bool = True) -> list
     """Call :func:`spread`, and give its results in the tasks' order; with a bar on a terminal."""
     from tqdm import tqdm
 
-    tasks = list(tasks)
-    finished = spread(function, tasks, what)
-    shown = tqdm(finished, total=len(tasks), desc=what, disable=None if progress else True)
+    tasks, quiet = list(tasks), None if progress else True
+    shown = tqdm(spread(function, tasks, what), total=len(tasks), desc=what, disable=quiet)
     return [found for _, found in sorted(shown, key=lambda pair: pair[0])]
 
 

@@ -100,9 +100,8 @@ def fit_heads(
     computed so: half as fast, and for comparisons that rounding would spoil. A seed decides the
     initial weights, the order of the batches and the dropout; `start` gives other weights of each
     head, as Keras has them, and without `shuffle` the batches come in the order of the rows. Two
-    classes mean one sigmoid output and binary cross-entropy, more softmax and categorical.
-
-    A TrainingError says which head cannot be, or what is wrong with features or targets.
+    classes mean one sigmoid output and binary cross-entropy, more softmax and categorical. A
+    TrainingError says which head cannot be, or what is wrong with features or targets.
     """
     from tqdm import tqdm
 
@@ -337,10 +336,8 @@ def adam(weights, first, second, gradient, scratch, pace) -> None:
 
 
 def paces(rates: np.ndarray, step: int) -> np.ndarray:
-    """Learning rates as :func:`adam` wants them in this step (from 1): biases corrected.
-
-    Keras rounds both betas to float32, and deep heads make much of it in the end.
-    """
+    """Learning rates as :func:`adam` wants them in this step (from 1): biases corrected."""
+    # Keras rounds both betas to float32, and deep heads make much of it in the end
     power, one = np.asarray(step, rates.dtype), np.ones((), rates.dtype)
     first, second = (np.asarray(np.float32(beta), rates.dtype) for beta in (BETA_1, BETA_2))
     corrected = np.sqrt(one - second**power) / (one - first**power)
