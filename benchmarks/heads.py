@@ -61,12 +61,10 @@ def our_grid(folder: Path):
 def scikit_learn(folder: Path):
     """Fit the same heads with scikit-learn, which looks at no validation data meanwhile."""
     from sklearn.neural_network import MLPClassifier
-
-    from cxrlib.compute import moments
+    from sklearn.preprocessing import StandardScaler
 
     (x, y), _ = read(folder)
-    mean, variance = moments(x)
-    x = ((x - mean) / np.sqrt(variance)).astype(np.float32)
+    x = StandardScaler().fit_transform(x)
     how = {"batch_size": BATCH, "learning_rate_init": RATE, "alpha": 0, "max_iter": EPOCHS}
     warnings.simplefilter("ignore")  # it warns that 20 epochs are few
 
@@ -81,12 +79,10 @@ def scikit_learn(folder: Path):
 def keras_losses(train, held) -> np.ndarray:
     """Fit the grid with Keras, batches in the order of the rows; losses (heads, epochs)."""
     from cxrlib import training
-    from cxrlib.compute import Head, glorot
 
     losses, held = [], (held[0], held[1][:, None])
     for shape in GRID:
-        head = training.dense_head(train[0], 2, *shape)
-        head.set_weights(glorot(Head(*shape), train[0].shape[1], 1, SEED))
+        head = training.dense_head(train[0], 2, *shape, seed=SEED)
         training.compile_model(head, RATE)
         how = {"batch_size": BATCH, "epochs": EPOCHS, "verbose": 0, "shuffle": False}
         found = head.fit(train[0], train[1][:, None], validation_data=held, **how)
@@ -106,13 +102,14 @@ def differences(folder: Path):
     """Find how far our losses are from Keras's in float64, same start, same batches."""
     import keras
 
-    from cxrlib.compute import Head, fit_heads, glorot
+    from cxrlib import training
+    from cxrlib.compute import Head, fit_heads
 
     keras.config.set_dtype_policy("float64")
     keras.config.set_floatx("float64")
     parts = read(folder, "float64")
     heads = [Head(*shape, learning_rate=RATE, batch_size=BATCH) for shape in GRID]
-    start = [glorot(head, parts[0][0].shape[1], 1, SEED) for head in heads]
+    start = [training.dense_head(parts[0][0], 2, *shape, seed=SEED).get_weights() for shape in GRID]
 
     def once():
         history = fit_heads(*parts, heads, EPOCHS, start=start, shuffle=False).history

@@ -127,7 +127,7 @@ def extract(folder: Path, paths: list[str]) -> float:
     """Extract features into a store that is thrown away; returns the seconds."""
     place = tempfile.mkdtemp(dir=folder)
     start = time.perf_counter()
-    bulk.extract(paths, place, **NETWORK, shard=SHARD, progress=False)
+    bulk.extract(paths, place, **NETWORK, shard=SHARD)
     seconds = time.perf_counter() - start
     shutil.rmtree(place)
     return seconds
@@ -154,7 +154,7 @@ def run_large(paths: list[str]) -> tuple[float, str]:
         for first in range(0, len(block), bulk.BLOCK):
             decoded = images.decode_block(block[first : first + bulk.BLOCK], 300)
             films = np.stack([image for _, image in decoded])
-            backbone.compute_features(films, name, size, found, chosen, 16)
+            backbone.compute_features(films, name, size, found, chosen)
     speed = len(paths) / (time.perf_counter() - start)
     return speed, f"{chosen.name}, {chosen.precision}"
 

@@ -23,20 +23,10 @@ LARGEST_NOISE = 8.0  # standard deviation in grey levels that a copy gets at mos
 
 
 def crop(image: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Cut a random window out of an image and enlarge it to the old size.
+    """Cut a random window out of an image, uint8 (height, width), and enlarge it to the old size.
 
-    Parameters
-    ----------
-    image : ndarray, shape (height, width), uint8
-    share : float in (0, 1]
-        Side of the window as a share of the image's side; 1 changes nothing.
-    rng : numpy.random.Generator
-        Where the window lies.
-
-    Raises
-    ------
-    ValueError
-        If `share` is outside (0, 1].
+    `share`, in (0, 1], is the side of the window as a share of the image's side; 1 changes
+    nothing, and others are a ValueError.
     """
     if not 0 < share <= 1:
         raise ValueError(f"A crop keeps a share in (0, 1] of the side, not {share}.")
@@ -60,17 +50,8 @@ def noise(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarr
     normal distribution is cut into 65,536 equally likely parts, and each pixel gets the median
     of one of them by chance. The largest lies at 4.3 standard deviations.
 
-    Parameters
-    ----------
-    image : ndarray, shape (height, width), uint8
-    sigma : float, 0 or more
-        Standard deviation in grey levels (of 255).
-    rng : numpy.random.Generator
-
-    Raises
-    ------
-    ValueError
-        If `sigma` is negative.
+    The image is uint8 (height, width); `sigma` is the standard deviation in grey levels (of
+    255), and a negative one a ValueError.
     """
     if sigma < 0:
         raise ValueError(f"Noise has a standard deviation of 0 or more, not {sigma}.")

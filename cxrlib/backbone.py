@@ -7,21 +7,20 @@ same image every time, so each image passes through it once and never again.
 from __future__ import annotations
 
 import gc
-import hashlib
 import importlib
 import os
 import re
 import threading
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from cxrlib import machine
-from cxrlib.compute import ahead, cluster, engine
-from cxrlib.files import cache_folder, check_weights, sha256, whole_file
+from cxrlib.compute import RowCache, cluster, engine
+from cxrlib.files import cache_folder, check_weights, no_such, sha256
 from cxrlib.machine import start_keras
 
 VERSION = 1  # of the features in the cache: raise it when `prepare` or the weights' use changes
@@ -73,89 +72,67 @@ class Weights:
 @cache
 def application(name: str):
     """Find the constructor and the module of a backbone in keras.applications."""
-    import difflib
-
     keras = start_keras()
-    known = [n for n in dir(keras.applications) if n[0].isupper()]
+    known = [one for one in dir(keras.applications) if one[0].isupper()]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise WeightsError(f"There is no backbone {name!r}.{hint} Known: {', '.join(known)}.")
+        raise WeightsError(no_such("backbone", name, known))
     constructor = getattr(keras.applications, name)
     return constructor, importlib.import_module(constructor.__module__)
 
 
 def is_weights_of(name: str, file: str) -> bool:
     """Tell by its name whether a file holds the convolutions ('notop') of a backbone."""
-    plain = re.sub(r"[^a-z0-9]", "", file.lower())
-    size = {"MobileNetV3Small": "mobilenetv3small", "MobileNetV3Large": "mobilenetv3large"}
-    odd = {"MobileNet": "mobilenet10", **{k: f"weights{v}224" for k, v in size.items()}}
-    pattern = rf"{name.lower()}(weights.*)?notop"
-    if name in odd:  # Keras names these files otherwise
-        pattern += rf"|{odd[name]}.*notop"
+    plain, pattern = re.sub(r"[^a-z0-9]", "", file.lower()), rf"{name.lower()}(weights.*)?notop"
+    if name == "MobileNet":  # Keras names these files otherwise
+        pattern += r"|mobilenet10.*notop"
+    elif name.startswith("MobileNetV3"):
+        pattern += rf"|weights{name.lower()}224.*notop"
     return re.match(pattern, plain) is not None
 
 
-def _download(name: str) -> None:
-    """Let Keras fetch (or check) its ImageNet weights; fail soon where there is no network."""
-    import requests
-
-    constructor, _ = application(name)
-    host = "https://storage.googleapis.com/tensorflow/keras-applications/"
-    try:
-        requests.head(host, timeout=5, allow_redirects=True)
-        constructor(include_top=False, weights="imagenet", pooling="avg")
-    except Exception as error:  # Keras raises bare Exception for a failed download
-        cause = type(error).__name__
-        raise WeightsError(
-            f"The ImageNet weights of {name} cannot be downloaded ({cause}). Put the file "
-            f"{name.lower()}_notop.weights.h5 (or Keras's own *_notop.h5) into a folder and set "
-            "CXR_WEIGHTS to that folder; or use weights='random' to see the code run."
-        ) from error
-
-
-def find_weights(name: str, weights: str = "auto", seed: int = 0) -> Weights:
-    """Decide which weights a backbone will use.
+def find_weights(name: str, weights: str | Weights = "auto", seed: int = 0) -> Weights:
+    """Decide which weights a backbone will use; what is decided already stays.
 
     Parameters
     ----------
     name : str
         A class of ``keras.applications``, such as ``"ResNet50"``.
-    weights : str
+    weights : str or Weights
         ``"imagenet"``: the folder named by ``CXR_WEIGHTS``, Keras's own cache, or a download;
         an error if none has them. ``"auto"``: the same, but random weights if none has them.
-        ``"random"``: untrained (He et al. 2015). Anything else is the path of a weights file.
-    seed : int
-        For random weights.
+        ``"random"``: untrained (He et al. 2015), drawn from `seed`. Anything else is the path of
+        a weights file.
 
     Raises
     ------
     WeightsError
         If the backbone is unknown, a file is missing, or ImageNet weights cannot be had.
     """
+    if isinstance(weights, Weights):
+        return weights
     application(name)
     if weights == "random":
         return Weights(name, "random", seed=seed)
-    if weights not in ("imagenet", "auto"):
-        path = Path(weights).expanduser()
-        if not path.is_file():
-            raise WeightsError(
-                f"There is no weights file {weights}. Give 'auto', 'imagenet', 'random' or the "
-                "path of an .h5 file."
-            )
-        if path.suffix not in (".h5", ".hdf5"):
-            raise WeightsError(
-                f"{path} is no .h5 file. Others, such as .keras, can hold code and are not loaded: "
-                "save the weights alone, with model.save_weights('NAME.weights.h5')."
-            )
-        return Weights(name, "file", str(path), sha256(path))
-    try:
-        path = _imagenet_file(name)
-    except WeightsError:
-        if weights == "imagenet":
-            raise
-        return Weights(name, "random", seed=seed)
-    return Weights(name, "imagenet", str(path), sha256(path))
+    if weights in ("imagenet", "auto"):
+        try:
+            path = _imagenet_file(name)
+        except WeightsError:
+            if weights == "imagenet":
+                raise
+            return Weights(name, "random", seed=seed)
+        return Weights(name, "imagenet", str(path), sha256(path))
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise WeightsError(
+            f"There is no weights file {weights}. Give 'auto', 'imagenet', 'random' or the path "
+            "of an .h5 file."
+        )
+    if path.suffix not in (".h5", ".hdf5"):
+        raise WeightsError(
+            f"{path} is no .h5 file. Others, such as .keras, can hold code and are not loaded: "
+            "save the weights alone, with model.save_weights('NAME.weights.h5')."
+        )
+    return Weights(name, "file", str(path), sha256(path))
 
 
 def _imagenet_file(name: str) -> Path:
@@ -163,34 +140,30 @@ def _imagenet_file(name: str) -> Path:
     own = os.environ.get("CXR_WEIGHTS")
     if own and not Path(own).expanduser().is_dir():
         raise NotADirectoryError(f"CXR_WEIGHTS names {own}, which is no folder: mend or unset it")
-    kept = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
-    folders = [Path(own).expanduser(), kept] if own else [kept]
+    folders = [Path(own).expanduser()] if own else []
+    folders.append(Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models")
 
     def here():
         files = (path for folder in folders for path in sorted(folder.glob("*.h5")))
         return next((path for path in files if is_weights_of(name, path.name)), None)
 
-    found = here()
-    if found is None:
-        _download(name)
-        found = here()
-    if found is None:
-        raise WeightsError(f"Keras has no ImageNet weights for {name} that can be recognised.")
-    return found
+    if found := here():
+        return found
+    import requests
 
-
-def _load_all(model, path: str) -> None:
-    """Load weights, and make sure that none was skipped: Keras passes over some in silence.
-
-    Raises a ValueError if one was.
-    """
-    for variable in model.weights:
-        variable.assign(np.full(tuple(variable.shape), np.nan, dtype=np.float32))
-    check_weights(path)
-    model.load_weights(path)
-    missed = [v.path for v in model.weights if np.isnan(np.asarray(v.numpy())).any()]
-    if missed:
-        raise ValueError(f"the file lacks {len(missed)} weights, {missed[0]} among them")
+    host = "https://storage.googleapis.com/tensorflow/keras-applications/"
+    try:
+        requests.head(host, timeout=5, allow_redirects=True)  # fails soon where there is no network
+        application(name)[0](include_top=False, weights="imagenet", pooling="avg")
+    except Exception as error:  # Keras raises bare Exception for a failed download
+        raise WeightsError(
+            f"The ImageNet weights of {name} cannot be downloaded ({type(error).__name__}). Put "
+            f"the file {name.lower()}_notop.weights.h5 (or Keras's own *_notop.h5) into a folder "
+            "and set CXR_WEIGHTS to that folder; or use weights='random' to see the code run."
+        ) from error
+    if found := here():
+        return found
+    raise WeightsError(f"Keras has no ImageNet weights for {name} that can be recognised.")
 
 
 def _fill_randomly(model, seed: int) -> None:
@@ -202,9 +175,8 @@ def _fill_randomly(model, seed: int) -> None:
     depthwise = {w.path for one in model.layers if isinstance(one, kind) for w in one.weights}
     for variable in model.weights:
         if variable.path.endswith("kernel"):
-            fan_in = np.prod(variable.shape[:-1])
-            if variable.path in depthwise or "depthwise" in variable.path:
-                fan_in = np.prod(variable.shape[:2])
+            alone = variable.path in depthwise or "depthwise" in variable.path
+            fan_in = np.prod(variable.shape[: 2 if alone else -1])
             draw = rng.standard_normal(tuple(variable.shape), dtype=np.float32)
             variable.assign(draw * np.float32(np.sqrt(2 / fan_in)))
 
@@ -212,45 +184,36 @@ def _fill_randomly(model, seed: int) -> None:
 def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int = 0, pooling=None):
     """Build a frozen backbone without its ImageNet classifier.
 
-    Parameters
-    ----------
-    name, weights, seed
-        As in :func:`find_weights`; `weights` may be its result.
-    size : int
-        Side of the square input in pixels.
-    pooling : {None, "avg", "max"}
-        None gives feature maps (height, width, channels), "avg" one value a channel.
-
-    Returns
-    -------
-    keras.Model
-        float32 (n, size, size, 3), preprocessed, to features.
-
-    Raises
-    ------
-    WeightsError
-        If the weights belong to another network, or the size is too small for this one.
+    The model takes preprocessed images, float32 (n, size, size, 3), to feature maps (n, height,
+    width, channels), or with `pooling` "avg" or "max" to one value a channel. The other
+    parameters are those of :func:`find_weights`. A WeightsError if the weights belong to another
+    network, or the size is too small for this one.
     """
     constructor, _ = application(name)
-    if isinstance(weights, str):
-        weights = find_weights(name, weights, seed)
+    weights = find_weights(name, weights, seed)
     try:
         shape = (size, size, 3)
         model = constructor(include_top=False, weights=None, input_shape=shape, pooling=pooling)
     except ValueError as error:
         raise WeightsError(f"{name} cannot take images of {size} x {size}: {error}") from error
+    model.trainable = False
     if weights.kind == "random":
         _fill_randomly(model, weights.seed)
-    else:
-        try:
-            _load_all(model, weights.path)
-        except Exception as error:  # h5py and Keras raise many kinds here
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise WeightsError(
-                f"{weights.path} does not hold the weights of {name} without its top "
-                f"(damaged, or of another network). Take it away or name another. ({reason})"
-            ) from error
-    model.trainable = False
+        return model
+    for variable in model.weights:  # so that none is skipped: Keras passes over some in silence
+        variable.assign(np.full(tuple(variable.shape), np.nan, dtype=np.float32))
+    try:
+        check_weights(weights.path)
+        model.load_weights(weights.path)
+        missed = [v.path for v in model.weights if np.isnan(np.asarray(v.numpy())).any()]
+        if missed:
+            raise ValueError(f"the file lacks {len(missed)} weights, {missed[0]} among them")
+    except Exception as error:  # h5py and Keras raise many kinds here
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{weights.path} does not hold the weights of {name} without its top "
+            f"(damaged, or of another network). Take it away or name another. ({reason})"
+        ) from error
     return model
 
 
@@ -265,15 +228,9 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def prepare(images: np.ndarray, name: str, size: int) -> np.ndarray:
-    """Resize grey images, repeat the grey channel three times, and preprocess as `name` wants.
+    """Resize grey images, uint8 (n, height, width), and preprocess them as `name` wants.
 
-    Parameters
-    ----------
-    images : ndarray, shape (n, height, width), uint8
-
-    Returns
-    -------
-    ndarray, shape (n, size, size, 3), float32
+    The grey channel is repeated: float32 (n, size, size, 3).
     """
     _, module = application(name)
     colours = np.repeat(resize(images, size)[..., None], 3, axis=3).astype(np.float32)
@@ -286,11 +243,9 @@ def features(
     """Pass images through a frozen backbone and average over space; remember the result.
 
     Features are kept in the cache folder by the content of each image, so that an image (or an
-    augmented copy) that occurs in two splits, notebooks or runs is computed once. Blocks are
-    written as they are done: an interrupted run goes on where it stopped. The next block is
-    read (augmented, resized) while the backbone works on this one.
-
-    :mod:`cxrlib.compute.engine` says what computes them: Keras, or OpenVINO, which is faster.
+    augmented copy) that occurs in two splits, notebooks or runs is computed once; an interrupted
+    run goes on where it stopped. :mod:`cxrlib.compute.engine` says what computes them: Keras, or
+    OpenVINO, which is faster; its EngineError, what is asked for and not there.
 
     Parameters
     ----------
@@ -299,97 +254,47 @@ def features(
     name, size, weights
         As in :func:`load`.
     batch_size : int
-        Images in Keras's backbone at once; 8 for VGG16 where memory is scarce. OpenVINO has
-        its own.
-    progress : bool
-        Show a progress bar on a terminal.
+        Images in Keras's backbone at once; 8 for VGG16 where memory is scarce.
 
     Returns
     -------
     ndarray, shape (n, channels), float32
-
-    Raises
-    ------
-    cxrlib.compute.engine.EngineError
-        If ``CXR_ENGINE`` or ``CXR_PRECISION`` asks for what is not there.
     """
-    if isinstance(weights, str):
-        weights = find_weights(name, weights)
+    weights = find_weights(name, weights)
     while True:
         chosen = engine.choose(size)
         try:
-            found = _features(images, (name, size, weights), chosen, batch_size, progress)
+            found = _features(images, (name, size, weights, chosen, batch_size), progress)
         except engine.ConversionError as error:
             engine.give_up(str(error))
             continue
-        machine.engines_used.add((chosen.name, chosen.precision))
+        machine.engines_used.add(tuple(chosen))
         return found
 
 
-def _features(images, which, chosen: engine.Engine, batch_size: int, progress: bool):
+def _features(images, which: tuple, progress: bool):
     """Compute with one engine, and read from that engine's cache only."""
     from tqdm import tqdm
 
-    name, size, weights = which
+    name, size, weights, chosen, _ = which
     label = f"v{VERSION}-{start_keras().backend.backend()}-{name}-{size}-{weights.key}"
-    folder = cache_folder("features", label + chosen.suffix)
-    known, what = _read_shards(folder), f"{name} features"
-    order, waiting = [], []  # keys of all images so far; of each task its keys and images
+    if chosen != engine.Engine():  # features of one engine are never another's
+        label = "-".join([label, *chosen])
+    what, count = f"{name} features", len(images)
     # To workers go grey pixels, a twelfth of the bytes; here the next block is prepared meanwhile
     grey = cluster.client() is not None
 
     def make(new):
         return resize(new, size) if grey else prepare(new, name, size)
 
-    read = _Reader(images, set(known), make)
-    bar = tqdm(total=len(images), desc=what, unit="image", disable=None if progress else True)
+    def compute(batches):
+        return cluster.spread(compute_features, ((ready, *which) for ready in batches), what)
 
-    def tasks():
-        for keys, new, ready in ahead(read, _blocks(len(images))):
-            order.extend(keys)
-            if new:
-                waiting.append((new, len(keys)))
-                yield ready, name, size, weights, chosen, batch_size
-            else:
-                bar.update(len(keys))
-
-    with bar:
-        for number, found in cluster.spread(compute_features, tasks(), what):
-            new, count = waiting[number]
-            _write_shard(folder, new, found)
-            known.update(zip(new, found, strict=True))
-            bar.update(count)
-    return np.stack([known[key] for key in order])
-
-
-class _Reader:
-    """Read blocks of images, and make ready those that nobody has met before.
-
-    Parameters
-    ----------
-    images : array_like, shape (n, height, width), uint8
-    met : set of bytes
-        Keys of the images in the cache; those of images that were read are added.
-    make : callable
-        From images, uint8 (n, height, width), to what goes to the backbone.
-    """
-
-    def __init__(self, images, met: set[bytes], make):
-        self.images, self.met, self.make = images, met, make
-
-    def __call__(self, rows: slice):
-        """Give the keys of a block, those that are new, and their images, None without any."""
-        block = self.images[rows]
-        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in block]
-        new = {key: place for place, key in enumerate(keys) if key not in self.met}
-        self.met.update(new)
-        return keys, list(new), self.make(block[list(new.values())]) if new else None
-
-
-def _blocks(count: int):
-    """Divide rows into blocks; the first is small, since the backbone waits for it."""
-    ends = [0, *range(min(FIRST, BLOCK), count, BLOCK), count] if count else [0]
-    return [slice(*pair) for pair in pairwise(ends)]
+    ends = [0, *range(min(FIRST, BLOCK), count, BLOCK), count]  # the backbone waits for the first
+    blocks = [slice(*pair) for pair in pairwise(ends)]
+    kept = RowCache(cache_folder("features", label))
+    with tqdm(total=count, desc=what, unit="image", disable=None if progress else True) as bar:
+        return kept.look_up(images, blocks, make, compute, bar.update)
 
 
 _one_at_a_time = threading.Lock()  # threads share one network, which serves one at a time
@@ -402,88 +307,35 @@ def forget_network() -> None:
     gc.collect()
 
 
-def compute_features(images, name, size, weights: Weights, chosen, batch_size: int) -> np.ndarray:
+def compute_features(images, name, size, weights: Weights, chosen, batch_size: int = 16):
     """Compute features here and now, past the cache: a task for this machine or a worker.
 
-    Parameters
-    ----------
-    images : ndarray
-        Grey, uint8 (n, height, width); or from :func:`prepare`, float32 (n, size, size, 3).
-    name, size, weights, batch_size
-        As in :func:`features`; of images already prepared they must be the same.
-    chosen : cxrlib.compute.engine.Engine
-        What computes, see :func:`cxrlib.compute.engine.choose`.
-
-    Returns
-    -------
-    ndarray, shape (n, channels), float32
-
-    Raises
-    ------
-    cxrlib.compute.engine.ConversionError
-        If OpenVINO is to compute and cannot take the network over.
+    The images are grey, uint8 (n, height, width), or from :func:`prepare`. `chosen` is the Engine
+    that computes; a ConversionError if it is OpenVINO and cannot take the network over.
     """
     ready = prepare(images, name, size) if images.ndim == 3 else images
     with _one_at_a_time:
         return _network(name, size, weights, chosen, batch_size)(ready)
 
 
-def _network(name: str, size: int, weights: Weights, chosen: engine.Engine, batch_size: int):
+def _network(*which):
     """Give the last network again, or build another."""
-    which = (name, size, weights, chosen, batch_size)
-    if which not in _last:
-        forget_network()  # two at once take more memory than Binder has
-
-        def build():
-            return load(name, size, weights, pooling="avg")
-
-        if chosen.name == "openvino":
-            label = f"v{VERSION}-{name}-{size}-{weights.key}"
-            _last[which] = engine.on_openvino(build, label, size, chosen.precision)
-        else:
-            short = chosen.precision == "bfloat16"
-            with machine.dtype_policy("mixed_bfloat16" if short else "float32"):
-                _last[which] = engine.on_keras(build(), batch_size)
+    if which in _last:
+        return _last[which]
+    forget_network()  # two at once take more memory than Binder has
+    name, size, weights, chosen, batch_size = which
+    build = partial(load, name, size, weights, pooling="avg")
+    if chosen.name == "openvino":
+        label = f"v{VERSION}-{name}-{size}-{weights.key}"
+        _last[which] = engine.on_openvino(build, label, size, chosen.precision)
+    else:
+        short = chosen.precision == "bfloat16"
+        with machine.dtype_policy("mixed_bfloat16" if short else "float32"):
+            _last[which] = engine.on_keras(build(), batch_size)
     return _last[which]
 
 
-def dataset(parts, classes, name: str, size: int, weights, batch_size: int = 16):
-    """Features and class numbers of the three parts of a split.
-
-    Parameters
-    ----------
-    parts : split.Parts
-    classes : sequence of str
-        As in :meth:`cxrlib.cohort.Cohort.targets`.
-    name, size, weights, batch_size
-        As in :func:`features`.
-
-    Returns
-    -------
-    split.Parts
-        Of pairs: features (n, channels) float32, class numbers (n,) int64.
-    """
-    pairs = (
-        (features(part.images, name, size, weights, batch_size), part.targets(classes))
-        for part in parts
-    )
+def dataset(parts, classes, name: str, size: int, weights):
+    """Turn the parts of a split into pairs: :func:`features`, and class numbers (n,) int64."""
+    pairs = ((features(part.images, name, size, weights), part.targets(classes)) for part in parts)
     return type(parts)(*pairs)
-
-
-def _write_shard(folder: Path, keys: list[bytes], found: np.ndarray) -> None:
-    name = hashlib.blake2b(b"".join(keys), digest_size=16).hexdigest()
-    with whole_file(folder / f"{name}.npz") as partial:
-        np.savez(partial, keys=np.frombuffer(b"".join(keys), dtype="V16"), features=found)
-
-
-def _read_shards(folder: Path) -> dict[bytes, np.ndarray]:
-    known = {}
-    for path in folder.glob("[!.]*.npz"):
-        try:
-            with np.load(path, allow_pickle=False) as shard:
-                keys, found = shard["keys"], shard["features"]
-        except Exception:  # a damaged shard is only a cache: forget it, compute again
-            path.unlink(missing_ok=True)
-            continue
-        known.update((key.tobytes(), row) for key, row in zip(keys, found, strict=True))
-    return known

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 
-from cxrlib.compute import SCORES, Head, check_head, check_targets, fit_heads, moments, share
-from cxrlib.compute import TrainingError as TrainingError  # `fit` raises it too
+from cxrlib.compute import Head, check_targets, fit_heads, moments, share
 from cxrlib.machine import accelerator, dtype_policy, start_keras, training_precision
 
 
@@ -43,7 +42,7 @@ def fit(
     batch_size: int = 32,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train a Keras model and return what happened, epoch by epoch.
+    """Train a Keras model by Adam, and return what happened.
 
     Networks on images are trained in mixed precision on a GPU, see
     :func:`cxrlib.machine.training_precision`; the model itself stays in float32.
@@ -56,21 +55,15 @@ def fit(
         x: features, ndarray (n, d) float32; or images, ``cohort.images`` (n, height, width)
         uint8, which are read from disk batch by batch and resized to the model's input.
         y: class numbers, ndarray (n,) int, as ``cohort.targets(classes)`` gives them.
-    epochs, batch_size : int
-    learning_rate : float
-        Adam's.
+        A TrainingError says that they differ in number, or are no classes of the model.
     seed : int
         Decides the order of the batches and the dropout.
 
     Returns
     -------
     DataFrame
-        Columns ``epoch`` (from 1), ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
-
-    Raises
-    ------
-    TrainingError
-        If inputs and targets differ in number, or a target is no class of the model.
+        One row an epoch: ``epoch`` (from 1), ``loss``, ``accuracy``, ``val_loss``,
+        ``val_accuracy``.
     """
     set_seed(seed)
     outputs = model.output_shape[-1]
@@ -96,7 +89,7 @@ def fit(
 def _in_precision(model, policy: str, learning_rate: float, seed: int):
     """Give what to train: the model, or a copy that computes in another precision.
 
-    Keras takes the precision when a network is built. So the layers of a copy, but for the last,
+    Keras takes the precision when a network is built: the layers of the copy, but for the last,
     get the policy, and at the end, also an interrupted one, the model gets the copy's weights.
     """
     if policy == "float32":
@@ -122,25 +115,18 @@ def _in_precision(model, policy: str, learning_rate: float, seed: int):
 
 
 def predict(model, x, batch_size: int = 32) -> np.ndarray:
-    """Probabilities of all classes, also for a model with one sigmoid output.
-
-    Returns
-    -------
-    ndarray, shape (n, classes), float64
-        Rows sum to 1.
-    """
+    """Probabilities of all classes, float64 (n, classes), also of a model with one output."""
     if len(model.input_shape) == 4:
         x = batches(x, model.input_shape[1], None, batch_size)
-    found = ask(model, x, batch_size)
-    found = np.asarray(found, dtype=np.float64)
+    found = np.asarray(ask(model, x, batch_size), dtype=np.float64)
     return np.hstack([1 - found, found]) if found.shape[1] == 1 else found
 
 
 def ask(model, x, batch_size: int = 32) -> np.ndarray:
     """Ask a model for its outputs, given an array or :func:`batches`.
 
-    A single batch is asked directly: `predict` sets up a pipeline of data first, which takes
-    longer than one image does, and somebody is waiting for it.
+    A single batch is asked directly: Keras's `predict` takes longer to begin than one image
+    does, and somebody is waiting for it.
     """
     many = len(x) > (batch_size if isinstance(x, np.ndarray) else 1)
     if many:
@@ -153,19 +139,9 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
 
     The images of a batch are read in threads, one a core. Keras's own workers are left off:
     they start on an epoch before its order is drawn, and wait a tenth of a second at its end.
-
-    Parameters
-    ----------
-    images : array_like, shape (n, height, width), uint8
-        Such as ``cohort.images``, which may lie on disk.
-    side : int
-        Side of the model's input in pixels (area interpolation).
-    targets : ndarray, shape (n, outputs), optional
-
-    Returns
-    -------
-    keras.utils.PyDataset
-        Batches (b, side, side, 1) float32, grey levels 0 to 255, with targets where given.
+    From images, uint8 (n, height, width), such as ``cohort.images``, it makes a
+    keras.utils.PyDataset of batches (b, side, side, 1) float32, grey levels 0 to 255, with
+    `targets` (n, outputs) where given.
     """
     import cv2
     import keras
@@ -199,13 +175,7 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
 
 
 def standardiser(features: np.ndarray):
-    """Build the layer that brings each feature to mean 0 and variance 1 in the training part.
-
-    Parameters
-    ----------
-    features : ndarray, shape (n, d), float32
-        See :func:`cxrlib.compute.heads.moments` for channels that are silent in them.
-    """
+    """Build the layer that brings each feature to mean 0 and variance 1 in these, (n, d)."""
     import keras
 
     mean, variance = moments(features)
@@ -222,36 +192,23 @@ def dense_head(
 ):
     """Build the trainable end of Models 2 to 4: hidden dense layers and an output layer.
 
-    The first layer standardises each feature by its mean and variance in the training part;
-    the paper does not mention one, but random backbones need it and ImageNet's do not mind.
-
-    Parameters
-    ----------
-    features : ndarray, shape (n, d), float32
-        Features of the training part.
-    classes : int
-        2 gives one sigmoid output, more give softmax.
-    hidden_layers, neurons : int
-        As in the paper's grid: 1 to 4 layers of 8 to 128 rectified linear units.
-    dropout : float in [0, 1)
-        After each hidden layer.
-    seed : int
-        For the initial weights.
+    The first layer standardises each feature, float32 (n, d), by its mean and variance in the
+    training part; the paper does not mention one, but random backbones need it and ImageNet's do
+    not mind. Two classes give one sigmoid output, more give softmax. The hidden layers have
+    rectified linear units, and dropout, in [0, 1), after each; in the paper's grid there are 1 to
+    4 layers of 8 to 128. The seed draws the initial weights.
     """
     import keras
 
-    check_head(classes, hidden_layers, neurons, dropout)
+    Head(hidden_layers, neurons, dropout).check(classes)
     set_seed(seed)
     layers = [keras.Input(features.shape[1:]), standardiser(features)]
     for number in range(hidden_layers):
         layers.append(keras.layers.Dense(neurons, "relu", name=f"hidden_{number + 1}"))
         if dropout:
             layers.append(keras.layers.Dropout(dropout, name=f"dropout_{number + 1}"))
-    if classes == 2:
-        layers.append(keras.layers.Dense(1, "sigmoid", name="output"))
-    else:
-        layers.append(keras.layers.Dense(classes, "softmax", name="output"))
-    return keras.Sequential(layers)
+    outputs, activation = (1, "sigmoid") if classes == 2 else (classes, "softmax")
+    return keras.Sequential([*layers, keras.layers.Dense(outputs, activation, name="output")])
 
 
 def fit_grid(
@@ -262,30 +219,21 @@ def fit_grid(
     epochs: int = 20,
     learning_rate: float = 5e-4,
     batch_size: int = 32,
-    dropout: float = 0.0,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Train every head of the paper's grid (section IV.B.1, Fig. 5) at once.
 
-    See :func:`cxrlib.compute.heads.fit_heads`: each head learns what it would have learned alone.
-
-    Parameters
-    ----------
-    train, validation : (x, y)
-        Features (n, d) and class numbers 0 or 1 (n,).
-    hidden_layers, neurons : sequence of int
-        The two axes of the grid.
-    epochs, learning_rate, batch_size, dropout, seed
-        As in :func:`fit` and :func:`dense_head`. The random numbers are NumPy's, on every
-        backend.
+    Each learns what it would have learned alone: :mod:`cxrlib.compute.heads` says how. `train`
+    and `validation` are features (n, d) and class numbers 0 or 1 (n,); the other parameters
+    those of :func:`fit` and :func:`dense_head`. The random numbers are NumPy's.
 
     Returns
     -------
     DataFrame
-        One row a head and epoch: ``layers``, ``neurons``, ``epoch``, ``loss``, ``accuracy``,
-        ``val_loss``, ``val_accuracy``. The scores are taken after the epoch, without dropout.
+        One row a head and epoch: ``layers``, ``neurons``, ``epoch``, and ``loss``,
+        ``accuracy``, ``val_loss``, ``val_accuracy`` after it.
     """
-    how = (dropout, learning_rate, batch_size)
+    how = (0, learning_rate, batch_size)
     grid = [Head(depth, width, *how) for depth in hidden_layers for width in neurons]
     history = fit_heads(train, validation, grid, epochs, [seed]).history
-    return history[["layers", "neurons", "epoch", *SCORES]]
+    return history.drop(columns=["seed", "head", "dropout", "learning_rate", "batch_size"])

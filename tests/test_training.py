@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cxrlib import machine, training
+from cxrlib.compute import TrainingError
 from helpers import tiny_cohort
 
 RNG = np.random.default_rng(0)
@@ -118,13 +119,13 @@ def test_a_cnn_trains_on_cohort_images():
     ],
 )
 def test_data_that_do_not_fit_are_refused(train, message):
-    with pytest.raises(training.TrainingError, match=message):
+    with pytest.raises(TrainingError, match=message):
         training.fit(training.dense_head(X), train, HELD, 1)
 
 
 @pytest.mark.parametrize("wrong", [{"neurons": 0}, {"dropout": 1.0}, {"classes": 1}])
 def test_impossible_heads_are_refused(wrong):
-    with pytest.raises(training.TrainingError, match="A head has at least"):
+    with pytest.raises(TrainingError, match="A head has at least"):
         training.dense_head(X, **wrong)
 
 

@@ -7,18 +7,10 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["cluster", "disk", "engine"],
+    submodules=["cluster", "disk", "engine", "store"],
     submod_attrs={
-        "heads": [
-            "Head",
-            "SCORES",
-            "TrainingError",
-            "check_head",
-            "check_targets",
-            "fit_heads",
-            "glorot",
-            "moments",
-        ],
+        "cache": ["RowCache"],
+        "heads": ["Head", "TrainingError", "check_targets", "fit_heads", "moments"],
         "threads": ["ahead", "cores", "share"],
     },
 )

@@ -1,12 +1,9 @@
 """What computes frozen features: Keras itself, or OpenVINO on the same network, but faster.
 
-OpenVINO (``pip install 'cxrlib[fast]'``) runs a frozen network on a processor faster than the
-Keras backends do, and gives the same features (within 1e-4 of the largest; see
-docs/performance.md). It is used where it is installed, Keras computes on a processor, and the
-images have 128 pixels or more; ``CXR_ENGINE`` (``keras`` or ``openvino``) overrules that.
-
-``CXR_PRECISION=bfloat16`` halves the time again where the processor or the accelerator has that
-type. Its numbers have 8 significant bits, so features change a little: results say so.
+OpenVINO (``pip install 'cxrlib[fast]'``) gives the same features (within 1e-4 of the largest). It
+is used where it is installed, Keras computes on a processor, and the images have 128 pixels or
+more; ``CXR_ENGINE`` (``keras`` or ``openvino``) overrules that. ``CXR_PRECISION=bfloat16`` halves
+the time again where there is that type; its 8 significant bits change features a little.
 """
 
 from __future__ import annotations
@@ -15,10 +12,10 @@ import os
 import tempfile
 import warnings
 import zipfile
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,11 +23,8 @@ from cxrlib.compute import cluster
 from cxrlib.files import cache_folder, whole_file
 from cxrlib.machine import accelerator, collection_paused, has_bfloat16, start_keras
 
-NAMES = ("keras", "openvino")
-PRECISIONS = ("float32", "bfloat16")
 SMALLEST = 128  # pixels; below, converting takes longer than it saves on a lesson's images
 CHUNKS = {"float32": 2, "bfloat16": 4}  # images in a request; more do not stay in its caches
-HINTS = {"float32": "f32", "bfloat16": "bf16"}  # as OpenVINO calls them
 failures: list[str] = []  # why this process has given up converting
 
 
@@ -42,35 +36,21 @@ class ConversionError(RuntimeError):
     """A network that OpenVINO cannot take over from Keras."""
 
 
-@dataclass(frozen=True)
-class Engine:
+class Engine(NamedTuple):
     """What computes, and how precisely."""
 
     name: str = "keras"
     precision: str = "float32"
 
-    @property
-    def suffix(self) -> str:
-        """What the names of its caches end in: features of one engine are never another's."""
-        return "" if self == PLAIN else f"-{self.name}-{self.precision}"
-
-
-PLAIN = Engine()
-
 
 def choose(size: int) -> Engine:
     """Decide what computes the features of images of `size` x `size` pixels.
 
-    The choice depends on the machine, the environment and `size` only, never on how many
-    images there are: a run that was interrupted goes on with the engine that it began with.
-
-    Raises
-    ------
-    EngineError
-        If ``CXR_ENGINE`` or ``CXR_PRECISION`` is misspelt, or asks for what is not there.
+    The choice never depends on how many images there are: a run that was interrupted goes on
+    with the engine that it began with. An EngineError says what is misspelt or not there.
     """
-    name = _setting("CXR_ENGINE", NAMES)
-    precision = _setting("CXR_PRECISION", PRECISIONS) or "float32"
+    name = _setting("CXR_ENGINE", ("keras", "openvino"))
+    precision = _setting("CXR_PRECISION", ("float32", "bfloat16")) or "float32"
     start_keras()
     kind = accelerator()
     if name is None:
@@ -107,7 +87,7 @@ def obstacle() -> str:
 
 
 def give_up(reason: str) -> None:
-    """Remember, and say once, that networks cannot be converted here."""
+    """Remember, and say, that networks cannot be converted here."""
     failures.append(reason)
     warnings.warn(f"Keras computes the features itself: {reason}", stacklevel=3)
 
@@ -142,20 +122,8 @@ def on_keras(model, batch_size: int):
 def on_openvino(build, label: str, size: int, precision: str):
     """Let OpenVINO compute: a function from float32 (n, size, size, 3) to float32 (n, channels).
 
-    Parameters
-    ----------
-    build : callable
-        Makes the Keras model; asked only if the cache has no converted one.
-    label : str
-        What sets the model apart from all others: backbone, size, weights.
-    size : int
-        Side of its images in pixels.
-    precision : {"float32", "bfloat16"}
-
-    Raises
-    ------
-    ConversionError
-        If Keras or OpenVINO cannot convert it.
+    `build` makes the Keras model, if the cache has no converted one by this `label`, which says
+    backbone, size and weights. A ConversionError where Keras or OpenVINO cannot convert it.
     """
     import keras
     import openvino
@@ -164,35 +132,31 @@ def on_openvino(build, label: str, size: int, precision: str):
     name = f"{label}-{backend}-keras{keras.version()}-openvino{version}.zip"
     path = cache_folder("engines") / name
     network = _read(path)
-    if network is None:
-        _convert(build(), path)
-        network = _read(path)
-    settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": HINTS[precision]}
+    model = build() if network is None else None
+    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
     if cluster.on_worker():  # others work on this machine too, and all would take its first core
         settings |= {"INFERENCE_NUM_THREADS": cluster.threads(), "ENABLE_CPU_PINNING": False}
     try:
+        if model is not None:
+            _convert(model, path)
+            network = _read(path)
         network.reshape([CHUNKS[precision], size, size, 3])
         compiled = _core().compile_model(network, "CPU", settings)
-    except Exception as error:  # OpenVINO raises RuntimeError for all that it cannot do
-        raise ConversionError(_because(label, error)) from error
+    except Exception as error:  # Keras, its backend and OpenVINO raise many kinds here
+        last = next(iter(str(error).splitlines()[-1:]), "")[:150]
+        why = f"OpenVINO cannot take over {label} ({type(error).__name__}: {last})."
+        raise ConversionError(why) from error
     return _by_chunks(compiled)
-
-
-def _because(what: str, error: Exception) -> str:
-    last = next(iter(str(error).splitlines()[-1:]), "")[:150]
-    return f"OpenVINO cannot take over {what} ({type(error).__name__}: {last})."
 
 
 def _convert(model, path: Path) -> None:
     """Write a Keras model as OpenVINO's two files, in one that knows its own checksums."""
     with tempfile.TemporaryDirectory(prefix="cxr-engine-") as folder:
         plain = Path(folder) / "network.xml"
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                model.export(str(plain), format="openvino", verbose=False)
-        except Exception as error:  # Keras, its backend and OpenVINO raise many kinds here
-            raise ConversionError(_because(model.name, error)) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.export(str(plain), format="openvino", verbose=False)
         with whole_file(path) as partial, zipfile.ZipFile(partial, "w") as both:
             for ending in (".xml", ".bin"):
                 both.write(plain.with_suffix(ending), plain.with_suffix(ending).name)
@@ -203,9 +167,7 @@ def _read(path: Path):
     try:
         with zipfile.ZipFile(path) as both:
             return _core().read_model(both.read("network.xml"), both.read("network.bin"))
-    except FileNotFoundError:
-        return None
-    except Exception:  # a damaged one is only a cache: forget it, convert again
+    except Exception:  # there is none, or a damaged one: forget it, convert again
         path.unlink(missing_ok=True)
         return None
 

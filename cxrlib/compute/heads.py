@@ -1,17 +1,10 @@
-"""Train many small heads at once, in plain NumPy: what grids, searches, seeds and folds need.
+"""Train many small heads at once, in plain NumPy: what grids, searches and seeds need.
 
 Heads of equal depth lie side by side in a :class:`Pack`: one network in which no weight leads
 from one head to another. Adam treats every weight by itself, so each head learns what it would
-have learned alone; but the features pass through one large matrix product and not through many
-small ones. Packs are trained in threads of their own, or on a cluster where one is named. How
-heads are packed depends on nothing but the heads, so the same seed gives the same numbers, bit
-for bit, on any number of threads.
-
-The rules are those of Keras: rectified linear units, inverted dropout, sigmoid with binary
-cross-entropy or softmax with categorical, and ``keras.optimizers.Adam`` (Kingma and Ba 2015,
-arXiv:1412.6980). A head learns what Keras would teach it from the same start and batches, and
-its weights fit into :func:`cxrlib.training.dense_head`. The random numbers are NumPy's: the same
-on every Keras backend, but not those that Keras itself would draw.
+have learned alone, from one large matrix product. The rules are Keras's (rectified linear units,
+inverted dropout, cross-entropy, Adam: Kingma and Ba 2015, arXiv:1412.6980); the random numbers
+are NumPy's, and the same on any number of threads.
 """
 
 from __future__ import annotations
@@ -40,42 +33,30 @@ class TrainingError(ValueError):
 
 
 class Head(NamedTuple):
-    """What one head looks like, and how it is trained.
+    """What one head looks like, and how it is trained."""
 
-    Attributes
-    ----------
-    layers, neurons : int
-        Hidden layers, and rectified linear units in each.
-    dropout : float in [0, 1)
-        Share of the units that each step silences, after each hidden layer.
-    learning_rate : float
-        Adam's.
-    batch_size : int
-    """
-
-    layers: int = 1
-    neurons: int = 64
-    dropout: float = 0.0
-    learning_rate: float = 5e-4
+    layers: int = 1  # hidden ones
+    neurons: int = 64  # rectified linear units in each
+    dropout: float = 0.0  # share of the units of each layer that a step silences
+    learning_rate: float = 5e-4  # Adam's
     batch_size: int = 32
+
+    def check(self, classes: int) -> None:
+        """Raise a TrainingError about a head that cannot be."""
+        layers, neurons, dropout = self[:3]
+        if classes < 2 or layers < 0 or neurons < 1 or not 0 <= dropout < 1:
+            raise TrainingError(
+                "A head has at least 2 classes, 0 hidden layers, 1 neuron and a dropout in "
+                f"[0, 1); got classes={classes}, hidden_layers={layers}, neurons={neurons}, "
+                f"dropout={dropout}."
+            )
 
 
 class Fitted(NamedTuple):
-    """What :func:`fit_heads` found.
+    """What :func:`fit_heads` found."""
 
-    Attributes
-    ----------
-    history : DataFrame
-        One row a seed, fold, head and epoch: ``seed``, ``fold``, ``head`` (place in the list),
-        ``layers``, ``neurons``, ``dropout``, ``learning_rate``, ``batch_size``, ``epoch``
-        (from 1), ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``. All four scores are
-        taken after the epoch, without dropout.
-    weights : dict of (seed, fold, head) to list of ndarray, float32
-        Kernels and biases in Keras's order, as ``dense_head(...).set_weights`` takes them.
-    """
-
-    history: pd.DataFrame
-    weights: dict
+    history: pd.DataFrame  # a row a seed, head and epoch, with SCORES after it, without dropout
+    weights: dict  # of (seed, head): kernels and biases, as dense_head(...).set_weights takes them
 
 
 def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,12 +66,11 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     speaks; so no variance counts as less than a hundredth of the average one.
     """
     variance = features.var(axis=0, dtype=np.float64)
-    floor = max(variance.mean() / 100, 1e-12)
-    return features.mean(axis=0), np.maximum(variance, floor)
+    return features.mean(axis=0), np.maximum(variance, max(variance.mean() / 100, 1e-12))
 
 
 def check_targets(x, y, outputs: int, part: str) -> np.ndarray:
-    """Targets in the shape that the loss wants, (n, outputs) float32, or a clear complaint."""
+    """Targets in the shape that the loss wants, (n, outputs) float32, or a TrainingError."""
     y = np.asarray(y)
     if len(x) != len(y) or len(y) == 0:
         raise TrainingError(f"{part}: {len(x)} inputs for {len(y)} targets.")
@@ -104,110 +84,50 @@ def check_targets(x, y, outputs: int, part: str) -> np.ndarray:
     return np.eye(classes, dtype=np.float32)[y.astype(int)]
 
 
-def check_head(classes, layers, neurons, dropout) -> None:
-    """Refuse a head that cannot be."""
-    if classes < 2 or layers < 0 or neurons < 1 or not 0 <= dropout < 1:
-        raise TrainingError(
-            "A head has at least 2 classes, 0 hidden layers, 1 neuron and a dropout in [0, 1); "
-            f"got classes={classes}, hidden_layers={layers}, neurons={neurons}, "
-            f"dropout={dropout}."
-        )
-
-
 def fit_heads(
     train: tuple,
-    validation: tuple | None,
+    validation: tuple,
     heads,
     epochs: int,
     seeds=(0,),
-    folds=None,
     classes: int = 2,
     start=None,
     shuffle: bool = True,
-    threads: int | None = None,
-    progress: bool = True,
 ) -> Fitted:
-    """Train every head, from every seed and on every fold, together.
+    """Train every head, from every seed, together.
 
-    Parameters
-    ----------
-    train, validation : (x, y)
-        Features, ndarray (n, d) float32, and class numbers, ndarray (n,) int. With features of
-        float64 all is computed so: half as fast, and for comparisons that rounding would spoil.
-    heads : sequence of Head
-    epochs : int
-    seeds : sequence of int
-        Each decides initial weights, the order of the batches and the dropout.
-    folds : sequence of (train_rows, held_rows), optional
-        Rows of `train` to learn from and to score on, in place of `validation` (then None).
-    classes : int
-        2 gives one sigmoid output and binary cross-entropy, more give softmax and categorical.
-    start : sequence of list of ndarray, optional
-        Initial weights of each head, as ``model.get_weights()`` of a Keras head gives them.
-        Otherwise Glorot's uniform ones, as Keras has, and biases of 0.
-    shuffle : bool
-        False takes the batches in the order of the rows.
-    threads : int, optional
-        All cores if None. Makes no difference to the results.
-    progress : bool
-        False shows no bar.
-
-    Returns
-    -------
-    Fitted
-        The history of all heads, and their weights.
-
-    Raises
-    ------
-    TrainingError
-        If a head cannot be, inputs and targets differ in number, a target is no class, features
-        are not finite, `start` has other shapes, or both `validation` and `folds` are given.
+    Features are ndarrays (n, d) float32, class numbers (n,) int. With features of float64 all is
+    computed so: half as fast, and for comparisons that rounding would spoil. A seed decides the
+    initial weights, the order of the batches and the dropout; `start` gives other weights of each
+    head, as Keras has them, and without `shuffle` the batches come in the order of the rows. Two
+    classes mean one sigmoid output and binary cross-entropy, more softmax and categorical. A
+    TrainingError says which head cannot be, or what is wrong with features or targets.
     """
     from tqdm import tqdm
 
-    heads, outputs = [Head(*head) for head in heads], 1 if classes == 2 else classes
+    heads, outputs = list(heads), 1 if classes == 2 else classes
     for head in heads:
-        check_head(classes, *head[:3])
-    if (validation is None) == (folds is None) or not heads or epochs < 1:
-        raise TrainingError("Give heads, an epoch or more, and either validation data or folds.")
-    _check_start(start, heads, train[0].shape[1], outputs)
-    parts = [(train, validation)] if folds is None else [_divide(*train, rows) for rows in folds]
-    seeds, fitted = list(seeds), {}
-    count, quiet = len(parts) * len(seeds) * len(heads) * epochs, None if progress else True
-    with tqdm(total=count, desc="heads", unit="epoch", disable=quiet) as bar, one_thread():
-        for fold, part in enumerate(parts):
-            data = _prepare(*part, outputs)
-            keys = [(seed, places) for seed in seeds for places in _pack(heads)]
-            tasks = []
-            for seed, places in keys:
-                given = None if start is None else [start[place] for place in places]
-                ours = [heads[place] for place in places]
-                tasks.append((ours, *data, epochs, seed, given, shuffle))
-            for number, found in _spread(tasks, threads, bar.update):
-                seed, places = keys[number]
-                fitted |= {(seed, fold, p): one for p, one in zip(places, found, strict=True)}
-    keys = [(s, f, h) for s in seeds for f in range(len(parts)) for h in range(len(heads))]
+        head.check(classes)
+    if not heads or epochs < 1:
+        raise TrainingError("Give a head or more, and an epoch or more.")
+    data, fitted, tasks = _prepare(train, validation, outputs), {}, []
+    keys = [(seed, places) for seed in seeds for places in _pack(heads)]
+    for seed, places in keys:
+        given = None if start is None else [start[place] for place in places]
+        tasks.append(([heads[place] for place in places], *data, epochs, seed, given, shuffle))
+    count = len(seeds) * len(heads) * epochs
+    with tqdm(total=count, desc="heads", unit="epoch", disable=None) as bar, one_thread():
+        for number, found in _spread(tasks, bar.update):
+            seed, places = keys[number]
+            fitted |= {(seed, place): one for place, one in zip(places, found, strict=True)}
+    keys = [(seed, place) for seed in seeds for place in range(len(heads))]
     history = [
-        (*key, *heads[key[2]], epoch, *scores)
+        (*key, *heads[key[1]], epoch, *scores)
         for key in keys
         for epoch, scores in enumerate(fitted[key][0], 1)
     ]
-    columns = ["seed", "fold", "head", *Head._fields, "epoch", *SCORES]
+    columns = ["seed", "head", *Head._fields, "epoch", *SCORES]
     return Fitted(pd.DataFrame(history, columns=columns), {key: fitted[key][1] for key in keys})
-
-
-def _divide(x, y, rows) -> list[tuple]:
-    """Give the data of a fold: to learn from, and to score on."""
-    return [(np.asarray(x)[these], np.asarray(y)[these]) for these in rows]
-
-
-def _check_start(start, heads: list[Head], inputs: int, outputs: int) -> None:
-    """Refuse initial weights that do not fit their heads."""
-    for place, head in enumerate(heads if start is not None else []):
-        expected = shapes(head, inputs, outputs)
-        found = [np.shape(array) for array in start[place]] if place < len(start) else []
-        if found != expected:
-            raise TrainingError(f"start of head {place}: shapes {found}, expected {expected}.")
 
 
 def _pack(heads: list[Head]) -> list[list[int]]:
@@ -242,6 +162,8 @@ def _prepare(train, held, outputs: int) -> list[np.ndarray]:
 
 def _fit_pack(heads, x, y, x_held, y_held, epochs, seed, start, shuffle, tell=None) -> list:
     """Train one pack; of each head, the scores of each epoch and the weights."""
+    if tell is None:  # on a worker, whose threads do the same: never given back
+        one_thread()
     if start is None:
         start = [glorot(head, x.shape[1] - 1, y.shape[1], seed) for head in heads]
     start = [[np.asarray(array, x.dtype) for array in weights] for weights in start]
@@ -259,14 +181,14 @@ def _fit_pack(heads, x, y, x_held, y_held, epochs, seed, start, shuffle, tell=No
     return [([s[place] for s in scores], pack.weights(place)) for place in range(len(heads))]
 
 
-def _spread(tasks: list[tuple], threads: int | None, tell):
+def _spread(tasks: list[tuple], tell):
     """Fit packs on the cluster, if there is one, or in threads; yields (number, result)."""
     if cluster.client():
-        for number, found in cluster.spread(_fit_there, tasks, "heads"):
+        for number, found in cluster.spread(_fit_pack, tasks, "heads"):
             tell(len(found) * len(found[0][0]))
             yield number, found
         return
-    stopped, pool = threading.Event(), ThreadPoolExecutor(threads or cluster.threads())
+    stopped, pool = threading.Event(), ThreadPoolExecutor(cluster.threads())
 
     def note(count):
         if stopped.is_set():
@@ -282,26 +204,12 @@ def _spread(tasks: list[tuple], threads: int | None, tell):
         pool.shutdown(cancel_futures=True)
 
 
-def _fit_there(*task) -> list:
-    """Fit a pack on a worker, which has other threads that do the same."""
-    one_thread()  # from now on: if each of them gave it back, the others would lose it
-    return _fit_pack(*task)
-
-
 class Pack:
     """Heads of the same depth as one network whose weights between two heads stay 0.
 
     Each layer is one array: its kernel, and its biases as the last row. So whatever enters a
-    layer has a last column of ones.
-
-    Parameters
-    ----------
-    heads : list of Head
-    weights : list of list of ndarray
-        Of each head, kernels and biases in Keras's order; see :func:`glorot`. Their type,
-        float32 as a rule, is that of all arithmetic.
-    seed : int
-        For the dropout.
+    layer has a last column of ones. `weights` are those of each head, as :func:`glorot` draws
+    them; their type, float32 as a rule, is that of all arithmetic. The seed is the dropout's.
     """
 
     def __init__(self, heads: list[Head], weights: list, seed: int = 0):
@@ -398,26 +306,22 @@ class Pack:
         return total / len(x)
 
 
-def shapes(head: Head, inputs: int, outputs: int) -> list[tuple[int, ...]]:
-    """Shapes of a head's kernels and biases, in Keras's order."""
-    sizes = [inputs, *[head.neurons] * head.layers, outputs]
-    return [shape for pair in pairwise(sizes) for shape in (pair, pair[1:])]
-
-
 def glorot(head: Head, inputs: int, outputs: int, seed: int = 0) -> list[np.ndarray]:
     """Draw the weights of one head: Glorot's uniform kernels as in Keras, biases of 0."""
     random, weights = np.random.default_rng([seed, 0]), []
-    for shape in shapes(head, inputs, outputs):
-        limit = np.float32(np.sqrt(6 / sum(shape))) if len(shape) == 2 else np.float32(0)
-        weights.append(random.random(shape, np.float32) * (2 * limit) - limit)
+    for pair in pairwise([inputs, *[head.neurons] * head.layers, outputs]):
+        limit = np.float32(np.sqrt(6 / sum(pair)))
+        kernel = random.random(pair, np.float32) * (2 * limit) - limit
+        random.random(pair[1], np.float32)  # biases have always taken their draws: keep the seeds
+        weights += [kernel, np.zeros(pair[1], np.float32)]
     return weights
 
 
 def adam(weights, first, second, gradient, scratch, pace) -> None:
     """Take one step of Adam in place, as Keras does; `gradient` and `scratch` are used up.
 
-    The moments are kept divided by 1 - beta, which spares two passes over memory. All arrays
-    are (rows, columns); `pace` is (columns,), see :func:`paces`.
+    The moments are kept divided by 1 - beta, which spares two passes over memory. `pace` is one
+    of :func:`paces` a column.
     """
     first *= BETA_1
     first += gradient
@@ -432,11 +336,8 @@ def adam(weights, first, second, gradient, scratch, pace) -> None:
 
 
 def paces(rates: np.ndarray, step: int) -> np.ndarray:
-    """Learning rates as :func:`adam` wants them in this step (from 1): biases corrected.
-
-    Keras rounds both betas to float32, which changes the first steps by 7 millionths; deep
-    heads make much of it in the end.
-    """
+    """Learning rates as :func:`adam` wants them in this step (from 1): biases corrected."""
+    # Keras rounds both betas to float32, and deep heads make much of it in the end
     power, one = np.asarray(step, rates.dtype), np.ones((), rates.dtype)
     first, second = (np.asarray(np.float32(beta), rates.dtype) for beta in (BETA_1, BETA_2))
     corrected = np.sqrt(one - second**power) / (one - first**power)

@@ -15,14 +15,8 @@ def cores() -> int:
 def share(work, count: int, threads: int | None = None) -> None:
     """Call ``work(0)`` to ``work(count - 1)``, here and in other threads, and wait for all.
 
-    It pays where the work is NumPy's or OpenCV's, which let other threads run meanwhile.
-
-    Parameters
-    ----------
-    work : callable
-        Each call must write to a place of its own.
-    threads : int, optional
-        How many may work, this one included; as many as there are cores by default.
+    It pays where the work is NumPy's or OpenCV's, which let other threads run meanwhile. Each
+    call must write to a place of its own. By default there is a thread for each core.
     """
     numbers = iter(range(count))  # whoever is free takes the next
 
@@ -44,14 +38,8 @@ def share(work, count: int, threads: int | None = None) -> None:
 def ahead(make, arguments):
     """Yield ``make(argument)`` of each argument; the next is made in a thread meanwhile.
 
-    So images are read while a network works on those before them. At most one result waits.
-
-    Parameters
-    ----------
-    make : callable
-        Runs in one thread, one call after another. What it raises, whoever asks next gets.
-    arguments : iterable
-        Read one step ahead, in the thread that asks.
+    So images are read while a network works on those before them; at most one result waits, and
+    what `make` raises comes in its turn. The arguments are read in the thread that asks.
     """
     with ThreadPoolExecutor(1) as thread:
         coming = None

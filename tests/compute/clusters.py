@@ -11,7 +11,8 @@ from pathlib import Path
 from cxrlib.compute import cluster
 from faults import wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 
 
 class Dask:
@@ -20,7 +21,7 @@ class Dask:
     def __init__(self, folder, **environment):
         self.folder, self.file, self.workers = folder, folder / "scheduler.json", []
         self.environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+            "PYTHONPATH": os.pathsep.join(map(str, [ROOT, HERE, ROOT / "tests" / "support"])),
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False",
         }

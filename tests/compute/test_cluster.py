@@ -80,7 +80,7 @@ def die(number):
 
 def test_without_an_address_all_happens_here_in_order_and_dask_stays_unloaded():
     code = (
-        "import sys; from cxrlib import cluster; "
+        "import sys; from cxrlib.compute import cluster; "
         "print(list(cluster.spread(pow, [(2, 3), (3, 2)])), cluster.collect(pow, [(2, 5)])); "
         "print('distributed' in sys.modules)"
     )
@@ -119,7 +119,7 @@ def test_tasks_run_on_both_workers_and_the_dashboard_is_told_once(two_workers, c
     assert [value for value, _ in found] == [n**2 for n in range(30)]
     assert {number for _, number in found} == {worker.pid for worker in two_workers.workers}
     told = capfd.readouterr().err
-    assert told.count(f"Cluster at {two_workers.address}: 2 workers; dashboard: http://") == 1
+    assert told.count(f"Cluster at {two_workers.address}: workers=2; dashboard: http://") == 1
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ def test_a_grid_with_seeds_is_the_same_on_a_cluster(two_workers, monkeypatch):
     x, y = rng.normal(size=(200, 32)).astype(np.float32), rng.integers(0, 2, 200)
     grid = [heads.Head(layers, neurons) for layers in (1, 2) for neurons in (8, 16)]
     given = ((x[:150], y[:150]), (x[150:], y[150:]), grid)
-    options = {"epochs": 5, "seeds": range(4), "progress": False}
+    options = {"epochs": 5, "seeds": range(4)}
     expected = alone(monkeypatch, heads.fit_heads, *given, **options)
     found = heads.fit_heads(*given, **options)
     pd.testing.assert_frame_equal(found.history, expected.history, check_exact=True)

@@ -14,7 +14,6 @@ RNG = np.random.default_rng(0)
 X = (RNG.standard_normal((90, 12)) * 3 + 7).astype(np.float32)
 Y = (X[:, 0] + X[:, 1] > 14).astype(int)
 KINDS = Y + (X[:, 2] > 8)  # three of them
-ROWS = [(np.arange(60), np.arange(60, 90)), (np.arange(30, 90), np.arange(30))]
 
 
 def parts(targets=Y):
@@ -46,7 +45,7 @@ def test_one_step_of_adam_by_hand():
     start = [[np.zeros((1, 1), np.float32), np.zeros(1, np.float32)]]
     head = Head(0, 1, learning_rate=0.01)
     found = fit_heads(data, data, [head], 1, start=start)
-    weight, bias = found.weights[0, 0, 0]
+    weight, bias = found.weights[0, 0]
     assert weight[0, 0] == pytest.approx(0.00999987, abs=2e-8)
     assert bias[0] == 0
     assert found.history["loss"][0] == pytest.approx(0.68816, abs=1e-5)  # ln(1 + exp(-0.01))
@@ -83,7 +82,7 @@ def test_losses_and_weights_equal_keras(classes, targets):
         mine = found.history[found.history["head"] == place]
         np.testing.assert_allclose(mine["val_loss"], expected["val_loss"], atol=1e-5)
         np.testing.assert_allclose(mine["val_accuracy"], expected["val_accuracy"], atol=1e-6)
-        for ours, theirs in zip(found.weights[0, 0, place], model.get_weights(), strict=True):
+        for ours, theirs in zip(found.weights[0, place], model.get_weights(), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
@@ -112,7 +111,7 @@ def test_weights_load_into_a_keras_head_and_scores_are_scikit_learns(classes, ta
     train, held = parts(targets)
     found = fit_heads(train, held, [Head(2, 8, learning_rate=0.01)], 5, classes=classes)
     model = training.dense_head(train[0], classes, 2, 8)
-    model.set_weights(found.weights[0, 0, 0])
+    model.set_weights(found.weights[0, 0])
     last = found.history.iloc[-1]
     for part, prefix in ((train, ""), (held, "val_")):
         probabilities = training.predict(model, part[0])
@@ -177,29 +176,29 @@ def test_slopes_under_dropout_are_those_of_the_loss():
 MIXED = [Head(1, 8), Head(2, 200, 0.3), Head(2, 100), Head(1, 4, 0.5, 1e-2), Head(3, 8, 0.1)]
 
 
-def test_same_numbers_on_any_number_of_threads():
-    train, held = parts()
-    runs = [fit_heads(train, held, MIXED, 3, (0, 7), threads=count) for count in (1, 2, 5)]
+def test_same_numbers_on_any_number_of_threads(monkeypatch):
+    runs = []
+    for count in (1, 2, 5):
+        monkeypatch.setattr(heads.cluster, "threads", lambda count=count: count)
+        runs.append(fit_heads(*parts(), MIXED, 3, (0, 7)))
     for run in runs[1:]:
         assert run.history.equals(runs[0].history)
         for key, weights in runs[0].weights.items():
             for ours, theirs in zip(run.weights[key], weights, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
-    scores = runs[0].history.groupby("seed")["val_loss"].apply(list)
-    assert scores[0] != scores[7]
 
 
-def test_seeds_and_folds_together_equal_one_after_another():
-    found = fit_heads((X, Y), None, MIXED, 2, seeds=(4, 1), folds=ROWS).history
-    assert len(found) == 2 * 2 * len(MIXED) * 2
+def test_seeds_together_equal_one_after_another():
+    found = fit_heads(*parts(), MIXED, 2, seeds=(4, 1)).history
+    assert len(found) == 2 * len(MIXED) * 2
     assert list(found["seed"].unique()) == [4, 1]
+    columns, scores = ["head", "epoch", *heads.SCORES], []
     for seed in (4, 1):
-        for fold, (rows, others) in enumerate(ROWS):
-            alone = fit_heads((X[rows], Y[rows]), (X[others], Y[others]), MIXED, 2, [seed])
-            mine = found[(found["seed"] == seed) & (found["fold"] == fold)]
-            columns = ["head", "epoch", *heads.SCORES]
-            together = mine[columns].reset_index(drop=True)
-            assert together.equals(alone.history[columns])
+        alone = fit_heads(*parts(), MIXED, 2, [seed]).history
+        mine = found[found["seed"] == seed][columns].reset_index(drop=True)
+        assert mine.equals(alone[columns])
+        scores.append(list(mine["val_loss"]))
+    assert scores[0] != scores[1]
 
 
 def test_a_head_learns_the_same_in_any_company():
@@ -238,7 +237,7 @@ def test_packs_hold_equal_depths_and_batches_and_stay_small(monkeypatch):
 
     monkeypatch.setattr(heads, "Pack", Watched)
     many = [Head(depth, 100, 0, 1e-3, size) for depth in (1, 2) for size in (8, 16)] * 3
-    fit_heads(*parts(), [*many, Head(1, 300)], 1, progress=False)
+    fit_heads(*parts(), [*many, Head(1, 300)], 1)
     assert sorted(head for pack in made for head in pack) == sorted([*many, Head(1, 300)])
     for pack in made:
         assert len({(head.layers, head.batch_size) for head in pack}) == 1
@@ -271,15 +270,12 @@ def test_an_interruption_stops_the_threads(monkeypatch):
     ("change", "message"),
     [
         ({"heads": [Head(1, 0)]}, "A head has at least"),
-        ({"heads": []}, "Give heads"),
+        ({"heads": []}, "Give a head or more"),
         ({"epochs": 0}, "an epoch or more"),
-        ({"folds": ROWS}, "either validation data or folds"),
-        ({"validation": None}, "either validation data or folds"),
         ({"validation": (X[:3], np.array([0, 1, 2]))}, "validation: class numbers"),
         ({"train": (X[:5], Y[:4])}, "training: 5 inputs for 4 targets"),
         ({"train": (X * np.nan, Y)}, "training: some features are not finite"),
         ({"validation": (X[:, :5], Y)}, "validation: 5 features for the 12"),
-        ({"start": [[np.zeros((3, 4))] * 4]}, "start of head 0"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(change, message):
