@@ -235,7 +235,7 @@ def features(ctx, files, place, backbone, size, weights, pixels):
 
 def _paths(files: Path) -> list[Path]:
     """List the images of a folder, or those that a text file names."""
-    from cxrlib.sources import SourceError, folders
+    from cxrlib.sources import folders
 
     if files.is_dir():
         return folders.list_images(files)
