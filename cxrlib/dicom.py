@@ -1,11 +1,11 @@
 """DICOM files -> grey uint8, and the limits of what any file may ask of a decoder.
 
-DICOM needs pydicom, the optional extra ``cxrlib[dicom]``. The headers name people: only what
-describes the pixels is read, and no message quotes it.
+DICOM needs pydicom, the extra ``cxrlib[dicom]``. Headers name people: no message quotes them.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 import zlib
@@ -61,7 +61,7 @@ def check_scans(content: bytes) -> None:
 
 def look_up(table: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Replace the numbers of an image, uint8 or uint16, by what a table (m,), uint8, says."""
-    return _in_strips(image, lambda rows: table[rows])
+    return _in_strips(image, table.__getitem__)
 
 
 def _in_strips(image: np.ndarray, work) -> np.ndarray:
@@ -77,16 +77,13 @@ class _OddError(ValueError):
 def read_dicom(path: Path) -> np.ndarray:
     """Read the one frame of a DICOM file as a viewer would show it, (Rows, Columns) uint8.
 
-    The modality table and the first VOI (window) table are applied, the darkest..brightest
-    value becomes 0..255, and MONOCHROME1, whose low values are bright, is inverted. An ImageError
-    says if pydicom is missing, or what is wrong with the file.
+    As in :func:`cxrlib.images.read_grey`; of several VOI tables, the first one is applied.
     """
     try:
         import pydicom
     except ImportError as error:
-        raise ImageError(
-            f'{path}: DICOM needs pydicom. Install it with: pip install "cxrlib[dicom]"'
-        ) from error
+        install = 'pip install "cxrlib[dicom]"'
+        raise ImageError(f"{path}: DICOM needs pydicom. Install it with: {install}") from error
     with _discreet():
         try:
             if not _is_deflated(path):  # else this would unpack it once more
@@ -109,11 +106,8 @@ def read_dicom(path: Path) -> np.ndarray:
 @contextmanager
 def _discreet():
     """Keep pydicom's warnings to ourselves, on the error stream and in logs: they quote headers."""
-    import pydicom
-
-    logger = pydicom.config.logger
-    # Python's warnings are the same for all threads
-    with one_at_a_time, warnings.catch_warnings():
+    logger = logging.getLogger("pydicom")
+    with one_at_a_time, warnings.catch_warnings():  # which are the same for all threads
         warnings.simplefilter("ignore")
         before, logger.disabled = logger.disabled, True
         try:
@@ -127,8 +121,7 @@ def _is_deflated(path: Path) -> bool:
     from pydicom.filereader import read_dataset, read_file_meta_info
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    syntax = read_file_meta_info(path).get("TransferSyntaxUID")
-    if syntax != DeflatedExplicitVRLittleEndian:
+    if read_file_meta_info(path).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return False
     with path.open("rb") as file:
         file.seek(132)  # behind the preamble and the letters DICM
@@ -144,8 +137,7 @@ def _check_shape(path: Path, header) -> None:
     """Refuse what would take too much memory, before a pixel is read."""
     if header.get("Rows") is None or header.get("Columns") is None:
         raise _OddError("it holds no image")
-    frames = int(header.get("NumberOfFrames") or 1)
-    if frames > 1:
+    if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
         raise ImageError(f"{path}: it has {frames} frames. Export the one radiograph you mean.")
     bits = int(header.get("SamplesPerPixel") or 1) * int(header.get("BitsAllocated") or 8)
     check_size(path, int(header.Rows), int(header.Columns), bits / 8)
@@ -173,10 +165,7 @@ def _check_frame(dataset) -> None:
 
 
 def patient_id(path: Path) -> str | None:
-    """PatientID of a file's header, which nobody else shall see; "" where it has none.
-
-    None without pydicom, and of a damaged file: that is told when the image is read.
-    """
+    """PatientID of a file's header; "" where it has none, None if damaged or without pydicom."""
     try:
         import pydicom
 
@@ -196,8 +185,12 @@ def _as_shown(dataset) -> np.ndarray:
     if pixels.ndim == 3:
         weights, top = np.array([0.299, 0.587, 0.114]), 2.0**dataset.BitsStored - 1
         return _in_strips(pixels, lambda rows: np.rint(rows @ weights * (255 / top)))
-    if pixels.dtype.kind in "iu" and pixels.itemsize <= 2:
-        grey = _by_table(pixels, dataset)
+    if pixels.dtype.kind in "iu" and pixels.itemsize <= 2:  # each value once: 65,536 at most
+        raw = pixels.view(f"u{pixels.itemsize}")  # of negative numbers the same bits
+        numbers = np.unique(raw)
+        table = np.zeros(2 ** (8 * pixels.itemsize), np.uint8)
+        table[numbers] = _stretched(numbers.view(pixels.dtype), dataset)
+        grey = look_up(table, raw)
     else:
         grey = _stretched(pixels, dataset)
     return 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
@@ -215,12 +208,3 @@ def _stretched(values: np.ndarray, dataset) -> np.ndarray:
     if not np.isfinite(shown).all():
         raise _OddError("its tables give values that are no numbers")
     return np.rint(shown * (255 / (shown.max() or 1))).astype(np.uint8)
-
-
-def _by_table(pixels: np.ndarray, dataset) -> np.ndarray:
-    """Do as :func:`_stretched`, but once for each value that occurs: 65,536 at most."""
-    raw = pixels.view(f"u{pixels.itemsize}")  # of negative numbers the same bits
-    numbers = np.unique(raw)
-    table = np.zeros(2 ** (8 * pixels.itemsize), np.uint8)
-    table[numbers] = _stretched(numbers.view(pixels.dtype), dataset)
-    return look_up(table, raw)

@@ -1,7 +1,6 @@
 """Where files live, how they are written whole, and what strangers' text and files may not do.
 
-Settings or weights of a few kilobytes can ask for gigabytes, and a name can hold what a terminal
-or a spreadsheet obeys. Whatever is wrong with a stranger's file is a ValueError that says so.
+Kilobytes can ask for gigabytes, and a name can hold what a terminal or a spreadsheet obeys.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from pathlib import Path
 import platformdirs
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)
 ABANDONED = 86400  # seconds; a temporary file that nobody has written to for so long is removed
 MOST_YAML = 250_000  # characters; ten times the course's longest file, and seconds to read
 MOST_BRACKETS = 100  # of YAML, open at once; the time to read them grows with their square
@@ -38,10 +38,8 @@ def cache_folder(*parts: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(
-            f"The cache folder {folder} cannot be made ({error.strerror}). "
-            "Set CXR_CACHE to a folder that you may write to."
-        ) from error
+        said = f"The cache folder {folder} cannot be made ({error.strerror})."
+        raise OSError(f"{said} Set CXR_CACHE to a folder that you may write to.") from error
     return folder
 
 
@@ -56,10 +54,8 @@ def shipped(kind: str) -> Path:
 def whole_file(path: Path | str):
     """Give a temporary path beside `path`; move it there only if the ``with`` block succeeds.
 
-    Readers see the old file or the whole new one, also after ``kill -9`` or on a full disk.
-    What a killed process leaves is a hidden ``.*.part.*`` beside it, which nobody reads; it goes
-    when the same file is written a day later. On a full disk or in a read-only folder, the
-    OSError names file and remedy.
+    Readers see the old file or the new one; what a killed process leaves (``.*.part.*``, hidden)
+    goes when the file is written a day later. Of a full disk, the OSError names the remedy.
     """
     path = Path(path)
     # Not the process number: threads share it, and machines on one network disk may.
@@ -73,8 +69,7 @@ def whole_file(path: Path | str):
         partial.replace(path)
     except OSError as error:
         about = (None, str(partial), str(path), *map(str, path.parents))
-        expected = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)
-        if error.filename in about and error.errno in expected:
+        if error.filename in about and error.errno in REFUSED:
             raise OSError(cannot_write(path, error)) from error
         raise
     finally:
@@ -84,12 +79,10 @@ def whole_file(path: Path | str):
 
 def cannot_write(path: Path | str, error: OSError) -> str:
     """Word why a file cannot be written, and what to do."""
-    another = "(CXR_CACHE moves the cache, --out the results)"
+    why = f"{error.strerror}. Use a folder that you may write to"
     if error.errno in FULL:
-        why = f"the disk is full. Free some space, or use another disk {another}."
-    else:
-        why = f"{error.strerror}. Use a folder that you may write to {another}."
-    return f"{path} cannot be written: {why}"
+        why = "the disk is full. Free some space, or use another disk"
+    return f"{path} cannot be written: {why} (CXR_CACHE moves the cache, --out the results)."
 
 
 def remove_partials(path: Path, age: float = 0) -> None:
@@ -127,10 +120,7 @@ def short_path(path: Path | str) -> str:
 
 
 class Sparing(io.BytesIO):
-    """A stranger's file in memory, for parsers: reading it in a million tiny parts is an error.
-
-    So a header without end, such as a million comments, keeps no parser busy for hours.
-    """
+    """A stranger's file in memory: no header of a million parts keeps a parser busy for hours."""
 
     def __init__(self, content: bytes):
         super().__init__(content)
@@ -145,11 +135,7 @@ class Sparing(io.BytesIO):
 
 
 def parse_yaml(text: str):
-    """Read YAML as plain values.
-
-    An alias (``*name``) may not stand in what another one names: nine such steps make a file of
-    a few lines as large as a disk.
-    """
+    """Read YAML as plain values, but no alias in what another one names: such steps fill disks."""
     import yaml
 
     if len(text) > MOST_YAML:
@@ -202,10 +188,7 @@ def check_weights(path) -> None:
 
 
 def harmless(value):
-    """Put an apostrophe before text that a spreadsheet would take for a formula (OWASP's advice).
-
-    :func:`original` takes it away again, from any text.
-    """
+    """Put an apostrophe before text that a spreadsheet takes for a formula (OWASP's advice)."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 

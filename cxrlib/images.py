@@ -1,8 +1,7 @@
 """An image file -> grey uint8; resizing; and the on-disk array of decoded images.
 
-PNG and JPEG are read by Pillow, DICOM by :mod:`cxrlib.dicom`. Files come from strangers, and one
-of a few kilobytes can ask its decoder for gigabytes, or keep it busy for hours: whatever the
-format, a file, its header and its size are checked before a pixel is decoded.
+PNG and JPEG are read by Pillow, DICOM by :mod:`cxrlib.dicom`. A stranger's file of kilobytes can
+ask a decoder for gigabytes or hours: it, its header and size are checked before a pixel is decoded.
 """
 
 from __future__ import annotations
@@ -40,11 +39,10 @@ BEGINS = {  # how files of a format begin, whatever their names say
 def read_grey(path) -> np.ndarray:
     """Read a radiograph as grey values, shape (height, width), uint8: 0 is black, 255 white (bone).
 
-    Colours become luminance, and transparent parts black. A file of 16 bits is scaled by the
-    smallest of 8, 10, 12, 14 and 16 bits that holds its brightest pixel, because detectors
-    of 12 bits store 0..4095 in 16. DICOM goes through its modality and VOI (window) tables,
-    then its own darkest..brightest value becomes 0..255; MONOCHROME1 is inverted. An ImageError
-    says what is wrong with a file, and what to do.
+    Colours become luminance, transparent parts black. A file of 16 bits is scaled by the smallest
+    of 8, 10, 12, 14, 16 bits that holds its brightest pixel: detectors of 12 bits store 0..4095.
+    DICOM goes through its modality and VOI (window) tables, then its own darkest..brightest value
+    becomes 0..255; MONOCHROME1 is inverted. An ImageError says what is wrong, and what to do.
     """
     return read(Path(path))[0]
 
@@ -88,9 +86,8 @@ def _read_bytes(path: Path) -> bytes:
         raise ImageError(f"{path}: there is no such file. Check the name and the folder.")
     try:
         if path.stat().st_size > MOST_DECODED:  # no more than its pixels may take
-            raise ImageError(
-                f"{path}: more than {MOST_DECODED // 10**6} MB is no radiograph. Save it as PNG."
-            )
+            most = f"{MOST_DECODED // 10**6} MB"
+            raise ImageError(f"{path}: more than {most} is no radiograph. Save it as PNG.")
         with path.open("rb") as file:
             head = file.read(132)
             if not head:
@@ -104,15 +101,12 @@ def _read_bytes(path: Path) -> bytes:
 
 def _recognise(path: Path, content: bytes) -> str:
     """Name the format that a file has, if it can be read."""
-    found = (name for name, begins in BEGINS.items() if re.match(begins, content, re.DOTALL))
-    name = next(found, None)
+    name = next((one for one, begins in BEGINS.items() if re.match(begins, content, re.S)), None)
     if not name:
         raise ImageError(f"{path}: not an image. PNG, JPEG and DICOM are read.")
     if name not in FORMATS:
-        raise ImageError(
-            f"{path}: {name} is not read here. Save it as PNG; if it is animated or has several "
-            "pages, one of them."
-        )
+        one = "if it is animated or has several pages, one of them."
+        raise ImageError(f"{path}: {name} is not read here. Save it as PNG; {one}")
     return name
 
 
@@ -152,25 +146,31 @@ def _png(path: Path, content: bytes, image: Image.Image, scale: int) -> np.ndarr
     if image.mode in {"P", "LA", "RGB", "RGBA"} or "transparency" in image.info:
         grey = _luminance(image)
         if deep and grey.max() < 64:  # Pillow keeps 8 of a colour's 16 bits
-            raise ImageError(f"{path}: its colours have few of 16 bits. Save it as grey PNG.")
-        image = Image.fromarray(grey)
-    elif deep:
-        grey = np.asarray(image).astype(np.uint16)
+            if content[25] not in {2, 6}:
+                raise ImageError(f"{path}: its greys have few of 16 bits. Save it without opacity.")
+            with Image.open(Sparing(content), formats=["PNG"]) as low:  # and here the other 8
+                low.tile = [low.tile[0]._replace(args=f"{image.mode};16L")]
+                grey = _luminance(image, low)
+    else:
+        grey = np.asarray(image).astype(np.uint16) if deep else np.asarray(image.convert("L"))
+    if grey.dtype == np.uint16:
         top = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if grey.max() < 2**bits)
         table = np.rint(np.arange(top + 1) * (255 / top)).astype(np.uint8)
-        image = Image.fromarray(dicom.look_up(table, grey))
-    image = image if image.mode == "L" else image.convert("L")
-    return np.asarray(image.reduce(scale))  # the mean of each block; the last may be smaller
+        grey = dicom.look_up(table, grey)
+    return np.asarray(Image.fromarray(grey).reduce(scale))  # each block's mean; the last is smaller
 
 
-def _luminance(image: Image.Image) -> np.ndarray:
+def _luminance(image: Image.Image, low: Image.Image | None = None) -> np.ndarray:
     """Grey pixels of a coloured image, some rows at a time: copies of all take gigabytes."""
-    grey, rows = np.empty(image.size[::-1], np.uint8), max(1, STRIP // image.width)
+    depth = np.dtype(np.uint16 if low else np.uint8)  # `low` has the lower bytes of 16 bits
+    grey, rows = np.empty(image.size[::-1], depth), max(1, STRIP // image.width)
     for top in range(0, image.height, rows):
-        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        colours = np.asarray(strip.convert("RGBA"))
+        part = (0, top, image.width, min(top + rows, image.height))
+        colours = np.asarray(image.crop(part).convert("RGBA"))
+        if low:
+            colours = colours.astype(depth) * 256 + np.asarray(low.crop(part).convert("RGBA"))
         opacity, shown = cv2.extractChannel(colours, 3), cv2.cvtColor(colours, cv2.COLOR_RGBA2GRAY)
-        grey[top : top + rows] = cv2.multiply(shown, opacity, scale=1 / 255)
+        grey[top : top + rows] = cv2.multiply(shown, opacity, scale=1 / np.iinfo(depth).max)
     return grey
 
 
@@ -182,8 +182,6 @@ def resize(image: np.ndarray, side: int = SIDE) -> np.ndarray:
     height, width = image.shape[:2]
     shrunk = (min(width, side), min(height, side))
     image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
-    if shrunk == (side, side):
-        return image
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
@@ -199,20 +197,11 @@ class Decoded(NamedTuple):
 def decode(paths, folder=None, side=SIDE, workers=None, progress=True, keys=None) -> Decoded:
     """Decode files once into an array on disk, and open it memory-mapped.
 
-    A large image is first shrunk to a half, a quarter or an eighth, each pixel the mean of
-    those it stands for, as long as that is no smaller than `side` pixels. What a run that was
-    killed has done is kept (:func:`cxrlib.compute.disk.fill`). Files that cannot be read don't
-    stop the others; on a full disk, an OSError names the folder and the space needed.
-
-    Parameters
-    ----------
-    folder : path-like, optional
-        Where the arrays are kept; ``decoded`` in the cache folder by default.
-    workers : int, optional
-        Threads; as many as there are cores by default.
-    keys : sequence of str, optional
-        What identifies the content of each file, such as its hash. Path, size and time of the
-        last change by default.
+    They lie in `folder` (``decoded`` in the cache folder). A large image is first shrunk as
+    :func:`shrinks_by` says, each pixel the mean of those it stands for. What a killed run has done
+    is kept (:func:`cxrlib.compute.disk.fill`). Files that cannot be read don't stop the others; on
+    a full disk, an OSError names the folder and the space needed. `workers` are threads, one a core
+    by default. `keys` (str) identify the contents, as hashes do; by default it is path, size, time.
     """
     paths = [Path(path) for path in paths]
     keys = map(_key, paths) if keys is None else map(str, keys)
@@ -223,10 +212,9 @@ def decode(paths, folder=None, side=SIDE, workers=None, progress=True, keys=None
 
 
 def decode_block(paths, side: int, workers: int = 1) -> list:
-    """Decode files, here and now: a task for this machine or a worker.
+    """Decode files now: of each its format's number, height, width, and the image (side, side).
 
-    Gives of each file the numbers of its format, height and width, and the image, uint8
-    (side, side); or a str that says what is wrong with it.
+    The image is uint8; of a file that cannot be read, a str says what is wrong with it.
     """
     found = [None] * len(paths)
 

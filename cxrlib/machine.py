@@ -24,11 +24,7 @@ engines_used: set[tuple[str, str]] = set()  # engine, precision: of frozen featu
 
 
 def environment() -> dict:
-    """Facts on the machine: Python, platform, Keras, its backend and device, versions.
-
-    Keras is only asked where the notebook imported it. ``engine`` and ``precision`` say what has
-    computed frozen features in this process; None where there were none.
-    """
+    """Facts on the machine; on Keras if it is imported, on engines if they computed features."""
     keras = sys.modules.get("keras")
     backend = keras.config.backend() if keras else None
     versions = {"cxrlib": __version__}
@@ -54,8 +50,7 @@ def environment() -> dict:
 def collection_paused():
     """Let Python's garbage collector rest while this thread adds to TensorFlow's graphs.
 
-    TensorFlow locks a graph meanwhile, and a collection that another thread begins waits for that
-    lock for ever (seen with TensorFlow 2.21 on a Dask worker).
+    A collection in another thread waits for their lock for ever (TensorFlow 2.21, Dask worker).
     """
     working = gc.isenabled()
     gc.disable()
@@ -94,9 +89,7 @@ def start_keras():
 
 def accelerator() -> str:
     """Kind of accelerator that Keras puts its tensors on (gpu, tpu, mps), "" for the processor."""
-    import keras
-
-    where = str(getattr(keras.ops.zeros(1), "device", "")).lower()
+    where = str(getattr(start_keras().ops.zeros(1), "device", "")).lower()
     kinds = {"gpu": "gpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu", "mps": "mps"}
     return next((kind for word, kind in kinds.items() if word in where), "")
 
@@ -104,12 +97,10 @@ def accelerator() -> str:
 def training_precision() -> str:
     """Name Keras's dtype policy for training networks on images: mixed on a GPU.
 
-    ``mixed_bfloat16`` where the accelerator computes in it, ``mixed_float16`` (Keras scales the
-    loss) on other GPUs, ``float32`` on processors and Apple's GPUs, and wherever
-    ``CXR_PRECISION=float32`` asks for it.
-
-    Mixed means: weights, their updates, the output layer and the loss are float32; the layers
-    before compute in 16 bits (Micikevicius et al. 2018, arXiv:1710.03740).
+    ``mixed_bfloat16`` where it computes in it, else ``mixed_float16`` (Keras scales the loss);
+    ``float32`` on processors, Apple's GPUs, and where ``CXR_PRECISION=float32`` asks for it. Mixed
+    means: weights, their updates, the output layer and the loss are float32, the layers before
+    compute in 16 bits (Micikevicius et al. 2018, arXiv:1710.03740).
     """
     kind = accelerator()
     if kind not in ("gpu", "tpu") or os.environ.get("CXR_PRECISION") == "float32":
@@ -141,12 +132,10 @@ def has_bfloat16(kind: str) -> bool:
 @cache
 def processor() -> str:
     """Model name of the processor, as the operating system tells it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-        name = found[1] if found else ""
-    except OSError:
-        name = ask_system("sysctl", "-n", "machdep.cpu.brand_string")
+    told = Path("/proc/cpuinfo")
+    text = told.read_text(encoding="utf-8") if told.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    name = found[1] if found else ask_system("sysctl", "-n", "machdep.cpu.brand_string")
     return name or platform.processor() or platform.machine() or "unknown processor"
 
 
@@ -161,10 +150,7 @@ def ask_system(*command: str) -> str:
 
 
 def one_thread():
-    """Keep linear algebra on one core within a ``with`` block.
-
-    On small problems threads mostly wait for each other: a busy machine takes 30 times longer.
-    """
+    """Keep small linear algebra on one core in a ``with``: threads wait, up to 30 times longer."""
     import scipy.linalg  # noqa: F401, SciPy's own BLAS can be held only when it is loaded
     import sklearn.linear_model  # noqa: F401, and scikit-learn's OpenMP
     from threadpoolctl import threadpool_limits

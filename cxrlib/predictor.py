@@ -41,27 +41,18 @@ class Prediction:
 
 @dataclass
 class Predictor:
-    """A head on a frozen backbone, or a whole CNN, and what its outputs mean.
-
-    `provenance` tells where the model comes from: notebook, profile, data, seed, and whether it
-    was trained on phantoms (``synthetic``).
-    """
+    """A head on a frozen backbone, or a whole CNN, and what its outputs mean."""
 
     model: object  # keras.Sequential: the head (features to probabilities), or the CNN
     classes: list[str]  # in the order of the outputs; the second is the positive one of a sigmoid
     backbone_name: str | None = None  # None of a CNN
     size: int | None = None  # pixels of the backbone's input, on each side
     weights: backbone.Weights | None = None
-    provenance: dict = field(default_factory=dict)
+    provenance: dict = field(default_factory=dict)  # as :func:`cxrlib.results.provenance` tells
     _derivatives: dict = field(default_factory=dict, init=False, repr=False)
 
     def save(self, folder: Path | str) -> Path:
-        """Write the weights and a card (JSON) with the architecture, which vouches for both.
-
-        Unlike a ``.keras`` file, these also load in an older Keras.
-        """
-        import keras
-
+        """Write the weights, and a card (JSON) that vouches for them; an older Keras reads both."""
         folder = Path(folder)
         (folder / CARD).unlink(missing_ok=True)
         with whole_file(folder / WEIGHTS) as partial:
@@ -74,7 +65,7 @@ class Predictor:
             "size": self.size,
             "weights": self.weights.describe() if self.weights else None,
             "provenance": self.provenance,
-            "keras": keras.version(),
+            "keras": start_keras().version(),
             "model_sha256": sha256(folder / WEIGHTS),
             "architecture": json.loads(self.model.to_json()),
         }
@@ -97,12 +88,10 @@ class Predictor:
     @cached_property
     def _reader(self):
         """What makes feature maps, and the layers that read them; building it takes seconds."""
-        import keras
-
         if self.backbone_name is None:
             return explain.split_at_last_convolution(self.model)
         base = backbone.load(self.backbone_name, self.size, self.weights)
-        return base, [keras.layers.GlobalAveragePooling2D(), *self.model.layers]
+        return base, [start_keras().layers.GlobalAveragePooling2D(), *self.model.layers]
 
     def _maps(self, images) -> np.ndarray:
         if self.backbone_name is None:
@@ -112,10 +101,7 @@ class Predictor:
         return training.ask(self._reader[0], ready, 8)
 
     def predict(self, image) -> Prediction:
-        """Ask about one image: a path, or an ndarray (height, width) uint8. Nothing of it is kept.
-
-        A :class:`cxrlib.dicom.ImageError` says if a file is no usable image.
-        """
+        """Ask about a grey image (h, w) uint8, or a file as in :func:`cxrlib.images.read_grey`."""
         from cxrlib.images import read_grey, resize
 
         grey = image if isinstance(image, np.ndarray) else read_grey(image)
@@ -123,17 +109,12 @@ class Predictor:
         maps = self._maps(seen)
         asked = seen if self.backbone_name is None else maps.mean(axis=(1, 2))
         found = training.predict(self.model, asked)[0]
-        slopes = self._derivative(maps.shape, int(found.argmax()))(maps)
-        heat = explain.enlarge(explain.weigh(maps, slopes), SIDE)[0]
+        first = int(found.argmax())
+        if first not in self._derivatives:  # compiling one takes longer than asking it
+            self._derivatives[first] = explain.Derivative(self._reader[1], maps.shape, first)
+        heat = explain.enlarge(explain.weigh(maps, self._derivatives[first](maps)), SIDE)[0]
         named = dict(zip(self.classes, map(float, found), strict=True))
         return Prediction(named, heat, seen[0], self._warnings(grey))
-
-    def _derivative(self, shape, class_number: int):
-        """Keep what derives a class's score: compiling it takes longer than asking it."""
-        if class_number not in self._derivatives:
-            tail = self._reader[1]
-            self._derivatives[class_number] = explain.Derivative(tail, shape, class_number)
-        return self._derivatives[class_number]
 
     def _warnings(self, grey: np.ndarray) -> list[str]:
         found = []
@@ -149,10 +130,9 @@ class Predictor:
 
 
 def load(folder: Path | str) -> Predictor:
-    """Load what :meth:`Predictor.save` wrote.
+    """Load what :meth:`Predictor.save` wrote; a PredictorError tells why it cannot be read.
 
-    A PredictorError says if the folder holds no whole model, or one that this Keras cannot read;
-    a :class:`cxrlib.backbone.WeightsError`, if the backbone's weights cannot be had.
+    A :class:`cxrlib.backbone.WeightsError` says if the backbone's weights cannot be had.
     """
     keras = start_keras()
     folder = Path(folder)
@@ -188,7 +168,7 @@ def load(folder: Path | str) -> Predictor:
             f"The model in {folder} was written by {told} and cannot be read by "
             f"Keras {keras.version()}: run its notebook again with this version."
         ) from error
-    known[3] = _weights(card)
+    known[3] = _weights(card) if card["weights"] else None
     return Predictor(model, *known)
 
 
@@ -206,11 +186,9 @@ def _not_plain(part) -> str:
     return _not_plain(list(part.values()))
 
 
-def _weights(card: dict) -> backbone.Weights | None:
+def _weights(card: dict) -> backbone.Weights:
     """Find the weights that the backbone had when the head was trained."""
     noted = card["weights"]
-    if noted is None:
-        return None
     kind = "imagenet" if noted["kind"] == "file" else noted["kind"]
     found = backbone.find_weights(card["backbone"], kind, noted["seed"] or 0)
     if found.sha256 == noted["sha256"]:
@@ -221,9 +199,6 @@ def _weights(card: dict) -> backbone.Weights | None:
             f"{noted['sha256'][:12]}), which are not those in {found.path}. Put that file, named "
             f"{card['backbone'].lower()}_notop.weights.h5, into the folder named by CXR_WEIGHTS."
         )
-    warnings.warn(
-        f"The head was trained on {noted['path']}; {found.path} has another content, so the "
-        "probabilities may differ.",
-        stacklevel=3,
-    )
+    told = f"The head was trained on {noted['path']}; {found.path} has another content"
+    warnings.warn(f"{told}, so the probabilities may differ.", stacklevel=3)
     return found

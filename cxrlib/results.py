@@ -1,7 +1,4 @@
-"""What a notebook found: one JSON file of results and one CSV table of predictions.
-
-Notebook 07 and the report read these files; nothing else passes between notebooks.
-"""
+"""What a notebook found, for notebook 07 and the report: a JSON file, and a CSV of predictions."""
 
 from __future__ import annotations
 
@@ -53,7 +50,6 @@ class Result:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     predictions: pd.DataFrame | None = None
-    schema: int = SCHEMA
 
     @property
     def classes(self) -> list[str]:
@@ -83,8 +79,7 @@ def run_folder() -> Path:
     if os.environ.get("CXR_RUN"):
         return Path(os.environ["CXR_RUN"]).expanduser()
     root = shipped("notebooks").parent
-    checkout = (root / "pyproject.toml").exists()
-    return (root if checkout else Path.cwd()) / "runs" / "interactive"
+    return (root if (root / "pyproject.toml").exists() else Path.cwd()) / "runs" / "interactive"
 
 
 def record(
@@ -102,41 +97,20 @@ def record(
     notes=None,
     seconds: float | None = None,
 ) -> Path:
-    """Write what a notebook found, whole or not at all.
+    """Write what a notebook found, whole or not at all, to ``results/<notebook>.json``: its path.
 
-    It goes to ``<run folder>/results/<notebook>.json``, whose path is returned; the predictions,
-    if any, to ``<run folder>/predictions/<notebook>.csv``. A ResultsError says if a protocol is
-    unknown, or the predictions lack a column.
-
-    Parameters
-    ----------
-    notebook, profile : str
-        The file's name without its ending, such as ``"05_vgg16"``; ``smoke``, ``quick`` or
-        ``paper``.
-    cohort : Cohort or None
-        The images that were used, before augmentation; None where only the paper is read.
-    model : str or int, optional
-        Which of the paper's models this is, such as ``3`` or ``"Model 3 (VGG16+)"``.
-    weights : backbone.Weights, or dict of str to these or to facts on them, optional
-        The backbones' weights; None where no backbone was used.
-    scores : dict of str to DataFrame, optional
-        By protocol (``paper``, ``clean``), as :mod:`cxrlib.metrics` makes them.
-    predictions : DataFrame, optional
-        As :func:`predictions` makes them; several protocols one below the other.
-    histories, tables : dict of str to DataFrame, optional
-        Training curves, and any other tables, by name.
-    notes : str or list of str, optional
+    `cohort` has the images before augmentation; it is None where only the paper is read. `model`
+    and `weights` are as for :func:`model_number` and :func:`describe_weights`. `scores` are tables
+    of :mod:`cxrlib.metrics` by protocol; `histories` and `tables` are any others, by name.
+    `predictions` are as in :func:`predictions`, protocols one below the other; they go to
+    ``predictions/<notebook>.csv``. A ResultsError says if a protocol or column is wrong.
     """
-    scores = scores or {}
-    _check_protocols(scores)
+    _check_protocols(scores or {})
     missing = [] if predictions is None else [one for one in COLUMNS if one not in predictions]
     if missing:
-        raise ResultsError(
-            f"The predictions lack {', '.join(missing)}: make them with "
-            "results.predictions(test, probabilities, classes, protocol)."
-        )
-    data = describe_data(cohort)
-    weights = describe_weights(weights)
+        usual = "make them with results.predictions(test, probabilities, classes, protocol)."
+        raise ResultsError(f"The predictions lack {', '.join(missing)}: {usual}")
+    data, weights = describe_data(cohort), describe_weights(weights)
     reasons = why_not_comparable(data, weights, model_number(model), parameters)
     there = environment()
     notes = [notes] if isinstance(notes, str) else list(notes or [])
@@ -162,46 +136,33 @@ def record(
         "histories": pack_all(histories),
         "tables": pack_all(tables),
     }
-    folder = run_folder()
-    table = folder / "predictions" / f"{notebook}.csv"
+    table = run_folder() / "predictions" / f"{notebook}.csv"
     if predictions is None:
         table.unlink(missing_ok=True)
     else:
-        safe = predictions.map(harmless)
+        # In quotes, all of it: a carriage return in a name would begin a new row
+        how = {"quoting": csv.QUOTE_NONNUMERIC, "errors": "surrogateescape"}
         with whole_file(table) as partial:
-            # In quotes, all of it: a carriage return in a name would begin a new row
-            how = {"quoting": csv.QUOTE_NONNUMERIC, "errors": "surrogateescape"}
-            safe.to_csv(partial, index=False, **how)
-    return write_json(folder / "results" / f"{notebook}.json", to_native(content))
+            predictions.map(harmless).to_csv(partial, index=False, **how)
+    return write_json(run_folder() / "results" / f"{notebook}.json", to_native(content))
 
 
 def predictions(test, probabilities, classes, protocol: str) -> pd.DataFrame:
     """Put what a model said about each test image into a table, one row an image.
 
     Its columns are `COLUMNS` (``origin`` is the image a copy was made from, ``predicted`` the
-    most probable class) and ``p_<class>`` for each class. A ResultsError says if images, classes
-    and probabilities don't fit together.
-
-    Parameters
-    ----------
-    test : Cohort
-        The n test images.
-    probabilities : array_like, shape (n, classes) or, for two classes, (n,)
-        From 0 to 1; one column alone is that of the second class.
-    classes : sequence of str
-        In the order of the columns.
-    protocol : {"paper", "clean"}
+    most probable class) and ``p_<class>`` for each class. `probabilities`, from 0 to 1, have the
+    shape (n images of the cohort `test`, classes); one column alone is that of the second class.
+    A ResultsError says if they don't fit together, or `protocol` is not one of `PROTOCOLS`.
     """
     _check_protocols([protocol])
-    found = np.asarray(probabilities, dtype=float)
-    classes = list(classes)
+    found, classes = np.asarray(probabilities, dtype=float), list(classes)
     if len(classes) == 2 and (found.ndim == 1 or found.shape[1:] == (1,)):
         found = np.column_stack([1 - found.ravel(), found.ravel()])
     if found.shape != (len(test), len(classes)):
-        raise ResultsError(
-            f"Probabilities of shape {np.shape(probabilities)} don't fit {len(test)} test images "
-            f"and the classes {classes}: give one row an image and one column a class."
-        )
+        shape, wanted = np.shape(probabilities), f"{len(test)} test images and classes {classes}"
+        said = f"Probabilities of shape {shape} don't fit {wanted}"
+        raise ResultsError(f"{said}: give one row an image and one column a class.")
     if not ((found >= 0) & (found <= 1)).all():
         raise ResultsError("Probabilities must lie between 0 and 1; some don't, or are NaN.")
     table = test.table[["image", "origin", "patient", "label"]].reset_index(drop=True)
@@ -209,48 +170,34 @@ def predictions(test, probabilities, classes, protocol: str) -> pd.DataFrame:
     # As in the metrics: of two classes the second is called from 0.5 on, also when they tie.
     answer = (found[:, 1] >= 0.5).astype(int) if len(classes) == 2 else found.argmax(axis=1)
     table["predicted"] = np.array(classes, dtype=object)[answer]
-    for number, name in enumerate(classes):
-        table[f"p_{name}"] = found[:, number]
+    table[[f"p_{name}" for name in classes]] = found
     return table
 
 
 def load(folder: Path | str, notebook: str) -> Result:
-    """Read what a notebook recorded in the run folder `folder`.
-
-    A ResultsError says if it is not there, damaged, or of another version of the course.
-    """
+    """Read what a notebook recorded; a ResultsError says if it is missing, damaged or too old."""
     path = Path(folder) / "results" / f"{notebook}.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {content['schema']}, not {SCHEMA}")
+        if (schema := content.pop("schema")) != SCHEMA:
+            raise ValueError(f"its schema is {schema}, not {SCHEMA}")
         for kind in ("scores", "histories", "tables"):
             content[kind] = {name: unpack(table) for name, table in content[kind].items()}
-        return Result(**content, predictions=_read_predictions(folder, notebook))
+        table = Path(folder) / "predictions" / f"{notebook}.csv"
+        if table.exists():
+            unknown = {"label": [""], "patient": [""]}
+            how = {"dtype": dict.fromkeys(COLUMNS, str), "encoding_errors": "surrogateescape"}
+            # As text, a patient "007" stays "007"; and a label "NA" is a label
+            said = pd.read_csv(table, keep_default_na=False, na_values=unknown, **how)
+            content["predictions"] = said.map(original)
+        return Result(**content)
     except FileNotFoundError as error:
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
-        raise ResultsError(
-            f"{folder} has no results of {notebook} (it has: {there}). Run that notebook first."
-        ) from error
+        what = f"no results of {notebook} (it has: {there})"
+        raise ResultsError(f"{folder} has {what}. Run that notebook first.") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ResultsError(
-            f"{path} is damaged, or of another version of the course ({error}). Run {notebook} "
-            "again."
-        ) from error
-
-
-def _read_predictions(folder: Path | str, notebook: str) -> pd.DataFrame | None:
-    path = Path(folder) / "predictions" / f"{notebook}.csv"
-    if not path.exists():
-        return None
-    table = pd.read_csv(
-        path,
-        dtype=dict.fromkeys(COLUMNS, str),  # patient "007" must stay "007"
-        keep_default_na=False,  # and a label "NA" is a label
-        na_values={"label": [""], "patient": [""]},
-        encoding_errors="surrogateescape",
-    )
-    return table.map(original)
+        what = f"damaged, or of another version of the course ({error})"
+        raise ResultsError(f"{path} is {what}. Run {notebook} again.") from error
 
 
 def load_all(folder: Path | str) -> dict[str, Result]:
@@ -286,33 +233,26 @@ def describe_data(cohort) -> dict:
 
 
 def describe_weights(weights) -> dict:
-    """Facts on the weights of one backbone, or of several by name, as :func:`record` takes them."""
-    if weights is None:
-        return {}
-    if not isinstance(weights, dict):
+    """Facts on one `backbone.Weights`, or several (or facts on them) by name; None is none."""
+    if not isinstance(weights, dict | None):
         weights = {weights.describe()["backbone"]: weights}
-    known = weights.items()
+    known = (weights or {}).items()
     return {name: one if isinstance(one, dict) else one.describe() for name, one in known}
 
 
-def why_not_comparable(
-    data: dict, weights: dict, number: int | None = None, parameters: dict | None = None
-) -> str:
+def why_not_comparable(data: dict, weights: dict, number=None, parameters=None) -> str:
     """Say why results cannot be set against the paper's; empty where they can."""
     if data["images"] == 0:
         return NOTHING
     kinds = {facts["kind"] for facts in weights.values()}
-    wanted = BACKBONES.get(number)
-    backbones = ", ".join(weights) or "none"
-    stage1 = (parameters or {}).get("stage1_source", "chexpert")
+    wanted, used = BACKBONES.get(number), ", ".join(weights) or "none"
+    stage1 = (parameters or {}).get("stage1_source", "chexpert") if number == 1 else "chexpert"
     reasons = {
         "the images are synthetic (phantoms)": data["synthetic"],
         "the backbone's weights are random": "random" in kinds,
         "the backbone's weights come from a file that may not be ImageNet's": "file" in kinds,
-        f"the backbone is {backbones}, the paper's is {wanted}": wanted not in (None, *weights),
-        f"stage 1 was trained on {stage1}, the paper's on CheXpert": (
-            number == 1 and stage1 != "chexpert"
-        ),
+        f"the backbone is {used}, the paper's is {wanted}": wanted not in (None, *weights),
+        f"stage 1 was trained on {stage1}, the paper's on CheXpert": stage1 != "chexpert",
     }
     return " and ".join(reason for reason, holds in reasons.items() if holds)
 
@@ -330,21 +270,16 @@ def to_native(value):
     if isinstance(value, list | tuple | set | np.ndarray | pd.Index):
         return [to_native(item) for item in value]
     value = value.item() if isinstance(value, np.generic) else value
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return None if value is pd.NA or value is pd.NaT else str(value)
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if infinite or value is None or value is pd.NA or value is pd.NaT:
+        return None
+    return value if isinstance(value, bool | int | float | str) else str(value)
 
 
 def pack(table: pd.DataFrame) -> dict:
-    """Turn a DataFrame into what JSON can hold: pandas' "split", and the index's name.
-
-    pandas' own ``to_json`` would do, but for numbers: it writes 15 digits at most, of 17.
-    """
+    """Turn a DataFrame into plain values: pandas' "split", whose ``to_json`` loses digits."""
     content = {"index_name": table.index.name} | table.to_dict("split")
-    for axis in ("index", "columns"):
-        labels = getattr(table, axis)
+    for axis, labels in {"index": table.index, "columns": table.columns}.items():
         if labels.nlevels > 1:
             content[axis] = [" / ".join(filter(None, map(str, label))) for label in labels]
     return to_native(content)
@@ -354,8 +289,7 @@ def unpack(content: dict) -> pd.DataFrame:
     """Turn what :func:`pack` made into a DataFrame; None is NaN among numbers."""
     index = pd.Index(content["index"], name=content["index_name"])
     table = pd.DataFrame(content["data"], index=index, columns=content["columns"], dtype=object)
-    for place in range(table.shape[1]):
-        column = table.iloc[:, place]
+    for place, (_, column) in enumerate(table.items()):
         known = {type(value) for value in column if value is not None}
         if known == {bool} and not column.isna().any():
             table.isetitem(place, column.astype(bool))

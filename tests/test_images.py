@@ -65,8 +65,16 @@ def test_sixteen_bit_colour_with_opacity(tmp_path):
     grey = read_grey(write(tmp_path / "a.png", values))
     assert set(np.unique(grey[:20])) <= {127, 128}
     assert (grey[20:] == 255).all()
-    write(tmp_path / "a.png", values[..., :3] >> 4)
-    with pytest.raises(ImageError, match=r"a\.png: its colours have few of 16 bits.*grey PNG"):
+    values[..., :3] >>= 4  # of a detector of 12 bits
+    dark = read_grey(write(tmp_path / "a.png", values))
+    assert (dark[:20] == 128).all() and (dark[20:] == 255).all()
+    ramp = np.arange(1600, dtype=np.uint16).reshape(40, 40)  # the lower 8 bits are told apart
+    dark = read_grey(write(tmp_path / "a.png", np.dstack([ramp] * 3)))
+    np.testing.assert_array_equal(dark, np.rint(ramp * (255 / 4095)))
+    header = mutants.header(64, 64, 16, 4)  # grey with opacity, of which Pillow keeps 8 bits
+    pixels = (b"IDAT", zlib.compress((b"\0" + b"\0\x70\xff\xff" * 64) * 64))
+    (tmp_path / "a.png").write_bytes(mutants.png(header, pixels, (b"IEND", b"")))
+    with pytest.raises(ImageError, match=r"a\.png: its greys have few of 16 bits.*opacity"):
         read_grey(tmp_path / "a.png")
 
 
