@@ -9,7 +9,6 @@ import pandas as pd
 
 from cxrlib.cohort import Cohort
 from cxrlib.compute import cluster
-from cxrlib.shortcuts.leaks import LeakError
 
 ALIKE = 0.92  # correlation of the detail of two aligned images from which they are one film
 WORTH = 0.6  # correlation of thumbnails from which two images are worth aligning
@@ -18,7 +17,7 @@ BLOCK = 512  # rows of the table of similarities in memory at once
 PAIRS = 64  # that one task aligns
 
 
-def near_duplicates(cohort, threshold: float = ALIKE, progress: bool = False) -> pd.DataFrame:
+def near_duplicates(cohort, threshold: float = ALIKE) -> pd.DataFrame:
     """Find images that are the same film: recompressed, resized, brighter, slightly cropped.
 
     Chest films resemble each other, so brightness is not compared but what is left when the
@@ -34,8 +33,6 @@ def near_duplicates(cohort, threshold: float = ALIKE, progress: bool = False) ->
         Correlation of the aligned images from which they count as one film. Different patients
         reach 0.91 among phantoms, whose bones and vessels have one shape, and stay under 0.7
         among real films: there, 0.8 finds more crops and no more mistakes.
-    progress : bool
-        Show a progress bar.
 
     Returns
     -------
@@ -51,21 +48,23 @@ def near_duplicates(cohort, threshold: float = ALIKE, progress: bool = False) ->
     pairs = unique[_worth_aligning(small[unique])]
     some = (pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS))
     tasks = [(small[each[:, 0]], small[each[:, 1]]) for each in some]
-    found = cluster.collect(_align_all, tasks, "near-duplicates", progress)
+    found = cluster.collect(_align_all, tasks, "near-duplicates", progress=False)
     for (one, other), similar in zip(pairs, itertools.chain(*found), strict=True):
         if similar >= threshold:
             rows.append((one, other, similar, False))
     rows.sort(key=lambda row: (-row[2], row[0], row[1]))
-    one, other, similar, exact = zip(*rows, strict=True) if rows else ([], [], [], [])
-    left, right = (cohort.table.iloc[list(side)].reset_index(drop=True) for side in (one, other))
+    found = pd.DataFrame(rows, columns=["one", "other", "similarity", "exact"])
+    left, right = (
+        cohort.table.iloc[found[side].to_list()].reset_index(drop=True) for side in ("one", "other")
+    )
     return pd.DataFrame(
         {
             "image": left["image"],
             "other": right["image"],
-            "similarity": np.array(similar, dtype=float),
+            "similarity": found["similarity"].astype(float),
             "same patient": _agree(left["patient"], right["patient"]),
             "same label": _agree(left["label"], right["label"]),
-            "exact": np.array(exact, dtype=bool),
+            "exact": found["exact"].astype(bool),
         }
     )
 
@@ -81,57 +80,36 @@ def patients_in_two_classes(cohort) -> pd.DataFrame:
     return table[grouped.nunique() > 1].reset_index()
 
 
-def split_overlap(cohort, column: str = "split", duplicates=None) -> pd.DataFrame:
-    """Find what stands on two sides of a split that the table brings along.
+def split_overlap(cohort, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Find what stands on two sides of the split that the table's column ``split`` names.
 
-    Parameters
-    ----------
-    cohort : Cohort
-    column : str
-        Of the table, such as one with 'train' and 'test'.
-    duplicates : DataFrame, optional
-        What :func:`near_duplicates` found; it is called where this is left out.
+    `pairs` are what :func:`near_duplicates` found.
 
     Returns
     -------
     DataFrame
         ``kind`` ('patient', 'origin' or 'near-duplicate'), ``name``, ``sides``, ``images``.
-
-    Raises
-    ------
-    LeakError
-        If there is no such column, or it has fewer than two values.
     """
-    sides = cohort.table.get(column, pd.Series(dtype=object))
-    if sides.nunique() < 2:
-        raise LeakError(f"{cohort.name}: the column {column!r} names no two sides of a split.")
-    rows = []
-    for kind in ("patient", "origin"):
-        for name, found in sides.groupby(cohort.table[kind]):
-            if found.nunique() > 1:
-                rows.append((kind, name, _joined(found.dropna()), len(found)))
-    side = dict(zip(cohort.table["image"], sides, strict=True))
-    pairs = near_duplicates(cohort) if duplicates is None else duplicates
+    side = cohort.table.set_index("image")["split"]
+    groups = [
+        (kind, name, found)
+        for kind in ("patient", "origin")
+        for name, found in cohort.table.groupby(kind)["split"]
+    ]
     for one, other in zip(pairs["image"], pairs["other"], strict=True):
-        both = pd.Series([side[one], side[other]]).dropna()
-        if both.nunique() > 1:
-            rows.append(("near-duplicate", f"{one} ~ {other}", _joined(both), 2))
+        groups.append(("near-duplicate", f"{one} ~ {other}", side[[one, other]]))
+    rows = [
+        (kind, name, ", ".join(sorted(map(str, set(found.dropna())))), len(found))
+        for kind, name, found in groups
+        if found.nunique() > 1
+    ]
     return pd.DataFrame(rows, columns=["kind", "name", "sides", "images"])
 
 
 def together(cohort, pairs: pd.DataFrame):
     """Give images that are copies of each other one patient, so that no fold divides them.
 
-    Parameters
-    ----------
-    cohort : Cohort
-    pairs : DataFrame
-        As :func:`near_duplicates` gives them.
-
-    Returns
-    -------
-    Cohort
-        The same images; only the patients' names differ.
+    `pairs` are what :func:`near_duplicates` found. In the new cohort only patients' names differ.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -220,7 +198,3 @@ def _agree(one, other):
     known = (one.notna() & other.notna()).to_numpy()
     same = one.to_numpy() == other.to_numpy()
     return pd.arrays.BooleanArray(np.asarray(same, dtype=bool), ~known)
-
-
-def _joined(names) -> str:
-    return ", ".join(sorted(map(str, set(names))))

@@ -25,10 +25,9 @@ def shortcuts(cohort, classes=None, seen=tuple(views.VIEWS), extract=None, **opt
     seen : sequence of str
         Keys of :data:`cxrlib.shortcuts.views.VIEWS`.
     extract : callable, optional
-        A frozen backbone for whole and covered images, as in
-        :func:`cxrlib.shortcuts.views.features`.
+        A frozen backbone, as in :func:`cxrlib.shortcuts.views.features`.
     **options
-        Of :func:`cxrlib.shortcuts.probes.probe`: folds, permutations, confidence, seed.
+        Of :func:`cxrlib.shortcuts.probes.probe`: folds, permutations, seed.
 
     Returns
     -------
@@ -44,7 +43,7 @@ def shortcuts(cohort, classes=None, seen=tuple(views.VIEWS), extract=None, **opt
         for view in seen:
             try:
                 described = views.features(cohort, view, extract)
-            except views.ViewError:
+            except views.ShortcutError:
                 if view not in views.VIEWS:
                     raise
                 continue
@@ -54,25 +53,18 @@ def shortcuts(cohort, classes=None, seen=tuple(views.VIEWS), extract=None, **opt
     return pd.DataFrame([found[number] for number in sorted(found)])
 
 
-def sources_within_class(cohort, by: str = "source", view="whole image", extract=None, **options):
+def sources_within_class(cohort, by: str = "source", extract=None, **options):
     """Probe for where an image comes from, among images of one label.
 
     The disease is the same, so whatever tells the sources apart is a shortcut for a model whose
-    classes come from different sources.
-
-    Parameters
-    ----------
-    cohort : Cohort
-    by : str
-        Column that names the source, hospital or scanner.
-    view, extract, **options
-        As in :func:`shortcuts`.
+    classes come from different sources. `by` is the column that names the source, hospital or
+    scanner; `extract` and `options` are as in :func:`shortcuts`.
 
     Returns
     -------
     DataFrame
         A row a label with two or more sources of :data:`FEWEST` patients each: ``label``,
-        ``sources``, and the columns of :func:`shortcuts`.
+        ``sources``, and the columns of :func:`shortcuts` but the view.
     """
     rows = []
     for label in cohort.labels:
@@ -83,7 +75,7 @@ def sources_within_class(cohort, by: str = "source", view="whole image", extract
             continue
         part = part.where(**{by: sources})
         targets = pd.Categorical(part.table[by], categories=sources).codes.astype(np.int64)
-        described = views.features(part, view, extract)
+        described = views.features(part, extract=extract)
         first = {"label": label, "sources": ", ".join(map(str, sources))}
         rows.append(_row(described, targets, part.table["patient"], options, sources, first))
     columns = ["label", "sources", "auc", "low", "high", "p", "images", "patients", "told"]

@@ -30,7 +30,7 @@ def test_a_view_that_the_table_knows_nothing_of_is_left_out(cohorts):
     table = cohorts[0].table.drop(columns=["format"])
     bare = type(cohorts[0])(table, cohorts[0].images)
     assert list(shortcuts.shortcuts(bare, seen=("border", "file"))["view"]) == ["border"]
-    with pytest.raises(views.ViewError, match="no view"):
+    with pytest.raises(views.ShortcutError, match="no view"):
         shortcuts.shortcuts(bare, seen=("nose",))
 
 

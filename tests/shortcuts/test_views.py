@@ -104,7 +104,7 @@ def test_a_backbone_sees_covered_images(noise):
 
 
 def test_unknown_views_and_unknown_files_are_named(noise):
-    with pytest.raises(views.ViewError, match=r"no view 'lung'.*border"):
+    with pytest.raises(views.ShortcutError, match=r"no view 'lung'.*border"):
         views.features(cohort_of(noise), "lung")
-    with pytest.raises(views.ViewError, match="lacks format, height, width"):
+    with pytest.raises(views.ShortcutError, match="lacks format, height, width"):
         views.features(cohort_of(noise), "file")
