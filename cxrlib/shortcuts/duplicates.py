@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -42,31 +43,26 @@ def near_duplicates(cohort, threshold: float = ALIKE) -> pd.DataFrame:
         several identical images each is paired with the first of them only.
     """
     small, first = _reduce(cohort)
-    same = np.flatnonzero(first != np.arange(len(first)))
-    rows = [(first[number], number, 1.0, True) for number in same]
     unique = np.flatnonzero(first == np.arange(len(first)))
     pairs = unique[_worth_aligning(small[unique])]
     some = (pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS))
     tasks = [(small[each[:, 0]], small[each[:, 1]]) for each in some]
-    found = cluster.collect(_align_all, tasks, "near-duplicates", progress=False)
-    for (one, other), similar in zip(pairs, itertools.chain(*found), strict=True):
-        if similar >= threshold:
-            rows.append((one, other, similar, False))
-    rows.sort(key=lambda row: (-row[2], row[0], row[1]))
-    found = pd.DataFrame(rows, columns=["one", "other", "similarity", "exact"])
-    left, right = (
-        cohort.table.iloc[found[side].to_list()].reset_index(drop=True) for side in ("one", "other")
-    )
-    return pd.DataFrame(
-        {
-            "image": left["image"],
-            "other": right["image"],
-            "similarity": found["similarity"].astype(float),
-            "same patient": _agree(left["patient"], right["patient"]),
-            "same label": _agree(left["label"], right["label"]),
-            "exact": found["exact"].astype(bool),
-        }
-    )
+    aligned = cluster.collect(_align_all, tasks, "near-duplicates", progress=False)
+    copies = np.setdiff1d(np.arange(len(first)), unique)
+    pairs = np.concatenate([np.stack([first[copies], copies], axis=1), pairs])
+    found = pd.DataFrame(pairs, columns=["one", "other"])
+    found["similarity"] = np.concatenate([np.ones(len(copies)), *aligned])
+    found["exact"] = found.index < len(copies)
+    found = found[found["exact"] | (found["similarity"] >= threshold)]
+    found = found.sort_values(["similarity", "one", "other"], ascending=[False, True, True])
+    one, other = (cohort.table.iloc[found.pop(side)] for side in ("one", "other"))
+    one, other, found = (each.reset_index(drop=True) for each in (one, other, found))
+    found.insert(0, "image", one["image"])
+    found.insert(1, "other", other["image"])
+    for place, column in ((3, "patient"), (4, "label")):
+        same = (one[column] == other[column]).astype("boolean")
+        found.insert(place, f"same {column}", same.mask(one[column].isna() | other[column].isna()))
+    return found
 
 
 def patients_in_two_classes(cohort) -> pd.DataFrame:
@@ -83,12 +79,8 @@ def patients_in_two_classes(cohort) -> pd.DataFrame:
 def split_overlap(cohort, pairs: pd.DataFrame) -> pd.DataFrame:
     """Find what stands on two sides of the split that the table's column ``split`` names.
 
-    `pairs` are what :func:`near_duplicates` found.
-
-    Returns
-    -------
-    DataFrame
-        ``kind`` ('patient', 'origin' or 'near-duplicate'), ``name``, ``sides``, ``images``.
+    `pairs` are what :func:`near_duplicates` found. The columns are ``kind`` ('patient', 'origin'
+    or 'near-duplicate'), ``name``, ``sides``, ``images``.
     """
     side = cohort.table.set_index("image")["split"]
     groups = [
@@ -127,10 +119,6 @@ def together(cohort, pairs: pd.DataFrame):
 
 def _reduce(cohort) -> tuple[np.ndarray, np.ndarray]:
     """Shrink the images to 64 x 64, and number for each the first one with the same pixels."""
-    import hashlib
-
-    import cv2
-
     small, seen = np.empty((len(cohort), 64, 64), dtype=np.uint8), {}
     first = np.empty(len(cohort), dtype=np.int64)
     for number in range(len(cohort)):
@@ -142,8 +130,6 @@ def _reduce(cohort) -> tuple[np.ndarray, np.ndarray]:
 
 def _detail(image: np.ndarray, sigma: float) -> np.ndarray:
     """Subtract the surroundings and divide their contrast out."""
-    import cv2
-
     image = image.astype(np.float32)
     image = image - cv2.GaussianBlur(image, (0, 0), sigma)
     contrast = np.sqrt(cv2.GaussianBlur(image * image, (0, 0), sigma))
@@ -152,8 +138,6 @@ def _detail(image: np.ndarray, sigma: float) -> np.ndarray:
 
 def _worth_aligning(small: np.ndarray) -> np.ndarray:
     """Choose pairs, shape (m, 2), whose thumbnails are similar; in blocks, to save memory."""
-    import cv2
-
     thumbs = [cv2.resize(each, (32, 32), interpolation=cv2.INTER_AREA) for each in small]
     detail = np.array([_detail(each, 6).ravel() for each in thumbs])
     detail -= detail.mean(axis=1, keepdims=True)
@@ -176,8 +160,6 @@ def _align_all(ones, others) -> list[float]:
 
 def _aligned_correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Correlate the detail of two images where they overlap, one moved and scaled to fit."""
-    import cv2
-
     rough = _detail(one, 4), _detail(other, 4)
     rule = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
     try:
@@ -192,9 +174,3 @@ def _aligned_correlation(one: np.ndarray, other: np.ndarray) -> float:
     if overlap.mean() < 0.6:
         return -1.0
     return float(np.corrcoef(one[overlap], moved[overlap])[0, 1])
-
-
-def _agree(one, other):
-    known = (one.notna() & other.notna()).to_numpy()
-    same = one.to_numpy() == other.to_numpy()
-    return pd.arrays.BooleanArray(np.asarray(same, dtype=bool), ~known)

@@ -34,19 +34,16 @@ def shortcuts(cohort, classes=None, seen=tuple(views.VIEWS), extract=None, **opt
     DataFrame
         A row a view: ``view``, ``auc``, ``low``, ``high`` (0 to 1; 0.5 is chance), ``p``,
         ``images``, ``patients``, and ``told``, the class that is told from the rest (of more than
-        two, the one told best). A view that the cohort cannot be seen by is left out.
+        two, the one told best). Files that the table does not know are left out.
     """
     classes = list(classes or cohort.labels)
     targets, patients = cohort.targets(classes), cohort.table["patient"].to_numpy()
 
     def tasks():
         for view in seen:
-            try:
-                described = views.features(cohort, view, extract)
-            except views.ShortcutError:
-                if view not in views.VIEWS:
-                    raise
+            if view == "file" and not set(views.FACTS) <= set(cohort.table):
                 continue
+            described = views.features(cohort, view, extract)
             yield described, targets, patients, options, classes, {"view": view}
 
     found = dict(cluster.spread(_row, tasks(), "views"))
@@ -56,9 +53,9 @@ def shortcuts(cohort, classes=None, seen=tuple(views.VIEWS), extract=None, **opt
 def sources_within_class(cohort, by: str = "source", extract=None, **options):
     """Probe for where an image comes from, among images of one label.
 
-    The disease is the same, so whatever tells the sources apart is a shortcut for a model whose
-    classes come from different sources. `by` is the column that names the source, hospital or
-    scanner; `extract` and `options` are as in :func:`shortcuts`.
+    Whatever tells the sources apart there is a shortcut for a model whose classes come from
+    different sources. `by` is the column that names the source, hospital or scanner; `extract`
+    and `options` are as in :func:`shortcuts`.
 
     Returns
     -------
@@ -83,15 +80,10 @@ def sources_within_class(cohort, by: str = "source", extract=None, **options):
 
 
 def association(cohort, by: str = "source") -> tuple[pd.DataFrame, float]:
-    """Count patients by source and label, and measure how far one gives the other away.
+    """Count patients by source (rows) and label, and measure how far one gives the other away.
 
-    Returns
-    -------
-    table : DataFrame of int
-        Patients; a row a source, a column a label.
-    v : float
-        Cramer's V: 0 where the source says nothing about the label, 1 where one decides the
-        other; NaN with one source or one label.
+    The measure is Cramer's V: 0 where the source says nothing about the label, 1 where one decides
+    the other; NaN with one source or one label.
     """
     from scipy.stats.contingency import association as measure
 

@@ -1,7 +1,7 @@
 """What is left of a score at another hospital.
 
-A logistic regression on what a view (or a frozen backbone) gives of each image is trained on one
-cohort and tested on another. It is quick, and shows the mechanism, not the best score possible.
+A logistic regression on the features of the images is trained on one cohort and tested on
+another. It is quick, and shows the mechanism, not the best score possible.
 What helps there is asked in :mod:`cxrlib.shortcuts.remedies`.
 """
 
@@ -29,8 +29,8 @@ COLUMNS = ("image", "patient", "truth", "probability")
 class External:
     """What a model scores inside, and at another hospital.
 
-    The intervals (95 %) hold for this one model: they tell how far other patients would change
-    the scores, not how far other training data would.
+    The 95 % intervals tell how far other patients would change the scores of this one model, not
+    how far other training data would.
 
     Attributes
     ----------
@@ -49,8 +49,7 @@ class External:
     quality : DataFrame
         Rows `PARTS`; ``brier`` and ``ece`` (expected calibration error), 0 is best; ``images``.
     predictions : DataFrame
-        ``part`` (inside, outside), ``image``, ``patient``, ``truth`` (0 or 1), ``probability``,
-        and ``recalibrated`` (NaN inside).
+        ``part`` and what :func:`compare` takes, and ``recalibrated`` (NaN inside).
     """
 
     inside: pd.DataFrame
@@ -64,13 +63,7 @@ class External:
 
 
 def external_validation(
-    inside: Cohort,
-    outside: Cohort,
-    classes,
-    extract=None,
-    seed: int = 0,
-    resamples: int = 1000,
-    sensitivity: float = 0.95,
+    inside, outside, classes, extract=None, seed=0, resamples=1000, sensitivity=0.95
 ) -> External:
     """Cross-validate by patient inside, train on all of inside, test outside.
 
@@ -164,10 +157,7 @@ def _file_names(cohort) -> set[str]:
 
 
 def classifier(**options):
-    """Build a network's head without a hidden layer: standardised, then logistic regression.
-
-    `options` are those of scikit-learn's LogisticRegression.
-    """
+    """Build a network's head without a hidden layer; `options` are of LogisticRegression."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -189,24 +179,10 @@ def held_out(model, features, truth, parts, weights=None) -> np.ndarray:
 def predict(inside, outside, classes, seen, unseen, seed, weights=None, by_image=False):
     """Give tables of predictions: cross-validated inside, and outside by a model of all inside.
 
-    Parameters
-    ----------
-    inside, outside : Cohort
-        As :func:`choose` leaves them.
-    classes : (str, str)
-    seen, unseen : ndarray, shape (n, d)
-        Features of the images inside and outside.
-    seed : int
-        Of the folds.
-    weights : ndarray, shape (n,), optional
-        Of the images inside, for training; the table of them then has a column ``weight``.
-    by_image : bool
-        Divide images and not patients, which is leaky.
-
-    Returns
-    -------
-    inside, outside : DataFrame
-        As :func:`compare` takes them.
+    The cohorts are as :func:`choose` leaves them, `seen` and `unseen`, shape (n, d), the features
+    of their images, and the tables as :func:`compare` takes them. `weights`, shape (n,), are those
+    of the images inside, for training; their table then has a column ``weight``. `by_image`
+    divides images and not patients, which is leaky.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -229,21 +205,10 @@ def predict(inside, outside, classes, seen, unseen, seed, weights=None, by_image
 
 
 def resampled(table, measure, resamples, seed) -> np.ndarray:
-    """Measure all predictions of a table, then each resample of their patients.
+    """Measure all predictions of a table, then each resample of its patients: (1 + resamples,).
 
-    Parameters
-    ----------
-    table : DataFrame
-        As :func:`predict` gives it; a column ``weight`` counts in every resample.
-    measure : callable
-        From weights, shape (resamples, n), truth and probability to scores, such as
-        :func:`cxrlib.metrics.weighted_auc`.
-    resamples : int
-    seed : int or sequence of int
-
-    Returns
-    -------
-    ndarray, shape (1 + resamples,)
+    `measure` takes weights, shape (resamples, n), truth and probability, as
+    :func:`cxrlib.metrics.weighted_auc` does; a column ``weight`` counts in every resample.
     """
     truth, probability = metrics.check_binary(*_columns(table))
     groups, _ = metrics.patient_numbers(table["patient"], len(table))
@@ -269,21 +234,19 @@ def _check_table(table, name) -> None:
     lacking = [column for column in COLUMNS if column not in table]
     if lacking:
         raise ShortcutError(f"The predictions {name} lack {', '.join(lacking)}.")
-    truth, _ = metrics.check_binary(table["truth"], table["probability"])
-    for value in (False, True):
-        patients = table.loc[truth == value, "patient"].nunique()
-        if patients < 2:
-            raise ShortcutError(
-                f"The predictions {name} have {patients} patient(s) with truth {int(value)}; "
-                "give two or more."
-            )
+    truth, _ = metrics.check_binary(*_columns(table))
+    counts = [table.loc[truth == value, "patient"].nunique() for value in (False, True)]
+    if min(counts) < 2:
+        raise ShortcutError(
+            f"The predictions {name} are of {counts[0]} patient(s) without the class and of "
+            f"{counts[1]} with it; give two or more of each."
+        )
 
 
 def _recalibrated(table, seed: int) -> np.ndarray:
     """Correct probabilities by Platt's method (1999), each half of the patients with the other.
 
-    It needs labels from the other hospital, and changes what a probability promises, not the
-    order of the images within a half.
+    It needs labels from there, and changes no order of images within a half.
     """
     from scipy.special import logit
     from sklearn.model_selection import train_test_split
@@ -293,9 +256,8 @@ def _recalibrated(table, seed: int) -> np.ndarray:
     label = np.array([truth[groups == number].max() for number in range(groups.max() + 1)])
     if np.bincount(label, minlength=2).min() < 2:
         raise ShortcutError("Recalibration needs two patients with and two without the class.")
-    halves = train_test_split(
-        np.arange(len(label)), test_size=0.5, random_state=seed, stratify=label
-    )
+    everyone = np.arange(len(label))
+    halves = train_test_split(everyone, test_size=0.5, random_state=seed, stratify=label)
     score = logit(probability.clip(1e-6, 1 - 1e-6))[:, None]
     parts = [[np.isin(groups, half) for half in order] for order in (halves, halves[::-1])]
     return held_out(classifier(), score, truth, parts)

@@ -53,12 +53,7 @@ def build_cnn(side: int, seed: int = 0):
 
 
 def knob(
-    levels=LEVELS,
-    patients: int = 150,
-    test_patients: int = 150,
-    size: int = 96,
-    epochs: int = 12,
-    seeds=(0,),
+    levels=LEVELS, patients=150, test_patients=150, size=96, epochs=12, seeds=(0,)
 ) -> pd.DataFrame:
     """Train and test a small network at every setting of the knob.
 
@@ -73,9 +68,8 @@ def knob(
         Settings of the knob, 0 to 1.
     patients, test_patients : int
         For training, and for both tests. One image each; nobody is in both.
-    size : int
-        Side of the images in pixels.
-    epochs : int
+    size, epochs : int
+        Side of the images in pixels; passes through the training images.
     seeds : sequence of int
         Each has patients and initial weights of its own.
 
@@ -88,20 +82,15 @@ def knob(
         ``test_patients``; and what the network goes by, as the share (0 to 1, NaN where
         undefined) that belongs to the lungs or the finding:
 
-        ``heat_inside``, ``heat_new``
-            Grad-CAM heat for the second label, on its images.
-        ``places_inside``, ``places_new``
-            The same with each place weighed by itself (HiResCAM, Draelos and Carin 2020,
-            arXiv:2011.08891). Grad-CAM takes a mean over all places; here the last layer does
-            not, so only HiResCAM divides its score among places as it does.
-        ``area_inside``, ``area_new``
-            The lungs' share of the image: what evenly spread heat would reach.
-        ``covered``
-            Occlusion: how far the logit moves with the lungs painted grey, against everything
-            else painted grey. It works with any model, on pictures that no model has seen.
-        ``finding``
-            Twins: how far another finding in the same body moves the logit, against another
-            scanner. Only phantoms have such twins; check the other three by it.
+        - ``heat_inside``, ``heat_new``: of Grad-CAM heat for the second label, on its images.
+        - ``places_inside``, ``places_new``: the same with each place weighed by itself (HiResCAM,
+          Draelos and Carin 2020, arXiv:2011.08891), as the last layer here does; Grad-CAM takes
+          a mean over all places.
+        - ``area_inside``, ``area_new``: of the image, what evenly spread heat would reach.
+        - ``covered``: how far the logit moves with the lungs painted grey, against everything
+          else painted grey. It works with any model, on pictures that no model has seen.
+        - ``finding``: how far another finding in the same body moves the logit, against another
+          scanner. Only phantoms have such twins; check the other three by it.
 
     Raises
     ------
@@ -138,10 +127,7 @@ def _twins(patients: int, size: int, seed: int) -> np.ndarray:
 
 
 def _train(model, train: Cohort, epochs: int, seed: int):
-    """Train from the seed's initial weights, in the model of the level before if there is one.
-
-    Preparing a new model takes Keras longer than training one of this size.
-    """
+    """Train from the seed's initial weights, in the model before (a new one takes Keras longer)."""
     side, targets = train.images.shape[1], train.targets(LABELS).astype(np.float32)[:, None]
     data = training.batches(train.images, side, targets, 16, shuffle=True, seed=seed)
     if model is None:  # Keras prepares in the first epoch, which on JAX and PyTorch is irregular
@@ -242,9 +228,8 @@ def collapse(table: pd.DataFrame) -> float | None:
     - the drop to new scanners is larger than at the lowest level: its interval lies above 0
       and above the whole interval there. So new scanners alone do not explain it.
 
-    No score is named that would be good or bad enough. Of several seeds, the ends of the
-    intervals are averaged too: more seeds make the answer steadier, not stricter. More test
-    patients narrow the intervals, and so find a smaller collapse.
+    Of several seeds, the ends of the intervals are averaged too: more seeds make the answer
+    steadier, not stricter. More test patients narrow the intervals, and so find a smaller one.
 
     `table` is what :func:`knob` gives, with at least two levels, the lowest one for every seed;
     otherwise it raises a ShortcutError. None where there is no collapse.

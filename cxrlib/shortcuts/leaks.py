@@ -36,9 +36,7 @@ def leakage(
 
     Permuted labels are shuffled among the patients; all images and copies of a patient keep one.
     A leaky protocol still scores well on them, which no knowledge of a disease can explain.
-
-    The classifier sees what a backbone makes of the image; without one, the grey histogram: a
-    flip does not change it and a crop hardly does, so it recognises copies best.
+    Without a backbone it sees the grey histogram, which a flip or crop hardly changes.
 
     Parameters
     ----------
@@ -58,18 +56,15 @@ def leakage(
     Returns
     -------
     DataFrame
-        A row a protocol, kind of labels and repeat: ``protocol``, ``labels`` ('true' or
-        'permuted'), ``repeat``, ``accuracy``, ``balanced accuracy`` (mean recall of the
-        classes), ``own neighbour`` (share of the test images whose nearest training image shows
-        the same patient), ``test images``, ``test patients``, and ``chance`` for the balanced
-        accuracy.
+        A row a protocol, kind of labels ('true' or 'permuted') and repeat: ``protocol``,
+        ``labels``, ``repeat``, ``accuracy``, ``balanced accuracy`` (mean recall of the classes)
+        and its ``chance``, ``own neighbour`` (share of the test images whose nearest training
+        image shows the same patient), ``test images``, ``test patients``.
 
     Raises
     ------
-    ShortcutError
-        If there are fewer than two classes, or no repeat.
-    cxrlib.split.SplitError
-        If a class has too few images or patients to be divided.
+    ShortcutError, cxrlib.split.SplitError
+        If there are fewer than two classes, too few patients in one, or no repeat.
     """
     classes = list(classes or cohort.labels)
     if len(set(classes)) < 2 or repeats < 1:
@@ -90,8 +85,8 @@ def leakage_summary(table: pd.DataFrame) -> pd.DataFrame:
 
     With true labels the repeats share images and what they say, so a plain t interval is too
     narrow; these have the correction of Nadeau and Bengio (2003, doi:10.1023/A:1024068626366).
-    Permuted labels are drawn anew for each repeat, which makes repeats independent: a plain t
-    interval. Excesses are paired by repeat.
+    Permuted labels are drawn anew for each repeat: a plain t interval. Excesses are paired by
+    repeat.
 
     Returns
     -------

@@ -27,11 +27,10 @@ class Probe:
     Attributes
     ----------
     auc, low, high : float
-        Area under the ROC curve in patients left out of training; 0.5 is chance. Of more than two
-        classes, that of the class that is told best from the rest: a shortcut in one class must
-        not drown in the mean. The 95 % interval, a bootstrap over patients, takes the trained
-        models as given, so it is somewhat too narrow: on 120 patients without any signal it
-        missed 0.5 in one of seven sets. `p` is not affected.
+        Area under the ROC curve in patients left out of training; of more than two classes, that
+        of the class that is told best: a shortcut in one must not drown in the mean. The 95 %
+        interval draws patients and takes the trained models as given, so it is somewhat too
+        narrow: on 120 patients without any signal it missed 0.5 in one of seven sets.
     p : float
         Share of shuffled labels that did as well (1 / (permutations + 1) at least), where the
         best class was looked for in each of them too. NaN where shuffling changes nothing.
@@ -59,8 +58,8 @@ def probe(
 
     Patients are divided among the folds at random and not by class, so that shuffling the labels
     among them is fair, and the p value exact (Phipson and Smyth 2010,
-    doi:10.2202/1544-6115.1585). Labels move with the patients; those of a patient who stands in
-    several classes are shuffled among that patient's images besides.
+    doi:10.2202/1544-6115.1585). Labels of a patient in several classes are shuffled among that
+    patient's images.
 
     Parameters
     ----------
@@ -101,10 +100,7 @@ def probe(
 
 
 def _similarity(features: np.ndarray) -> np.ndarray:
-    """Similarity of images, 0 to 1: a Gaussian of the distance of their standardised features.
-
-    Its width is the median distance, so that nothing has to be tuned.
-    """
+    """Similarity, 0 to 1: a Gaussian of features' distance, as wide as the median one."""
     from scipy.spatial.distance import pdist, squareform
 
     spread = features.std(axis=0)

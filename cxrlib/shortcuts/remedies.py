@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -24,14 +25,7 @@ COLUMNS += ["gap", "gap low", "gap high", "gain", "gain low", "gain high"]
 
 
 def remedies(
-    inside: Cohort,
-    outside: Cohort,
-    classes,
-    by: str = "source",
-    extract=None,
-    confidence: float = 0.95,
-    seed: int = 0,
-    resamples: int = 5000,
+    inside, outside, classes, by="source", extract=None, confidence=0.95, seed=0, resamples=5000
 ) -> pd.DataFrame:
     """Try what is said to help against shortcuts, and measure it at another hospital.
 
@@ -48,9 +42,8 @@ def remedies(
     -------
     DataFrame
         A row a remedy: ``remedy``; ``inside auc``, ``inside low``, ``inside high``; the same
-        ``outside``; ``gap`` (inside minus outside), ``gap low``, ``gap high``; ``gain`` (area
-        outside minus that of the model as it is, on the same resamples), ``gain low``, ``gain
-        high``; and ``note``, which says where nothing helps. NaN where a remedy cannot be tried.
+        ``outside``; and of ``gap`` (inside minus outside) and ``gain`` (area outside minus that of
+        the model as it is, on the same resamples); and ``note``. NaN where it cannot be tried.
         Where labels are balanced, so is the estimate inside: each image counts with its weight.
 
     Raises
@@ -99,13 +92,12 @@ def balanced_weights(cohort, classes, by):
         return None, f"cannot be done: there is one {by} only"
     if len(useful) == 0:
         return None, f"cannot be done: no {by} has both labels"
-    balanced = 1 / counts.loc[useful]
-    pairs = zip(cohort.table[by], cohort.table["label"], strict=True)
-    weights = np.array([balanced[label].get(source, 0.0) for source, label in pairs])
+    alike = cohort.table.groupby([by, "label"])["image"].transform("size")
+    weights = np.where(cohort.table[by].isin(useful), 1 / alike, 0.0)
     effective = weights.sum() ** 2 / np.sum(weights**2)
     said = f"weights; worth {effective:.0f} of {len(cohort)} images"
-    left = sorted(map(str, set(counts.index) - set(useful)))
-    said += f"; left out: {', '.join(left)}" if left else ""
+    left = ", ".join(sorted(map(str, counts.index.difference(useful))))
+    said += f"; left out: {left}" if left else ""
     return weights * len(weights) / weights.sum(), said
 
 
@@ -114,15 +106,7 @@ def _changed(cohort, change) -> Cohort:
     return Cohort(cohort.table, images, cohort.name)
 
 
-def _equalised(cohort, number):
-    import cv2
-
-    return cv2.equalizeHist(cohort.images[number])
-
-
 def _equalised_locally(cohort, number):
-    import cv2
-
     return cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(cohort.images[number])
 
 
@@ -142,15 +126,13 @@ def _to_centre(cohort, number):
 
 
 def _window(image, top, bottom, left, right):
-    import cv2
-
     part = np.ascontiguousarray(image[top:bottom, left:right])
     return cv2.resize(part, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 CHANGES = {
     f"cropped to the central {100 - 200 * CENTRE:.0f} % of each side": _to_centre,
-    "histogram equalised": _equalised,
+    "histogram equalised": lambda cohort, number: cv2.equalizeHist(cohort.images[number]),
     "equalised locally (CLAHE)": _equalised_locally,
 }
 

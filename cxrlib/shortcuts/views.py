@@ -8,7 +8,9 @@ doi:10.1016/j.inffus.2021.04.008, covered the lungs as is done here).
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import pandas as pd
 
 CELLS = 24  # an image is divided into CELLS x CELLS squares; all views are made of whole squares
 FRAME = 2  # squares at each side that stay when the lungs are covered (8 % of the side)
@@ -24,6 +26,7 @@ VIEWS = {
     "file": "format, height and width of the file; not one pixel",
 }
 WITHOUT_LUNGS = ("lungs covered", "border", "corners", "file")
+FACTS = ("format", "height", "width")  # columns on files
 BLOCK = 256  # images in memory at once
 
 
@@ -53,7 +56,7 @@ def cover(images, view: str) -> np.ndarray:
 
 
 def features(cohort, view: str = "whole image", extract=None) -> np.ndarray:
-    """Describe each image of a cohort by what a view shows of it.
+    """Describe each image of a cohort by what a view shows of it: (n, d), float32.
 
     Parameters
     ----------
@@ -62,13 +65,8 @@ def features(cohort, view: str = "whole image", extract=None) -> np.ndarray:
         A key of :data:`VIEWS`. Without a network, images are described by the brightness and the
         fine detail of each square that it leaves.
     extract : callable, optional
-        From images (n, side, side) uint8 to features (n, d): a frozen backbone, such as
-        ``functools.partial(backbone.features, name="VGG16")``. It sees whole and covered
-        images; thumbnail, histogram and file facts are the same with and without it.
-
-    Returns
-    -------
-    ndarray, shape (n, d), float32
+        From images (n, side, side) uint8 to features (n, d): a frozen backbone, as
+        :func:`extractor` gives it. It sees whole and covered images only.
 
     Raises
     ------
@@ -108,8 +106,6 @@ class _Covered:
 
 
 def _shrink(image: np.ndarray, side: int) -> np.ndarray:
-    import cv2
-
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
 
 
@@ -134,9 +130,7 @@ def _histogram(image: np.ndarray) -> np.ndarray:
 
 def _file_facts(cohort) -> np.ndarray:
     """Format (one column each), and the logarithms of height and width."""
-    import pandas as pd
-
-    lacking = [name for name in ("format", "height", "width") if name not in cohort.table]
+    lacking = [name for name in FACTS if name not in cohort.table]
     if lacking:
         raise ShortcutError(f"{cohort.name}: the table lacks {', '.join(lacking)} of the files.")
     sizes = np.log(cohort.table[["height", "width"]].to_numpy(dtype=np.float32))

@@ -118,9 +118,8 @@ def test_twins_share_by_hand(known):
     twins = np.zeros((2, 2, 5, 4, 4))
     twins[1] += 2
     twins[:, 1] += 6
-    assert k.finding_share(lambda images: images.mean(axis=(1, 2)) - 4, twins) == pytest.approx(
-        0.25
-    )
+    found = k.finding_share(lambda images: images.mean(axis=(1, 2)) - 4, twins)
+    assert found == pytest.approx(2 / 8)
     assert k.finding_share(lambda images: 4 - images.mean(axis=(1, 2)), twins) == 0
     assert np.isnan(k.finding_share(lambda images: np.zeros(len(images)), twins))
 
@@ -149,31 +148,37 @@ def hand_made(*levels, seed=0):
     return pd.DataFrame(levels, columns=names).assign(seed=seed)
 
 
-def test_collapse_is_the_lowest_level_with_a_larger_drop_and_no_worse_inside():
-    assert k.collapse(hand_made(START, HALF, END)) == 0.5
-    assert k.collapse(hand_made(END, START, HALF)) == 0.5
-    unsure = (0.5, 0.96, 0.98, 0.03, 0.1)  # overlaps the drop at 0
-    assert k.collapse(hand_made(START, unsure, END)) == 1
-    worse = (0.5, 0.9, 0.94, 0.05, 0.1)  # internal validation would have warned
-    assert k.collapse(hand_made(START, worse, END)) == 1
-    assert k.collapse(hand_made(START, unsure)) is None
-    below = (0, 0.95, 0.97, -0.2, -0.1)  # new scanners were easier at first
-    assert k.collapse(hand_made(below, (1, 1, 1, -0.05, 0.1))) is None
+UNSURE = (0.5, 0.96, 0.98, 0.03, 0.1)  # overlaps the drop at 0
+WORSE = (0.5, 0.9, 0.94, 0.05, 0.1)  # internal validation would have warned
+BELOW = (0, 0.95, 0.97, -0.2, -0.1)  # new scanners were easier at first
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ((START, HALF, END), 0.5),
+        ((END, START, HALF), 0.5),
+        ((START, UNSURE, END), 1),
+        ((START, WORSE, END), 1),
+        ((START, UNSURE), None),
+        ((BELOW, (1, 1, 1, -0.05, 0.1)), None),
+    ],
+)
+def test_collapse_is_the_lowest_level_with_a_larger_drop_and_no_worse_inside(levels, expected):
+    assert k.collapse(hand_made(*levels)) == expected
 
 
 def test_collapse_goes_by_the_means_over_seeds():
-    same = pd.concat([hand_made(START, HALF, END), hand_made(START, HALF, END, seed=1)])
-    assert k.collapse(same) == 0.5
     harder = (0, 0.95, 0.97, 0.02, 0.07)  # with 0.04 this makes 0.055, above 0.05
-    two = pd.concat([hand_made(START, HALF, END), hand_made(harder, HALF, END, seed=1)])
-    assert k.collapse(two) == 1
+    for first, expected in ((START, 0.5), (harder, 1)):
+        two = [hand_made(START, HALF, END), hand_made(first, HALF, END, seed=1)]
+        assert k.collapse(pd.concat(two)) == expected
 
 
 def test_collapse_needs_something_to_compare_with():
-    with pytest.raises(ShortcutError, match="comparison"):
-        k.collapse(hand_made(START))
-    with pytest.raises(ShortcutError, match="comparison"):
-        k.collapse(pd.concat([hand_made(START, END), hand_made(END, seed=1)]))
+    for table in (hand_made(START), pd.concat([hand_made(START, END), hand_made(END, seed=1)])):
+        with pytest.raises(ShortcutError, match="comparison"):
+            k.collapse(table)
 
 
 # What cannot be done says why

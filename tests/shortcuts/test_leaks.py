@@ -41,27 +41,21 @@ def test_permuted_labels_are_at_chance_under_the_clean_protocol_only(summary):
 
 
 def test_copies_on_both_sides_raise_the_score_with_true_labels_too(summary):
-    row = summary.loc[("true", "augment, then split images")]
-    assert row["excess low"] > 0
+    assert summary.loc[("true", "augment, then split images"), "excess low"] > 0
     patients = summary.loc[("true", "augment, then split patients")]
     assert patients["excess low"] < 0 < patients["excess high"]
 
 
-def test_no_neighbour_shows_the_own_patient_after_a_split_by_patient(table):
-    own = table.groupby("protocol")["own neighbour"]
-    assert own.max()["split patients, then augment"] == 0
-    assert own.max()["augment, then split patients"] == 0
-    assert own.min()["augment, then split images"] > 0.5
-
-
-def test_the_rows_are_complete_and_the_sizes_right(table, phantoms):
+def test_the_rows_are_complete_and_no_neighbour_shows_a_patient_who_was_split_off(table, phantoms):
     assert len(table) == 4 * 2 * 10
     assert set(table["chance"]) == {0.5}
+    own = table.groupby("protocol")["own neighbour"]
+    assert own.max()[leaks.CLEAN] == own.max()["augment, then split patients"] == 0
+    assert own.min()["augment, then split images"] > 0.5
     sizes = table.groupby("protocol")["test images"].first()
     assert sizes["augment, then split images"] == np.ceil(0.2 * 4 * len(phantoms))
     assert sizes["split images, then augment"] == np.ceil(0.2 * len(phantoms))
-    clean = table[table["protocol"] == leaks.CLEAN]
-    assert set(clean["test patients"]) == {12}
+    assert set(table.loc[table["protocol"] == leaks.CLEAN, "test patients"]) == {12}
 
 
 def test_neither_copies_nor_films_of_test_patients_are_trained_on(phantoms):
