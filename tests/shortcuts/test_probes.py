@@ -122,13 +122,9 @@ def test_images_that_all_look_the_same_are_at_chance():
         (lambda f, t, p: (f, t * 2, p), "two classes"),
         (lambda f, t, p: (f, t, [None] * len(p)), "no patient"),
         (lambda f, t, p: (f[:3], [0, 1, 1], [1, 2, 3]), "two patients"),
+        (lambda f, t, p: (f, t, p, 61), "folds=61"),
     ],
 )
 def test_what_cannot_be_probed_is_named(change, message):
     with pytest.raises(ShortcutError, match=message):
         probes.probe(*change(*people()))
-
-
-def test_more_folds_than_patients_are_refused():
-    with pytest.raises(ShortcutError, match="folds=61"):
-        probes.probe(*people(), folds=61)
