@@ -72,7 +72,10 @@ def patient_numbers(patients, n: int) -> tuple[np.ndarray, str]:
 
 
 def draw_patients(groups: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw patients, numbers (n,), with replacement: how often each image was, (resamples, n)."""
+    """Draw patients with replacement: how often each image was drawn, float (resamples, n).
+
+    `groups`, shape (n,), are the images' patients by number. So a resample is a row of weights.
+    """
     patients = groups.max() + 1
     times = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
     return times[:, groups].astype(float)
@@ -123,10 +126,9 @@ def binary_scores(
 ) -> pd.DataFrame:
     """Score a detector of one class: the columns of Table I, and more, with intervals.
 
-    `y_true`, 0 and 1 or bool, and `probability` of class 1, 0 to 1, have the shape (n,), as have
-    `patients`: whose image it is. The bootstrap draws patients, or images where nobody is named;
-    resamples in which a score is undefined are left out. MetricsError if lengths differ, an array
-    is empty, or a value is missing or out of range.
+    `y_true`, 0 and 1 or bool, `probability` of class 1, 0 to 1, and `patients`, whose image it is,
+    have the shape (n,). The bootstrap draws patients, or images where none are named, and leaves
+    out resamples without a score. MetricsError if lengths differ, or a value is missing or wrong.
 
     Rows accuracy, precision, recall, specificity, f1, auc. Columns value, low, high (0 to 1, NaN
     where undefined), count and n (the proportion's numerator and denominator; for f1 and auc no
@@ -196,7 +198,7 @@ def _scores(rows: dict) -> pd.DataFrame:
 
 
 def confusion(y_true, y_pred, classes) -> pd.DataFrame:
-    """Count how often each class, (n,) numbers or names, was called what: a row an actual one."""
+    """Count how often a class, of numbers or names (n,), was called what: a row an actual one."""
     classes = list(classes)
     actual = class_numbers(y_true, classes, "y_true")
     predicted = class_numbers(y_pred, classes, "y_pred")
@@ -229,7 +231,7 @@ def weighted_auc(weights, truth: np.ndarray, score: np.ndarray, fold=None) -> np
 
     It is the share of pairs of a positive and a negative image that are in the right order,
     a tie counting half (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747). `weights`
-    are as in :func:`draw_patients`; `truth`, bool (n,), and a `score` that is larger for positives.
+    are those of :func:`draw_patients`, `truth` is bool (n,), and `score` larger for positives.
     With `fold`, which model scored an image, only images that the same one scored are compared: the
     scales of models differ (Forman and Scholz 2010, doi:10.1145/1882471.1882479).
     """
@@ -255,7 +257,7 @@ def auc(y_true, probability) -> float:
 
 
 def calibration(y_true, probability, bins: int = 10) -> pd.DataFrame:
-    """Compare mean promise and fraction positive, 0 to 1, in equally wide bins with an image."""
+    """Give ``mean_probability``, ``fraction_positive`` and ``n`` of equal bins that hold images."""
     truth, probability = check_binary(y_true, probability)
     if bins < 1:
         raise MetricsError(f"bins={bins}: give at least one bin.")
@@ -272,7 +274,7 @@ def brier(y_true, probability) -> float:
 
 
 def expected_calibration_error(y_true, probability, bins: int = 10) -> float:
-    """Mean gap of promise and outcome, 0 to 1, by images of bins (doi:10.1609/aaai.v29i1.9602)."""
+    """Mean gap of the bins, weighted by images, 0 to 1 (doi:10.1609/aaai.v29i1.9602)."""
     table = calibration(y_true, probability, bins)
     gap = (table["mean_probability"] - table["fraction_positive"]).abs()
     return float(np.average(gap, weights=table["n"]))
