@@ -93,20 +93,12 @@ def is_weights_of(name: str, file: str) -> bool:
 def find_weights(name: str, weights: str | Weights = "auto", seed: int = 0) -> Weights:
     """Decide which weights a backbone will use; what is decided already stays.
 
-    Parameters
-    ----------
-    name : str
-        A class of ``keras.applications``, such as ``"ResNet50"``.
-    weights : str or Weights
-        ``"imagenet"``: the folder named by ``CXR_WEIGHTS``, Keras's own cache, or a download;
-        an error if none has them. ``"auto"``: the same, but random weights if none has them.
-        ``"random"``: untrained (He et al. 2015), drawn from `seed`. Anything else is the path of
-        a weights file.
+    `name` is a class of ``keras.applications``, such as ``"ResNet50"``; `weights` are one of:
 
-    Raises
-    ------
-    WeightsError
-        If the backbone is unknown, a file is missing, or ImageNet weights cannot be had.
+    - ``"imagenet"``: the folder named by ``CXR_WEIGHTS``, Keras's own cache, or a download; a
+      WeightsError if none has them. ``"auto"``: the same, but random ones if none has them.
+    - ``"random"``: untrained (He et al. 2015), drawn from `seed`.
+    - The path of a weights file; a WeightsError if it is missing, as for an unknown backbone.
     """
     if isinstance(weights, Weights):
         return weights
@@ -185,9 +177,8 @@ def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int 
     """Build a frozen backbone without its ImageNet classifier.
 
     The model takes preprocessed images, float32 (n, size, size, 3), to feature maps (n, height,
-    width, channels), or with `pooling` "avg" or "max" to one value a channel. The other
-    parameters are those of :func:`find_weights`. A WeightsError if the weights belong to another
-    network, or the size is too small for this one.
+    width, channels), or with `pooling` "avg" or "max" to one value a channel; the rest is as in
+    :func:`find_weights`. A WeightsError if weights or size do not fit the network.
     """
     constructor, _ = application(name)
     weights = find_weights(name, weights, seed)
@@ -240,25 +231,15 @@ def prepare(images: np.ndarray, name: str, size: int) -> np.ndarray:
 def features(
     images, name: str, size: int = 224, weights="auto", batch_size: int = 16, progress: bool = True
 ) -> np.ndarray:
-    """Pass images through a frozen backbone and average over space; remember the result.
+    """Pass images through a frozen backbone and average over space: float32 (n, channels).
 
     Features are kept in the cache folder by the content of each image, so that an image (or an
     augmented copy) that occurs in two splits, notebooks or runs is computed once; an interrupted
     run goes on where it stopped. :mod:`cxrlib.compute.engine` says what computes them: Keras, or
     OpenVINO, which is faster; its EngineError, what is asked for and not there.
 
-    Parameters
-    ----------
-    images : array_like, shape (n, height, width), uint8
-        An array or ``cohort.images``; read block by block.
-    name, size, weights
-        As in :func:`load`.
-    batch_size : int
-        Images in Keras's backbone at once; 8 for VGG16 where memory is scarce.
-
-    Returns
-    -------
-    ndarray, shape (n, channels), float32
+    Images, uint8 (n, height, width), an array or ``cohort.images``, are read block by block; Keras
+    gets `batch_size` at once (8 for VGG16 where memory is scarce). The rest is as in :func:`load`.
     """
     weights = find_weights(name, weights)
     while True:
@@ -314,25 +295,21 @@ def compute_features(images, name, size, weights: Weights, chosen, batch_size: i
     that computes; a ConversionError if it is OpenVINO and cannot take the network over.
     """
     ready = prepare(images, name, size) if images.ndim == 3 else images
+    which = name, size, weights, chosen, batch_size
     with _one_at_a_time:
-        return _network(name, size, weights, chosen, batch_size)(ready)
+        if which not in _last:
+            forget_network()  # two at once take more memory than Binder has
+            _last[which] = _network(*which)
+        return _last[which](ready)
 
 
-def _network(*which):
-    """Give the last network again, or build another."""
-    if which in _last:
-        return _last[which]
-    forget_network()  # two at once take more memory than Binder has
-    name, size, weights, chosen, batch_size = which
+def _network(name, size, weights, chosen, batch_size):
     build = partial(load, name, size, weights, pooling="avg")
     if chosen.name == "openvino":
         label = f"v{VERSION}-{name}-{size}-{weights.key}"
-        _last[which] = engine.on_openvino(build, label, size, chosen.precision)
-    else:
-        short = chosen.precision == "bfloat16"
-        with machine.dtype_policy("mixed_bfloat16" if short else "float32"):
-            _last[which] = engine.on_keras(build(), batch_size)
-    return _last[which]
+        return engine.on_openvino(build, label, size, chosen.precision)
+    with machine.dtype_policy("mixed_bfloat16" if chosen.precision == "bfloat16" else "float32"):
+        return engine.on_keras(build(), batch_size)
 
 
 def dataset(parts, classes, name: str, size: int, weights):

@@ -8,7 +8,6 @@ workers of a cluster (:mod:`cxrlib.compute.cluster`); on one machine the same ta
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -22,69 +21,27 @@ BLOCK = 64  # images in memory at once
 SHOWN = 10  # unreadable files in the command's summary
 
 
-@dataclass(frozen=True)
-class Store:
-    """A store that is open for reading; slices of its arrays are read when asked for."""
-
-    place: str  # a folder or an address such as s3://bucket/chexpert.zarr
-    settings: dict  # what the features are: backbone, size, weights, number of images
-    features: object  # zarr.Array, shape (n, channels), float32; NaN of unreadable files
-
-    @property
-    def images(self):
-        """The decoded images, zarr.Array, shape (n, side, side), uint8, if they were kept."""
-        return store.open_array(self.place, "images") if self.settings["pixels"] else None
-
-    def names(self) -> list[str]:
-        """Names of the files, row by row."""
-        return [name for note in self._notes() for name in note["names"]]
-
-    def failures(self) -> dict[int, str]:
-        """Say what is wrong with each file that could not be read, by row."""
-        return {int(row): why for note in self._notes() for row, why in note["failures"].items()}
-
-    def _notes(self):
-        for number in range(-(-self.settings["images"] // self.settings["shard"])):
-            note = store.read_note(self.place, number)
-            if note is None:
-                raise store.StoreError(f"{self.place}: shard {number} is not done. Extract again.")
-            yield note
-
-
-def open_store(place) -> Store:
+def open_store(place) -> store.Store:
     """Open a store for reading; a StoreError if there is none, or Zarr is not installed."""
     place = store.address(place)
     try:
         features = store.open_array(place, "features")
     except (OSError, ValueError) as error:
         raise store.StoreError(f"{place}: there is no store of features ({error}).") from error
-    return Store(place, dict(features.attrs), features)
+    return store.Store(place, dict(features.attrs), features)
 
 
 def extract(
     paths, place, name: str, size: int = 224, weights="auto", pixels=False, shard: int = SHARD
-) -> Store:
+) -> store.Store:
     """Decode files and extract their features into a store; go on where a run stopped.
 
-    The features are those of ``backbone.features(images.decode(paths).images, ...)``, without
-    the arrays in between. Files that cannot be read are listed in the store's ``failures()``.
-
-    Parameters
-    ----------
-    paths, place
-        Image files, and a folder or any address that fsspec knows, such as
-        ``s3://bucket/features.zarr`` (with s3fs). All workers must see them under these names.
-    name, size, weights
-        As in :func:`cxrlib.backbone.load`.
-    pixels : bool
-        Keep the decoded images too: 300 x 300 bytes each.
-    shard : int
-        Images in a task and in an object, rounded up to whole chunks of `CHUNK`.
-
-    Raises
-    ------
-    cxrlib.compute.store.StoreError
-        If there is no file, Zarr is not installed, or the place holds something else.
+    It gets what ``backbone.features(images.decode(paths).images, name, size, weights)`` gives,
+    without the arrays in between; its ``failures()`` lists the files that cannot be read. `place`
+    is a folder or any address that fsspec knows, such as ``s3://bucket/features.zarr`` (with
+    s3fs); all workers must see it and the files under these names. With `pixels` it keeps the
+    decoded images too, 300 x 300 bytes each. A task and an object hold `shard` images, rounded up
+    to chunks of `CHUNK`. A StoreError if there is no file or no Zarr, or the place holds another.
     """
     from tqdm import tqdm
 
@@ -101,10 +58,8 @@ def extract(
     arrays = {"images": ("uint8", (SIDE, SIDE), 16, 0)} if pixels else {}
     arrays["features"] = "float32", (settings["channels"],), CHUNK, float("nan")
     store.lay_out(place, arrays, len(paths), shard, settings)
-    tasks = (
-        (place, settings, number, paths[start : start + shard], weights)
-        for number, start in enumerate(range(0, len(paths), shard))
-    )
+    starts = enumerate(range(0, len(paths), shard))
+    tasks = ((place, settings, n, paths[start : start + shard], weights) for n, start in starts)
     what = f"{name} features"
     with tqdm(total=len(paths), desc=what, unit="image", disable=None) as bar:
         for _, done in cluster.spread(write_shard, tasks, what):
@@ -152,8 +107,7 @@ def write_shard(place: str, settings: dict, number: int, paths, weights) -> int:
 
 
 def _key(path: str) -> str:
-    """Tell a file from what it was before it changed."""
-    try:
+    try:  # tells a file from what it was before it changed
         status = Path(path).stat()
     except OSError:
         return f"{path} is missing"
@@ -169,17 +123,10 @@ def _facts(name, size, weights) -> dict:
 
     found = backbone.find_weights(name, weights)
     features = backbone.features(np.zeros((1, 64, 64), np.uint8), name, size, found, progress=False)
-    chosen = engine.choose(size)
-    return {
-        "backbone": name,
-        "size": size,
-        "channels": features.shape[1],
-        "weights": found.key,
-        "weights_are": found.kind,
-        "backend": backbone.start_keras().config.backend(),
-        "engine": chosen.name,
-        "precision": chosen.precision,
-    }
+    chosen, backend = engine.choose(size), backbone.start_keras().config.backend()
+    facts = {"backbone": name, "size": size, "channels": features.shape[1]}
+    facts |= {"weights": found.key, "weights_are": found.kind, "backend": backend}
+    return facts | {"engine": chosen.name, "precision": chosen.precision}
 
 
 EXIT_CODES = """
@@ -195,9 +142,7 @@ Exit codes: 0 all is well; 1 an image could not be read, or something failed;
 @click.option("--backbone", default="ResNet50", help="Any of keras.applications.")
 @click.option("--size", type=click.IntRange(32), default=224, help="Pixels a side.")
 @click.option(
-    "--weights",
-    default="imagenet",
-    help="imagenet, random, auto (random where ImageNet's are not at hand), or a file.",
+    "--weights", default="imagenet", help="imagenet, random, auto (random if need be), or a file."
 )
 @click.option("--pixels", is_flag=True, help="Keep the decoded images in the store too.")
 @click.pass_context

@@ -18,10 +18,9 @@ class CohortError(ValueError):
 
 
 class Rows:
-    """Some rows of an image array, read only when asked for.
+    """Some rows of an image array, by default all, read only when asked for.
 
-    ``Rows`` remembers the array, such as a memory map (n, height, width), and the row numbers,
-    all of them by default; indexing reads just the images that are named.
+    Of an array such as a memory map (n, height, width), indexing reads just the images named.
     """
 
     def __init__(self, array, rows=None):
@@ -55,7 +54,8 @@ class Rows:
 class Cohort:
     """Images and what is known about each of them.
 
-    Invariant: row i of ``table`` describes ``images[i]``, and the same row of every mask.
+    Invariant: row i of ``table`` describes ``images[i]``, and the same row of every mask. A
+    CohortError says if table and images contradict each other, or the table itself.
 
     Parameters
     ----------
@@ -70,8 +70,6 @@ class Cohort:
         What the cohort is called in tables and figures.
     masks : dict of str to array_like, shape (n, height, width), bool
         Where the truth is known (phantoms): ``lungs`` and ``lesions``.
-
-    A CohortError says if table and images contradict each other, or the table itself.
     """
 
     def __init__(self, table: pd.DataFrame, images, name: str = "cohort", masks=None):
@@ -95,10 +93,9 @@ class Cohort:
 
     def __repr__(self) -> str:
         height, width = self.images.shape[1:]
-        counts = self.counts()
         return (
             f"Cohort {self.name!r}: {len(self)} images ({height} x {width}) "
-            f"of {self.table['patient'].nunique()} patients\n{counts.to_string()}"
+            f"of {self.table['patient'].nunique()} patients\n{self.counts().to_string()}"
         )
 
     @property
@@ -116,19 +113,15 @@ class Cohort:
     def take(self, rows, name: str | None = None) -> Cohort:
         """Select rows by number or by a boolean mask, in the order given; no pixel is read."""
         rows = np.asarray(rows)
-        if rows.dtype == bool:
-            rows = np.flatnonzero(rows)
-        rows = rows.astype(np.int64)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
         masks = {key: Rows(mask, rows) for key, mask in self.masks.items()}
-        return Cohort(
-            self.table.iloc[rows], Rows(self.images, rows), name or self.name, masks=masks
-        )
+        images = Rows(self.images, rows)
+        return Cohort(self.table.iloc[rows], images, name or self.name, masks)
 
     def where(self, **conditions) -> Cohort:
-        """Select the images whose column has the value, or one of the values, given.
+        """Select by a column's value or values: ``where(label=["healthy", "covid"], view="PA")``.
 
-        As in ``cohort.where(label=["healthy", "covid"], view="PA")``. A CohortError says if a
-        column does not exist, a value never occurs in it, or nothing is left.
+        A CohortError says if a column is not there, a value never occurs in it, or nothing is left.
         """
         keep = np.ones(len(self), dtype=bool)
         for column, wanted in conditions.items():

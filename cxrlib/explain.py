@@ -18,13 +18,9 @@ class ExplainError(ValueError):
 def split_at_last_convolution(model):
     """Divide a sequential CNN into what makes the last feature maps and what reads them.
 
-    Returns
-    -------
-    base : keras.Model
-        Images to feature maps (height, width, channels), after the activation and pooling
-        that follow the last convolution directly.
-    tail : list of keras.Layer
-        The layers from there to the output.
+    The first is a keras.Model: images to feature maps (height, width, channels), after the
+    activation and pooling that follow the last convolution directly; then a list of the layers
+    from there to the output.
     """
     import keras
 
@@ -65,14 +61,8 @@ class Derivative:
     variable of zeros to the maps is trained for one step of size 1, with everything else
     frozen. What the step subtracted is the gradient.
 
-    Parameters
-    ----------
-    tail : list of keras.Layer
-        From feature maps to the output (sigmoid for two classes, or softmax).
-    shape : tuple of int
-        (n, height, width, channels) of the maps.
-    class_number : int
-        An ExplainError says if the model has no such class.
+    The layers of `tail` lead from feature maps of `shape`, (n, height, width, channels), to the
+    output (sigmoid for two classes, or softmax). An ExplainError says if it has no such class.
     """
 
     def __init__(self, tail, shape, class_number: int):

@@ -28,11 +28,6 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
 
     Source: Wilson 1927, doi:10.1080/01621459.1927.10502953. Without a trial both ends are NaN;
     MetricsError if `count` is outside 0 to `n`, or `confidence` outside 0 to 1.
-
-    Examples
-    --------
-    >>> [round(end, 3) for end in wilson(87, 96)]  # Model 2's accuracy, Table I
-    [0.831, 0.95]
     """
     if not 0 <= count <= n:
         raise MetricsError(f"count={count} of n={n} is no proportion: give 0 <= count <= n.")
@@ -77,10 +72,9 @@ def patient_numbers(patients, n: int) -> tuple[np.ndarray, str]:
 
 
 def draw_patients(groups: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw as many patients as there are, with replacement: how often each image was drawn.
+    """Draw patients with replacement: how often each image was drawn, float (resamples, n).
 
-    `groups`, shape (n,), are the images' patients by number; weights, shape (resamples, n), float.
-    A resample is then a row of weights, and a score of all resamples a few array operations.
+    `groups`, shape (n,), are the images' patients by number. So a resample is a row of weights.
     """
     patients = groups.max() + 1
     times = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
@@ -88,22 +82,18 @@ def draw_patients(groups: np.ndarray, resamples: int, rng: np.random.Generator) 
 
 
 def bootstrap(measures: dict, groups: np.ndarray, resamples: int, seed: int) -> dict:
-    """Score resamples of patients: arrays of shape (resamples,), NaN where undefined.
-
-    `measures` are functions of weights such as :func:`weighted_auc`, other arguments filled in.
-    """
+    """Score resamples by `measures`, functions of weights: (resamples,), NaN where undefined."""
     if resamples < 1:
         raise MetricsError(f"resamples={resamples}: give at least one.")
     if groups.max() == 0:  # one patient again and again: an interval would have no width at all
         return {name: np.full(resamples, np.nan) for name in measures}
     rng = np.random.default_rng(seed)
-    found = {name: [] for name in measures}
+    parts = []
     at_once = max(1, 2_000_000 // len(groups))  # bounds the memory, however many images there are
     for start in range(0, resamples, at_once):
         weights = draw_patients(groups, min(at_once, resamples - start), rng)
-        for name, measure in measures.items():
-            found[name].append(measure(weights))
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+        parts.append([measure(weights) for measure in measures.values()])
+    return dict(zip(measures, np.concatenate(parts, axis=1), strict=True))
 
 
 def percentiles(scores: np.ndarray, confidence: float) -> tuple[float, float]:
@@ -136,28 +126,15 @@ def binary_scores(
 ) -> pd.DataFrame:
     """Score a detector of one class: the columns of Table I, and more, with intervals.
 
-    MetricsError if lengths differ, an array is empty, or a value is missing or out of range.
+    `y_true`, 0 and 1 or bool, `probability` of class 1, 0 to 1, and `patients`, whose image it is,
+    have the shape (n,). The bootstrap draws patients, or images where none are named, and leaves
+    out resamples without a score. MetricsError if lengths differ, or a value is missing or wrong.
 
-    Parameters
-    ----------
-    y_true : array_like, shape (n,), of 0 and 1 or bool
-    probability : array_like, shape (n,), 0 to 1
-        Of class 1, which is to be found.
-    threshold, confidence : float
-    patients : array_like, shape (n,), optional
-        Whose image it is; the bootstrap then draws patients. Without it, it draws images.
-    resamples, seed : int
-        Of the bootstrap. Resamples in which a score is undefined are left out.
-
-    Returns
-    -------
-    DataFrame
-        Rows accuracy, precision, recall, specificity, f1, auc. Columns value, low, high (0 to
-        1, NaN where undefined), count and n (the proportion's numerator and denominator; for
-        f1 and auc no count, and n images) and method, or why a value is undefined.
+    Rows accuracy, precision, recall, specificity, f1, auc. Columns value, low, high (0 to 1, NaN
+    where undefined), count and n (the proportion's numerator and denominator; for f1 and auc no
+    count, and n images) and method, or why a value is undefined.
     """
     truth, probability = check_binary(y_true, probability)
-    check_confidence(confidence)
     groups, drawn = patient_numbers(patients, len(truth))
     called = probability >= threshold
     rows = {
@@ -182,7 +159,7 @@ def class_scores(
     `y_true` holds class numbers, as ``cohort.targets(classes)`` gives them, or names;
     `probabilities` have the shape (n, len(classes)). Rows ``accuracy``; for each class, one against
     the rest, ``precision NAME``, ``recall NAME`` and ``f1 NAME``; ``macro f1`` and ``macro auc``
-    (plain means). What is not told here is as for :func:`binary_scores`.
+    (plain means). The rest is as in :func:`binary_scores`.
     """
     classes = list(classes)
     truth = class_numbers(y_true, classes, "y_true")
@@ -190,7 +167,6 @@ def class_scores(
     if probabilities.shape != (len(truth), len(classes)):
         said, needed = probabilities.shape, (len(truth), len(classes))
         raise MetricsError(f"probabilities has the shape {said}; images and classes need {needed}.")
-    check_confidence(confidence)
     groups, drawn = patient_numbers(patients, len(truth))
     answer = probabilities.argmax(axis=1)
     rows = {"accuracy": _proportion(answer == truth, "image", confidence)}
@@ -209,7 +185,6 @@ def class_scores(
 
 
 def _proportion(hits: np.ndarray, trial: str, confidence: float) -> tuple:
-    """Score a share of `hits`: value, low, high, count, n, method."""
     count, n = int(np.sum(hits)), len(hits)
     if n == 0:
         return (np.nan, np.nan, np.nan, count, n, f"undefined: no {trial}")
@@ -223,10 +198,7 @@ def _scores(rows: dict) -> pd.DataFrame:
 
 
 def confusion(y_true, y_pred, classes) -> pd.DataFrame:
-    """Count how often each class was called what: a row for each actual class, int.
-
-    `y_true` and `y_pred`, shape (n,), hold class numbers, or names out of `classes`.
-    """
+    """Count how often a class, of numbers or names (n,), was called what: a row an actual one."""
     classes = list(classes)
     actual = class_numbers(y_true, classes, "y_true")
     predicted = class_numbers(y_pred, classes, "y_pred")
@@ -258,10 +230,8 @@ def weighted_auc(weights, truth: np.ndarray, score: np.ndarray, fold=None) -> np
     """Give the area under the ROC curve, 0 to 1, for each row of weights; NaN without a pair.
 
     It is the share of pairs of a positive and a negative image that are in the right order,
-    a tie counting half (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747).
-
-    `weights`, shape (resamples, n), tell how often each image was drawn; `truth` (bool), shape
-    (n,), whether it is positive; `score` is a probability or anything larger for positive images.
+    a tie counting half (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747). `weights`
+    are those of :func:`draw_patients`, `truth` is bool (n,), and `score` larger for positives.
     With `fold`, which model scored an image, only images that the same one scored are compared: the
     scales of models differ (Forman and Scholz 2010, doi:10.1145/1882471.1882479).
     """
@@ -287,10 +257,7 @@ def auc(y_true, probability) -> float:
 
 
 def calibration(y_true, probability, bins: int = 10) -> pd.DataFrame:
-    """Compare what was promised with what happened, in equally wide bins of probability.
-
-    ``mean_probability``, ``fraction_positive`` (0 to 1) and ``n`` of each bin that holds an image.
-    """
+    """Give ``mean_probability``, ``fraction_positive`` and ``n`` of equal bins that hold images."""
     truth, probability = check_binary(y_true, probability)
     if bins < 1:
         raise MetricsError(f"bins={bins}: give at least one bin.")
@@ -307,10 +274,7 @@ def brier(y_true, probability) -> float:
 
 
 def expected_calibration_error(y_true, probability, bins: int = 10) -> float:
-    """Mean gap between promised and observed share of the bins, weighted by images (0 to 1).
-
-    Source: Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602.
-    """
+    """Mean gap of the bins, weighted by images, 0 to 1 (doi:10.1609/aaai.v29i1.9602)."""
     table = calibration(y_true, probability, bins)
     gap = (table["mean_probability"] - table["fraction_positive"]).abs()
     return float(np.average(gap, weights=table["n"]))
@@ -339,9 +303,8 @@ def check_confidence(confidence: float) -> None:
 
 def check_same_length(**arrays) -> None:
     """Complain about arrays, given by name, that differ in length."""
-    lengths = {name: len(array) for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+    if len(set(map(len, arrays.values()))) > 1:
+        said = ", ".join(f"{name} has {len(array)}" for name, array in arrays.items())
         raise MetricsError(f"Lengths differ: {said}.")
 
 

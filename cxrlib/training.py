@@ -42,15 +42,15 @@ def fit(
     batch_size: int = 32,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train a Keras model by Adam, and return what happened.
+    """Train a Keras model by Adam; a row an epoch tells what happened.
 
+    The columns are ``epoch`` (from 1), ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
     Networks on images are trained in mixed precision on a GPU, see
     :func:`cxrlib.machine.training_precision`; the model itself stays in float32.
 
     Parameters
     ----------
-    model : keras.Model
-        One sigmoid output (binary) or one softmax output a class.
+    model : keras.Model, of one sigmoid output (binary) or one softmax output a class
     train, validation : (x, y)
         x: features, ndarray (n, d) float32; or images, ``cohort.images`` (n, height, width)
         uint8, which are read from disk batch by batch and resized to the model's input.
@@ -58,12 +58,6 @@ def fit(
         A TrainingError says that they differ in number, or are no classes of the model.
     seed : int
         Decides the order of the batches and the dropout.
-
-    Returns
-    -------
-    DataFrame
-        One row an epoch: ``epoch`` (from 1), ``loss``, ``accuracy``, ``val_loss``,
-        ``val_accuracy``.
     """
     set_seed(seed)
     outputs = model.output_shape[-1]
@@ -223,15 +217,9 @@ def fit_grid(
 ) -> pd.DataFrame:
     """Train every head of the paper's grid (section IV.B.1, Fig. 5) at once.
 
-    Each learns what it would have learned alone: :mod:`cxrlib.compute.heads` says how. `train`
-    and `validation` are features (n, d) and class numbers 0 or 1 (n,); the other parameters
-    those of :func:`fit` and :func:`dense_head`. The random numbers are NumPy's.
-
-    Returns
-    -------
-    DataFrame
-        One row a head and epoch: ``layers``, ``neurons``, ``epoch``, and ``loss``,
-        ``accuracy``, ``val_loss``, ``val_accuracy`` after it.
+    Each learns what it would have learned alone: :mod:`cxrlib.compute.heads` says how. The data
+    are features with class numbers 0 or 1; the rest is as in :func:`fit` and :func:`dense_head`,
+    and so are the columns, after ``layers`` and ``neurons``. The random numbers are NumPy's.
     """
     how = (0, learning_rate, batch_size)
     grid = [Head(depth, width, *how) for depth in hidden_layers for width in neurons]

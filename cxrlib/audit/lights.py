@@ -138,7 +138,7 @@ def split(cohort, pairs) -> Finding:
             "Many published splits divide images, and put one patient on both sides.",
             "Add a column 'split' (such as train and test) to the CSV, and audit again.",
         )
-    found = duplicates.split_overlap(cohort, "split", pairs)
+    found = duplicates.split_overlap(cohort, pairs)
     counts = found["kind"].value_counts().reindex(KINDS, fill_value=0)
     told = ", ".join(count_of(counts[kind], word) for kind, word in KINDS.items())
     return _judged(

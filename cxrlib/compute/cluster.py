@@ -163,7 +163,7 @@ def _result(future, what, number):
 
 def _call(function, number, task, what, expected=None):
     """Run one task; `expected` is what a worker must have in common with its client."""
-    before = on_worker()
+    before = getattr(_here, "busy", False)
     _here.busy = before or expected is not None
     try:
         if expected:

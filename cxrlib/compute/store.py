@@ -8,6 +8,7 @@ the same shard at once do no harm. Any library reads it that knows Zarr version 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 NOTE = "{}/shards/{:06}.json"  # place, number
@@ -66,6 +67,35 @@ def open_array(place: str, name: str, mode: str = "r"):
     import zarr
 
     return zarr.open_array(f"{place}/{name}", mode=mode)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store that is open for reading; slices of its arrays are read when asked for."""
+
+    place: str  # a folder or an address such as s3://bucket/chexpert.zarr
+    settings: dict  # what the features are: backbone, size, weights, number of images
+    features: object  # zarr.Array, shape (n, channels), float32; NaN of unreadable files
+
+    @property
+    def images(self):
+        """The decoded images, zarr.Array, shape (n, side, side), uint8, if they were kept."""
+        return open_array(self.place, "images") if self.settings["pixels"] else None
+
+    def names(self) -> list[str]:
+        """Names of the files, row by row."""
+        return [name for note in self._notes() for name in note["names"]]
+
+    def failures(self) -> dict[int, str]:
+        """Say what is wrong with each file that could not be read, by row."""
+        return {int(row): why for note in self._notes() for row, why in note["failures"].items()}
+
+    def _notes(self):
+        for number in range(-(-self.settings["images"] // self.settings["shard"])):
+            note = read_note(self.place, number)
+            if note is None:
+                raise StoreError(f"{self.place}: shard {number} is not done. Extract again.")
+            yield note
 
 
 def write_shard(place: str, number: int, values: dict, note: dict) -> None:

@@ -4,20 +4,12 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[
-        "duplicates",
-        "headline",
-        "hospitals",
-        "knob",
-        "leaks",
-        "probes",
-        "remedies",
-        "views",
-    ],
-    submod_attrs={
+    ["duplicates", "headline", "hospitals", "knob", "leaks", "probes", "remedies", "views"],
+    {
         "giveaways": ["FEWEST", "association", "shortcuts", "sources_within_class"],
         "leaks": ["leakage", "leakage_summary"],
         "duplicates": ["near_duplicates", "patients_in_two_classes", "together"],
         "hospitals": ["external_validation"],
+        "views": ["ShortcutError"],
     },
 )

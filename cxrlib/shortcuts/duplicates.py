@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 
+import cv2
 import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import Cohort
 from cxrlib.compute import cluster
-from cxrlib.shortcuts.leaks import LeakError
 
 ALIKE = 0.92  # correlation of the detail of two aligned images from which they are one film
 WORTH = 0.6  # correlation of thumbnails from which two images are worth aligning
@@ -18,7 +18,7 @@ BLOCK = 512  # rows of the table of similarities in memory at once
 PAIRS = 64  # that one task aligns
 
 
-def near_duplicates(cohort, threshold: float = ALIKE, progress: bool = False) -> pd.DataFrame:
+def near_duplicates(cohort, threshold: float = ALIKE) -> pd.DataFrame:
     """Find images that are the same film: recompressed, resized, brighter, slightly cropped.
 
     Chest films resemble each other, so brightness is not compared but what is left when the
@@ -34,8 +34,6 @@ def near_duplicates(cohort, threshold: float = ALIKE, progress: bool = False) ->
         Correlation of the aligned images from which they count as one film. Different patients
         reach 0.91 among phantoms, whose bones and vessels have one shape, and stay under 0.7
         among real films: there, 0.8 finds more crops and no more mistakes.
-    progress : bool
-        Show a progress bar.
 
     Returns
     -------
@@ -45,29 +43,26 @@ def near_duplicates(cohort, threshold: float = ALIKE, progress: bool = False) ->
         several identical images each is paired with the first of them only.
     """
     small, first = _reduce(cohort)
-    same = np.flatnonzero(first != np.arange(len(first)))
-    rows = [(first[number], number, 1.0, True) for number in same]
     unique = np.flatnonzero(first == np.arange(len(first)))
     pairs = unique[_worth_aligning(small[unique])]
     some = (pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS))
     tasks = [(small[each[:, 0]], small[each[:, 1]]) for each in some]
-    found = cluster.collect(_align_all, tasks, "near-duplicates", progress)
-    for (one, other), similar in zip(pairs, itertools.chain(*found), strict=True):
-        if similar >= threshold:
-            rows.append((one, other, similar, False))
-    rows.sort(key=lambda row: (-row[2], row[0], row[1]))
-    one, other, similar, exact = zip(*rows, strict=True) if rows else ([], [], [], [])
-    left, right = (cohort.table.iloc[list(side)].reset_index(drop=True) for side in (one, other))
-    return pd.DataFrame(
-        {
-            "image": left["image"],
-            "other": right["image"],
-            "similarity": np.array(similar, dtype=float),
-            "same patient": _agree(left["patient"], right["patient"]),
-            "same label": _agree(left["label"], right["label"]),
-            "exact": np.array(exact, dtype=bool),
-        }
-    )
+    aligned = cluster.collect(_align_all, tasks, "near-duplicates", progress=False)
+    copies = np.setdiff1d(np.arange(len(first)), unique)
+    pairs = np.concatenate([np.stack([first[copies], copies], axis=1), pairs])
+    found = pd.DataFrame(pairs, columns=["one", "other"])
+    found["similarity"] = np.concatenate([np.ones(len(copies)), *aligned])
+    found["exact"] = found.index < len(copies)
+    found = found[found["exact"] | (found["similarity"] >= threshold)]
+    found = found.sort_values(["similarity", "one", "other"], ascending=[False, True, True])
+    one, other = (cohort.table.iloc[found.pop(side)] for side in ("one", "other"))
+    one, other, found = (each.reset_index(drop=True) for each in (one, other, found))
+    found.insert(0, "image", one["image"])
+    found.insert(1, "other", other["image"])
+    for place, column in ((3, "patient"), (4, "label")):
+        same = (one[column] == other[column]).astype("boolean")
+        found.insert(place, f"same {column}", same.mask(one[column].isna() | other[column].isna()))
+    return found
 
 
 def patients_in_two_classes(cohort) -> pd.DataFrame:
@@ -81,57 +76,32 @@ def patients_in_two_classes(cohort) -> pd.DataFrame:
     return table[grouped.nunique() > 1].reset_index()
 
 
-def split_overlap(cohort, column: str = "split", duplicates=None) -> pd.DataFrame:
-    """Find what stands on two sides of a split that the table brings along.
+def split_overlap(cohort, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Find what stands on two sides of the split that the table's column ``split`` names.
 
-    Parameters
-    ----------
-    cohort : Cohort
-    column : str
-        Of the table, such as one with 'train' and 'test'.
-    duplicates : DataFrame, optional
-        What :func:`near_duplicates` found; it is called where this is left out.
-
-    Returns
-    -------
-    DataFrame
-        ``kind`` ('patient', 'origin' or 'near-duplicate'), ``name``, ``sides``, ``images``.
-
-    Raises
-    ------
-    LeakError
-        If there is no such column, or it has fewer than two values.
+    `pairs` are what :func:`near_duplicates` found. The columns are ``kind`` ('patient', 'origin'
+    or 'near-duplicate'), ``name``, ``sides``, ``images``.
     """
-    sides = cohort.table.get(column, pd.Series(dtype=object))
-    if sides.nunique() < 2:
-        raise LeakError(f"{cohort.name}: the column {column!r} names no two sides of a split.")
-    rows = []
-    for kind in ("patient", "origin"):
-        for name, found in sides.groupby(cohort.table[kind]):
-            if found.nunique() > 1:
-                rows.append((kind, name, _joined(found.dropna()), len(found)))
-    side = dict(zip(cohort.table["image"], sides, strict=True))
-    pairs = near_duplicates(cohort) if duplicates is None else duplicates
+    side = cohort.table.set_index("image")["split"]
+    groups = [
+        (kind, name, found)
+        for kind in ("patient", "origin")
+        for name, found in cohort.table.groupby(kind)["split"]
+    ]
     for one, other in zip(pairs["image"], pairs["other"], strict=True):
-        both = pd.Series([side[one], side[other]]).dropna()
-        if both.nunique() > 1:
-            rows.append(("near-duplicate", f"{one} ~ {other}", _joined(both), 2))
+        groups.append(("near-duplicate", f"{one} ~ {other}", side[[one, other]]))
+    rows = [
+        (kind, name, ", ".join(sorted(map(str, set(found.dropna())))), len(found))
+        for kind, name, found in groups
+        if found.nunique() > 1
+    ]
     return pd.DataFrame(rows, columns=["kind", "name", "sides", "images"])
 
 
 def together(cohort, pairs: pd.DataFrame):
     """Give images that are copies of each other one patient, so that no fold divides them.
 
-    Parameters
-    ----------
-    cohort : Cohort
-    pairs : DataFrame
-        As :func:`near_duplicates` gives them.
-
-    Returns
-    -------
-    Cohort
-        The same images; only the patients' names differ.
+    `pairs` are what :func:`near_duplicates` found. In the new cohort only patients' names differ.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -149,10 +119,6 @@ def together(cohort, pairs: pd.DataFrame):
 
 def _reduce(cohort) -> tuple[np.ndarray, np.ndarray]:
     """Shrink the images to 64 x 64, and number for each the first one with the same pixels."""
-    import hashlib
-
-    import cv2
-
     small, seen = np.empty((len(cohort), 64, 64), dtype=np.uint8), {}
     first = np.empty(len(cohort), dtype=np.int64)
     for number in range(len(cohort)):
@@ -164,8 +130,6 @@ def _reduce(cohort) -> tuple[np.ndarray, np.ndarray]:
 
 def _detail(image: np.ndarray, sigma: float) -> np.ndarray:
     """Subtract the surroundings and divide their contrast out."""
-    import cv2
-
     image = image.astype(np.float32)
     image = image - cv2.GaussianBlur(image, (0, 0), sigma)
     contrast = np.sqrt(cv2.GaussianBlur(image * image, (0, 0), sigma))
@@ -174,8 +138,6 @@ def _detail(image: np.ndarray, sigma: float) -> np.ndarray:
 
 def _worth_aligning(small: np.ndarray) -> np.ndarray:
     """Choose pairs, shape (m, 2), whose thumbnails are similar; in blocks, to save memory."""
-    import cv2
-
     thumbs = [cv2.resize(each, (32, 32), interpolation=cv2.INTER_AREA) for each in small]
     detail = np.array([_detail(each, 6).ravel() for each in thumbs])
     detail -= detail.mean(axis=1, keepdims=True)
@@ -198,8 +160,6 @@ def _align_all(ones, others) -> list[float]:
 
 def _aligned_correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Correlate the detail of two images where they overlap, one moved and scaled to fit."""
-    import cv2
-
     rough = _detail(one, 4), _detail(other, 4)
     rule = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
     try:
@@ -214,13 +174,3 @@ def _aligned_correlation(one: np.ndarray, other: np.ndarray) -> float:
     if overlap.mean() < 0.6:
         return -1.0
     return float(np.corrcoef(one[overlap], moved[overlap])[0, 1])
-
-
-def _agree(one, other):
-    known = (one.notna() & other.notna()).to_numpy()
-    same = one.to_numpy() == other.to_numpy()
-    return pd.arrays.BooleanArray(np.asarray(same, dtype=bool), ~known)
-
-
-def _joined(names) -> str:
-    return ", ".join(sorted(map(str, set(names))))

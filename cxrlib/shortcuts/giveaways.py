@@ -25,54 +25,43 @@ def shortcuts(cohort, classes=None, seen=tuple(views.VIEWS), extract=None, **opt
     seen : sequence of str
         Keys of :data:`cxrlib.shortcuts.views.VIEWS`.
     extract : callable, optional
-        A frozen backbone for whole and covered images, as in
-        :func:`cxrlib.shortcuts.views.features`.
+        A frozen backbone, as in :func:`cxrlib.shortcuts.views.features`.
     **options
-        Of :func:`cxrlib.shortcuts.probes.probe`: folds, permutations, confidence, seed.
+        Of :func:`cxrlib.shortcuts.probes.probe`: folds, permutations, seed.
 
     Returns
     -------
     DataFrame
         A row a view: ``view``, ``auc``, ``low``, ``high`` (0 to 1; 0.5 is chance), ``p``,
         ``images``, ``patients``, and ``told``, the class that is told from the rest (of more than
-        two, the one told best). A view that the cohort cannot be seen by is left out.
+        two, the one told best). Files that the table does not know are left out.
     """
     classes = list(classes or cohort.labels)
     targets, patients = cohort.targets(classes), cohort.table["patient"].to_numpy()
 
     def tasks():
         for view in seen:
-            try:
-                described = views.features(cohort, view, extract)
-            except views.ViewError:
-                if view not in views.VIEWS:
-                    raise
+            if view == "file" and not set(views.FACTS) <= set(cohort.table):
                 continue
+            described = views.features(cohort, view, extract)
             yield described, targets, patients, options, classes, {"view": view}
 
     found = dict(cluster.spread(_row, tasks(), "views"))
     return pd.DataFrame([found[number] for number in sorted(found)])
 
 
-def sources_within_class(cohort, by: str = "source", view="whole image", extract=None, **options):
+def sources_within_class(cohort, by: str = "source", extract=None, **options):
     """Probe for where an image comes from, among images of one label.
 
-    The disease is the same, so whatever tells the sources apart is a shortcut for a model whose
-    classes come from different sources.
-
-    Parameters
-    ----------
-    cohort : Cohort
-    by : str
-        Column that names the source, hospital or scanner.
-    view, extract, **options
-        As in :func:`shortcuts`.
+    Whatever tells the sources apart there is a shortcut for a model whose classes come from
+    different sources. `by` is the column that names the source, hospital or scanner; `extract`
+    and `options` are as in :func:`shortcuts`.
 
     Returns
     -------
     DataFrame
         A row a label with two or more sources of :data:`FEWEST` patients each: ``label``,
-        ``sources``, and the columns of :func:`shortcuts`.
+        ``sources``, and the columns of :func:`shortcuts` but the view.
     """
     rows = []
     for label in cohort.labels:
@@ -83,7 +72,7 @@ def sources_within_class(cohort, by: str = "source", view="whole image", extract
             continue
         part = part.where(**{by: sources})
         targets = pd.Categorical(part.table[by], categories=sources).codes.astype(np.int64)
-        described = views.features(part, view, extract)
+        described = views.features(part, extract=extract)
         first = {"label": label, "sources": ", ".join(map(str, sources))}
         rows.append(_row(described, targets, part.table["patient"], options, sources, first))
     columns = ["label", "sources", "auc", "low", "high", "p", "images", "patients", "told"]
@@ -91,15 +80,10 @@ def sources_within_class(cohort, by: str = "source", view="whole image", extract
 
 
 def association(cohort, by: str = "source") -> tuple[pd.DataFrame, float]:
-    """Count patients by source and label, and measure how far one gives the other away.
+    """Count patients by source (rows) and label, and measure how far one gives the other away.
 
-    Returns
-    -------
-    table : DataFrame of int
-        Patients; a row a source, a column a label.
-    v : float
-        Cramer's V: 0 where the source says nothing about the label, 1 where one decides the
-        other; NaN with one source or one label.
+    The measure is Cramer's V: 0 where the source says nothing about the label, 1 where one decides
+    the other; NaN with one source or one label.
     """
     from scipy.stats.contingency import association as measure
 

@@ -29,125 +29,89 @@ PROTOCOLS = {  # name: (how to divide, whether the copies are made before)
 TEST = 0.2  # share for testing, as in the paper
 
 
-class LeakError(ValueError):
-    """An image set in which leaks cannot be looked for."""
-
-
 def leakage(
-    cohort,
-    classes=None,
-    repeats: int = 20,
-    copies: int = 3,
-    seed: int = 0,
-    extract=None,
-    most: int | None = 150,
-    progress: bool = False,
-    view: str | None = None,
+    cohort, classes=None, repeats: int = 20, seed: int = 0, extract=None, most: int | None = 150
 ) -> pd.DataFrame:
     """Test one nearest neighbour by four protocols, with true and with permuted labels.
 
     Permuted labels are shuffled among the patients; all images and copies of a patient keep one.
     A leaky protocol still scores well on them, which no knowledge of a disease can explain.
+    Without a backbone it sees the grey histogram, which a flip or crop hardly changes.
 
     Parameters
     ----------
     cohort : Cohort
-        Originals, without augmented copies.
+        Originals, without augmented copies; three of each are made, once for all repeats.
     classes : sequence of str, optional
         Labels to tell apart; all that occur by default.
     repeats : int
         Divisions, each with a seed of its own that all protocols share.
-    copies : int
-        Augmented copies of each image, made once for all repeats.
     seed : int
     extract : callable, optional
         A frozen backbone, as in :func:`cxrlib.shortcuts.views.features`.
     most : int, optional
         Images to use at most, whole patients, drawn at random and from each label in turn:
         150 images of 300 pixels take seconds, a thousand take minutes. None uses all.
-    progress : bool
-        Show a progress bar.
-    view : str, optional
-        What the classifier sees, a key of :data:`cxrlib.shortcuts.views.VIEWS`. By default the
-        whole image where there is a backbone, and the grey histogram where there is none: a flip
-        does not change it and a crop hardly does, so it recognises copies best.
 
     Returns
     -------
     DataFrame
-        A row a protocol, kind of labels and repeat: ``protocol``, ``labels`` ('true' or
-        'permuted'), ``repeat``, ``accuracy``, ``balanced accuracy`` (mean recall of the
-        classes), ``own neighbour`` (share of the test images whose
-        nearest training image shows the same patient), ``test images``, ``test patients``, and
-        ``chance`` for the balanced accuracy.
+        A row a protocol, kind of labels ('true' or 'permuted') and repeat: ``protocol``,
+        ``labels``, ``repeat``, ``accuracy``, ``balanced accuracy`` (mean recall of the classes)
+        and its ``chance``, ``own neighbour`` (share of the test images whose nearest training
+        image shows the same patient), ``test images``, ``test patients``.
 
     Raises
     ------
-    LeakError
-        If there are fewer than two classes, or no repeat.
-    cxrlib.split.SplitError
-        If a class has too few images or patients to be divided.
+    ShortcutError, cxrlib.split.SplitError
+        If there are fewer than two classes, too few patients in one, or no repeat.
     """
     classes = list(classes or cohort.labels)
     if len(set(classes)) < 2 or repeats < 1:
-        raise LeakError(f"Give two classes and one repeat or more, not {classes} and {repeats}.")
-    part = some_patients(cohort.where(label=classes), most, seed)
-    whole = expand(part, copies, seed)
-    view = view or ("whole image" if extract else "histogram")
-    described = views.features(whole, view, extract)
+        raise views.ShortcutError(
+            f"Give two classes and one repeat or more, not {classes} and {repeats}."
+        )
+    part = _some_patients(cohort.where(label=classes), most, seed)
+    whole = expand(part, seed=seed)
+    described = views.features(whole, "whole image" if extract else "histogram", extract)
     table = whole.table.assign(row=np.arange(len(whole)))
     tasks = [(described, table, repeat, seed) for repeat in range(repeats)]
-    rows = itertools.chain(*cluster.collect(_repeat, tasks, "leakage", progress))
+    rows = itertools.chain(*cluster.collect(_repeat, tasks, "leakage", progress=False))
     return pd.DataFrame(rows).assign(chance=1 / len(set(classes)))
 
 
-def leakage_summary(
-    table: pd.DataFrame, metric: str = "balanced accuracy", confidence: float = 0.95
-) -> pd.DataFrame:
-    """Average the repeats, and compare each protocol with the clean one.
+def leakage_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Average :func:`leakage`'s balanced accuracy, and compare each protocol with the clean one.
 
     With true labels the repeats share images and what they say, so a plain t interval is too
     narrow; these have the correction of Nadeau and Bengio (2003, doi:10.1023/A:1024068626366).
-    Permuted labels are drawn anew for each repeat, which makes repeats independent: a plain t
-    interval. Excesses are paired by repeat.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As :func:`leakage` gives it.
-    metric : str
-        One of its columns.
-    confidence : float in (0, 1)
+    Permuted labels are drawn anew for each repeat: a plain t interval. Excesses are paired by
+    repeat.
 
     Returns
     -------
     DataFrame
         A row a protocol and kind of labels: ``protocol``, ``labels``, ``mean``, ``sd`` (over
-        the repeats), ``low``, ``high``, and ``excess`` over the clean protocol with ``excess
-        low`` and ``excess high`` (NaN for the clean one itself). With one repeat there is no
-        interval.
+        the repeats), ``low``, ``high`` (95 %), and ``excess`` over the clean protocol with
+        ``excess low`` and ``excess high`` (NaN for the clean one itself). With one repeat there
+        is no interval.
     """
-    wide = table.pivot(index="repeat", columns=["labels", "protocol"], values=metric)
+    wide = table.pivot(index="repeat", columns=["labels", "protocol"], values="balanced accuracy")
     rows = []
     for labels, protocol in itertools.product(table["labels"].unique(), PROTOCOLS):
         found, clean = wide[labels, protocol], wide[labels, CLEAN]
         shared = 0.0 if labels == "permuted" else TEST / (1 - TEST)
-        mean, low, high = t_interval(found, confidence, shared)
-        row = {"protocol": protocol, "labels": labels, "mean": mean, "sd": found.std()}
-        excess = (np.nan,) * 3
-        if protocol != CLEAN:
-            excess = t_interval(found - clean, confidence, shared)
-        low, high = np.clip((low, high), 0, 1)  # a share, though t knows nothing of that
-        names = ("low", "high", "excess", "excess low", "excess high")
-        rows.append(row | dict(zip(names, (low, high, *excess), strict=True)))
-    return pd.DataFrame(rows)
+        mean, *ends = t_interval(found, shared=shared)
+        low, high = np.clip(ends, 0, 1)  # a share, though t knows nothing of that
+        excess = (np.nan,) * 3 if protocol == CLEAN else t_interval(found - clean, shared=shared)
+        rows.append((protocol, labels, mean, found.std(), low, high, *excess))
+    names = ["protocol", "labels", "mean", "sd", "low", "high"]
+    return pd.DataFrame(rows, columns=[*names, "excess", "excess low", "excess high"])
 
 
 def _repeat(described, table, repeat, seed) -> list[dict]:
-    """Test every protocol once, with true and with permuted labels: rows of the table."""
-    rows, no_pixels = [], np.empty((len(table), 0, 0), np.uint8)
-    whole = Cohort(table, no_pixels)
-    for labels, labelled in (("true", whole), ("permuted", permute(whole, [seed, repeat]))):
+    rows, whole = [], Cohort(table, np.empty((len(table), 0, 0), np.uint8))
+    for labels, labelled in (("true", whole), ("permuted", _permute(whole, [seed, repeat]))):
         for protocol in PROTOCOLS:
             train, test = divide(labelled, protocol, seed + repeat)
             first = {"protocol": protocol, "labels": labels, "repeat": repeat}
@@ -155,7 +119,7 @@ def _repeat(described, table, repeat, seed) -> list[dict]:
     return rows
 
 
-def some_patients(cohort, most, seed):
+def _some_patients(cohort, most, seed):
     """Draw whole patients, from each label in turn, until there are `most` images."""
     if most is None or len(cohort) <= most:
         return cohort
@@ -167,7 +131,7 @@ def some_patients(cohort, most, seed):
     return cohort.take(cohort.table["patient"].isin(kept).to_numpy())
 
 
-def permute(cohort, seed):
+def _permute(cohort, seed):
     """Shuffle the labels among the patients; one with several labels counts with the first."""
     first = cohort.table.drop_duplicates("patient").set_index("patient")["label"]
     if first.nunique() < len(cohort.labels):  # where all have several, deal the labels out evenly
@@ -178,20 +142,9 @@ def permute(cohort, seed):
 
 
 def divide(whole, protocol, seed):
-    """Divide originals and copies as a protocol says.
+    """Divide originals and copies as one of :data:`PROTOCOLS` says: rows to train on, to test on.
 
-    Parameters
-    ----------
-    whole : Cohort
-        As ``augment.expand`` gives it, with a column ``row`` that numbers the images.
-    protocol : str
-        One of :data:`PROTOCOLS`.
-    seed : int
-
-    Returns
-    -------
-    train, test : ndarray of int
-        Rows for training (copies and all) and for testing.
+    `whole` is what ``augment.expand`` gives, with a column ``row`` that numbers the images.
     """
     by, before = PROTOCOLS[protocol]
     source = whole if before else whole.take(whole.table["copy"].to_numpy() == 0)

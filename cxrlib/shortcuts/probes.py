@@ -14,35 +14,31 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.machine import one_thread
-from cxrlib.metrics import bootstrap_rows, check_confidence, weighted_auc
+from cxrlib.metrics import bootstrap_rows, weighted_auc
+from cxrlib.shortcuts.views import ShortcutError
 
 RIDGE = 1.0  # penalty, where each image's similarity to itself is 1
 
 
-class ProbeError(ValueError):
-    """Data that no probe can be made of."""
-
-
 @dataclass(frozen=True)
 class Probe:
-    """How well a view tells the classes apart.
+    """How well some features tell the classes apart.
 
     Attributes
     ----------
     auc, low, high : float
-        Area under the ROC curve in patients left out of training, with a bootstrap interval over
-        patients; 0.5 is chance. Of more than two classes, that of the class that is told best
-        from the rest: a shortcut in one class must not drown in the mean. The interval takes the
-        trained models as given, so it is somewhat too narrow: on 120 patients without any signal
-        it missed 0.5 in one of seven sets. `p` is not affected.
-    best : int
-        Number of the class whose area this is; 1 if there are two.
+        Area under the ROC curve in patients left out of training; of more than two classes, that
+        of the class that is told best: a shortcut in one must not drown in the mean. The 95 %
+        interval draws patients and takes the trained models as given, so it is somewhat too
+        narrow: on 120 patients without any signal it missed 0.5 in one of seven sets.
     p : float
         Share of shuffled labels that did as well (1 / (permutations + 1) at least), where the
         best class was looked for in each of them too. NaN where shuffling changes nothing.
     images, patients : int
     scores : ndarray, shape (n, classes), float
         Of each image, by a model that did not see its patient; higher means more like the class.
+    best : int
+        Number of the class whose area this is; 1 if there are two.
     """
 
     auc: float
@@ -52,19 +48,18 @@ class Probe:
     images: int
     patients: int
     scores: np.ndarray
-    best: int = 1
+    best: int
 
 
 def probe(
-    features: np.ndarray,
-    targets,
-    patients,
-    folds: int = 5,
-    permutations: int = 999,
-    confidence: float = 0.95,
-    seed: int = 0,
+    features: np.ndarray, targets, patients, folds: int = 5, permutations: int = 999, seed: int = 0
 ) -> Probe:
     """Cross-validate by patient, and compare with shuffled labels.
+
+    Patients are divided among the folds at random and not by class, so that shuffling the labels
+    among them is fair, and the p value exact (Phipson and Smyth 2010,
+    doi:10.2202/1544-6115.1585). Labels of a patient in several classes are shuffled among that
+    patient's images.
 
     Parameters
     ----------
@@ -72,30 +67,22 @@ def probe(
     targets : array_like, shape (n,), int
         Class numbers from 0; every class must occur.
     patients : array_like, shape (n,)
-        Whose image it is. Patients are divided among the folds at random and not by class, so
-        that shuffling the labels among them is fair, and the p value exact (Phipson and Smyth
-        2010, doi:10.2202/1544-6115.1585). Labels move with the patients; those of a patient who
-        stands in several classes are shuffled among that patient's images besides.
-    folds, permutations, confidence, seed
-
-    Returns
-    -------
-    Probe
+        Whose image it is.
+    folds, permutations, seed : int
 
     Raises
     ------
-    ProbeError
+    ShortcutError
         If there are fewer than two classes, fewer than two patients in one of them, or a
         feature is missing.
     """
     targets, groups = np.asarray(targets), pd.factorize(np.asarray(patients))[0]
     features = np.asarray(features, dtype=np.float64)
     _check(features, targets, groups, folds)
-    check_confidence(confidence)
     rng = np.random.default_rng(seed)
     fold = rng.permutation(np.arange(groups.max() + 1) % folds)[groups]
     with one_thread():
-        smoother = smoother_matrix(similarity(features), fold)
+        smoother = _smoother(_similarity(features), fold)
     classes = int(targets.max() + 1)
     scores = smoother @ np.eye(classes)[targets]
     wanted = [1] if classes == 2 else range(classes)
@@ -108,19 +95,12 @@ def probe(
     def auc(weights):
         return weighted_auc(weights, targets == best, scores[:, best], fold)
 
-    row = bootstrap_rows({"auc": auc}, groups, "patient", confidence, 1000, seed)["auc"]
+    row = bootstrap_rows({"auc": auc}, groups, "patient", 0.95, 1000, seed)["auc"]
     return Probe(*row[:3], p, len(targets), int(groups.max() + 1), scores, int(best))
 
 
-def similarity(features: np.ndarray) -> np.ndarray:
-    """Similarity of images, 0 to 1: a Gaussian of the distance of their standardised features.
-
-    Its width is the median distance, so that nothing has to be tuned.
-
-    Returns
-    -------
-    ndarray, shape (n, n), float64
-    """
+def _similarity(features: np.ndarray) -> np.ndarray:
+    """Similarity, 0 to 1: a Gaussian of features' distance, as wide as the median one."""
     from scipy.spatial.distance import pdist, squareform
 
     spread = features.std(axis=0)
@@ -133,20 +113,11 @@ def similarity(features: np.ndarray) -> np.ndarray:
     return squareform(np.exp(-squared / middle)) + np.eye(len(features))
 
 
-def smoother_matrix(similar: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def _smoother(similar: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Matrix that turns the targets of all images into predictions for each.
 
     Row i holds 0 for the images of its own fold: a model that never saw them speaks. Each model
     predicts the mean of its own training targets, and deviations from it by kernel ridge.
-
-    Parameters
-    ----------
-    similar : ndarray, shape (n, n)
-    fold : ndarray, shape (n,), int
-
-    Returns
-    -------
-    ndarray, shape (n, n), float64
     """
     found = np.zeros_like(similar)
     for number in np.unique(fold):
@@ -163,26 +134,20 @@ def smoother_matrix(similar: np.ndarray, fold: np.ndarray) -> np.ndarray:
 def _shuffle(targets, groups, permutations, rng) -> np.ndarray:
     """Shuffle labels among patients of one class; within patients of several. (n, permutations).
 
-    Both keep what a shuffle must keep: a patient's images of one class stay together, and how many
-    classes a patient has.
+    So a patient's images of one class stay together, and a patient has as many classes as before.
     """
-    several = np.array([len(set(targets[groups == one])) > 1 for one in range(groups.max() + 1)])
-    if not several.any():
-        of_patient = targets[np.unique(groups, return_index=True)[1]]
-        return np.stack([rng.permutation(of_patient)[groups] for _ in range(permutations)], axis=1)
+    _, first, unit = np.unique(
+        groups * (targets.max() + 1) + targets, return_index=True, return_inverse=True
+    )
+    owner, label = groups[first], targets[first]
+    several = np.bincount(owner)[owner] > 1
     found = np.empty((len(targets), permutations), dtype=targets.dtype)
-    units = groups * (targets.max() + 1) + targets  # a patient's images of one class stay together
-    units = np.unique(units, return_inverse=True)[1]
-    owner = groups[np.unique(units, return_index=True)[1]]
-    label = targets[np.unique(units, return_index=True)[1]]
     for column in range(permutations):
         drawn = label.copy()
-        alone = np.flatnonzero(~several[owner])
-        drawn[alone] = rng.permutation(label[alone])
-        for one in np.flatnonzero(several):
-            mine = np.flatnonzero(owner == one)
-            drawn[mine] = rng.permutation(label[mine])
-        found[:, column] = drawn[units]
+        drawn[~several] = rng.permutation(label[~several])
+        for one in np.unique(owner[several]):
+            drawn[owner == one] = rng.permutation(label[owner == one])
+        found[:, column] = drawn[unit]
     return found
 
 
@@ -199,18 +164,8 @@ def fold_areas(scores: np.ndarray, truth: np.ndarray, fold: np.ndarray) -> np.nd
     """Area under the ROC curve of each column, over pairs within a fold.
 
     As :func:`cxrlib.metrics.weighted_auc` of one column after another, but a thousand shuffles
-    at once: without weights, ranks are enough.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (n, columns), float
-    truth : ndarray, shape (n, columns), bool
-    fold : ndarray, shape (n,), int
-
-    Returns
-    -------
-    ndarray, shape (columns,)
-        0 to 1; NaN where no fold has both classes.
+    at once: without weights, ranks are enough. `scores` and `truth` (bool) have the shape (n,
+    columns), `fold` (n,); a column without a fold of both classes gets NaN.
     """
     from scipy.stats import rankdata
 
@@ -226,20 +181,20 @@ def fold_areas(scores: np.ndarray, truth: np.ndarray, fold: np.ndarray) -> np.nd
 
 def _check(features, targets, groups, folds) -> None:
     if features.ndim != 2 or len(features) != len(targets) or len(targets) != len(groups):
-        raise ProbeError(
+        raise ShortcutError(
             f"features of shape {features.shape}, {len(targets)} targets and {len(groups)} "
             "patients don't fit: give one row, one target and one patient an image."
         )
     if not np.isfinite(features).all():
-        raise ProbeError("A feature is missing (NaN) or infinite.")
+        raise ShortcutError("A feature is missing (NaN) or infinite.")
     if (groups < 0).any():
-        raise ProbeError("An image names no patient; give each one an id.")
+        raise ShortcutError("An image names no patient; give each one an id.")
     counts = pd.DataFrame({"class": targets, "patient": groups}).groupby("class")["patient"]
     counts = counts.nunique()
     if len(counts) < 2 or counts.min() < 2 or list(counts.index) != list(range(len(counts))):
-        raise ProbeError(
+        raise ShortcutError(
             f"A probe needs two classes with two patients each, better twenty; "
             f"patients by class: {counts.to_dict()}."
         )
     if not 2 <= folds <= groups.max() + 1:
-        raise ProbeError(f"folds={folds}: from 2 to the number of patients.")
+        raise ShortcutError(f"folds={folds}: from 2 to the number of patients.")

@@ -1,99 +1,84 @@
 """What helps at another hospital: remedies tried one by one, and what each gains there.
 
-What is lost there in the first place is measured in :mod:`cxrlib.shortcuts.hospitals`. Several
-remedies are tried on one pair of cohorts, so by luck one of them may seem to help: ask for more
+Several are tried on one pair of cohorts, so by luck one of them may seem to help: ask for more
 confidence than 95 %. The share cut off (`CENTRE`) and CLAHE's settings are customary values; the
-penalty of the model (`transfer.PENALTY`) was chosen among four with phantoms' scores in view.
+penalty of the model (`hospitals.PENALTY`) was chosen among four with phantoms' scores in view.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
+import cv2
 import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import Cohort
-from cxrlib.metrics import weighted_auc
-from cxrlib.shortcuts import hospitals as transfer
-from cxrlib.shortcuts import views
+from cxrlib.metrics import percentiles, weighted_auc
+from cxrlib.shortcuts import hospitals, views
 
 CENTRE = 0.12  # of each side is cut off where no lung mask is known
 AS_IT_IS = "as it is: images divided"
 TO_LUNGS = "cropped to the box around the lungs"
-GAINS = ("gap", "gap low", "gap high", "gain", "gain low", "gain high")
+COLUMNS = [f"{part} {what}" for part in ("inside", "outside") for what in ("auc", "low", "high")]
+COLUMNS += ["gap", "gap low", "gap high", "gain", "gain low", "gain high"]
 
 
 def remedies(
-    inside: Cohort,
-    outside: Cohort,
-    classes,
-    by: str = "source",
-    extract=None,
-    confidence: float = 0.95,
-    seed: int = 0,
-    resamples: int = 5000,
+    inside, outside, classes, by="source", extract=None, confidence=0.95, seed=0, resamples=5000
 ) -> pd.DataFrame:
     """Try what is said to help against shortcuts, and measure it at another hospital.
 
     Parameters
     ----------
-    inside, outside, classes, extract, confidence, seed, resamples
-        As in :func:`external_validation`.
+    inside, outside, classes, extract, seed, resamples
+        As in :func:`cxrlib.shortcuts.hospitals.external_validation`.
     by : str
         Column of the inside table with what the labels should be balanced over, such as
         ``source`` or ``scanner``.
+    confidence : float in (0, 1)
 
     Returns
     -------
     DataFrame
         A row a remedy: ``remedy``; ``inside auc``, ``inside low``, ``inside high``; the same
-        ``outside``; ``gap`` (inside minus outside), ``gap low``, ``gap high``; ``gain`` (area
-        outside minus that of the model as it is, on the same resamples), ``gain low``, ``gain
-        high``; and ``note``, which says where nothing helps. NaN where a remedy cannot be tried.
+        ``outside``; and of ``gap`` (inside minus outside) and ``gain`` (area outside minus that of
+        the model as it is, on the same resamples); and ``note``. NaN where it cannot be tried.
         Where labels are balanced, so is the estimate inside: each image counts with its weight.
 
     Raises
     ------
-    TransferError
+    ShortcutError
         As :func:`external_validation`, and if there is no column `by`.
     """
-    inside, outside = transfer.choose(inside, outside, classes)
+    inside, outside = hospitals.choose(inside, outside, classes)
     if by not in inside.table:
-        raise transfer.TransferError(f"{inside.name} has no column {by!r}: {list(inside.table)}.")
+        raise views.ShortcutError(f"{inside.name} has no column {by!r}: {list(inside.table)}.")
     cohorts = (inside, outside)
 
-    def seen(change=None, view="whole image"):
-        changed = [_changed(each, change) for each in cohorts] if change else cohorts
+    def seen(changed=cohorts, view="whole image"):
         return [views.features(each, view, extract) for each in changed]
 
-    predict = partial(transfer.predict, *cohorts, classes, seed=seed)
+    predict = partial(hospitals.predict, *cohorts, classes, seed=seed)
     plain = seen()
     images, patients = predict(*plain, by_image=True), predict(*plain)
     weights, said = balanced_weights(inside, classes, by)
     balanced = None if weights is None else predict(*plain, weights=weights)
+    prior = patients[0]["truth"].mean()
+    constant = [table.assign(probability=prior) for table in patients]
     tried = {
-        "always the most frequent class": (_constant(patients), "knows nothing of an image"),
+        "always the most frequent class": (constant, "knows nothing of an image"),
         "8 x 8 thumbnail": (predict(*seen(view="thumbnail")), "sees no lesion"),
         AS_IT_IS: (images, "patients stand on both sides inside"),
         "patients divided": (patients, "the same model; only the estimate inside is honest"),
         f"balanced over {by}": (balanced, said),
     }
-    for name, change in CHANGES.items():
-        tried[name] = (predict(*seen(change)), "")
+    changes = {name: (change, "") for name, change in CHANGES.items()}
     if all("lungs" in cohort.masks for cohort in cohorts):
-        tried[TO_LUNGS] = (predict(*seen(to_lungs)), "true masks, which real films lack")
-    return _remedy_rows(tried, confidence, resamples, seed)
-
-
-def _constant(tables):
-    from sklearn.dummy import DummyClassifier
-
-    inside = tables[0]
-    model = DummyClassifier(strategy="prior").fit(inside[["truth"]], inside["truth"])
-    return tuple(
-        table.assign(probability=model.predict_proba(table[["truth"]])[:, 1]) for table in tables
-    )
+        changes[TO_LUNGS] = (to_lungs, "true masks, which real films lack")
+    for name, (change, note) in changes.items():
+        tried[name] = (predict(*seen([_changed(each, change) for each in cohorts])), note)
+    return _rows(tried, confidence, resamples, seed)
 
 
 def balanced_weights(cohort, classes, by):
@@ -107,13 +92,12 @@ def balanced_weights(cohort, classes, by):
         return None, f"cannot be done: there is one {by} only"
     if len(useful) == 0:
         return None, f"cannot be done: no {by} has both labels"
-    balanced = 1 / counts.loc[useful]
-    pairs = zip(cohort.table[by], cohort.table["label"], strict=True)
-    weights = np.array([balanced[label].get(source, 0.0) for source, label in pairs])
+    alike = cohort.table.groupby([by, "label"])["image"].transform("size")
+    weights = np.where(cohort.table[by].isin(useful), 1 / alike, 0.0)
     effective = weights.sum() ** 2 / np.sum(weights**2)
     said = f"weights; worth {effective:.0f} of {len(cohort)} images"
-    left = sorted(map(str, set(counts.index) - set(useful)))
-    said += f"; left out: {', '.join(left)}" if left else ""
+    left = ", ".join(sorted(map(str, counts.index.difference(useful))))
+    said += f"; left out: {left}" if left else ""
     return weights * len(weights) / weights.sum(), said
 
 
@@ -122,15 +106,7 @@ def _changed(cohort, change) -> Cohort:
     return Cohort(cohort.table, images, cohort.name)
 
 
-def _equalised(cohort, number):
-    import cv2
-
-    return cv2.equalizeHist(cohort.images[number])
-
-
 def _equalised_locally(cohort, number):
-    import cv2
-
     return cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(cohort.images[number])
 
 
@@ -150,40 +126,38 @@ def _to_centre(cohort, number):
 
 
 def _window(image, top, bottom, left, right):
-    import cv2
-
     part = np.ascontiguousarray(image[top:bottom, left:right])
     return cv2.resize(part, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 CHANGES = {
     f"cropped to the central {100 - 200 * CENTRE:.0f} % of each side": _to_centre,
-    "histogram equalised": _equalised,
+    "histogram equalised": lambda cohort, number: cv2.equalizeHist(cohort.images[number]),
     "equalised locally (CLAHE)": _equalised_locally,
 }
 
 
-def _remedy_rows(tried, confidence, resamples, seed) -> pd.DataFrame:
+def _rows(tried, confidence, resamples, seed) -> pd.DataFrame:
     def areas(table, seed):
-        return transfer.resampled(table, weighted_auc, resamples, seed)
+        return hospitals.resampled(table, weighted_auc, resamples, seed)
 
     # Another seed outside: the two sets of patients are independent
     elsewhere = [seed, 1]
     base = areas(tried[AS_IT_IS][0][1], elsewhere)
-    names = [f"{part} {what}" for part in ("inside", "outside") for what in ("auc", "low", "high")]
     rows = []
     for remedy, (tables, note) in tried.items():
-        if tables is None:
-            rows.append({"remedy": remedy} | dict.fromkeys((*names, *GAINS), np.nan))
-        else:
+        values = [np.nan] * len(COLUMNS)
+        if tables is not None:
             here, there = areas(tables[0], seed), areas(tables[1], elsewhere)
-            changes = (here, there, here - there, there - base)
-            values = [each for change in changes for each in transfer.interval(change, confidence)]
-            rows.append({"remedy": remedy} | dict(zip((*names, *GAINS), values, strict=True)))
-            if remedy in CHANGES or remedy == TO_LUNGS or remedy.startswith("balanced"):
+            values = [
+                value
+                for each in (here, there, here - there, there - base)
+                for value in (each[0], *percentiles(each[1:], confidence))
+            ]
+            if remedy in (*CHANGES, TO_LUNGS) or remedy.startswith("balanced"):
                 note = "; ".join(part for part in (_verdict(*values[-2:]), note) if part)
-        rows[-1]["note"] = note
-    return pd.DataFrame(rows)
+        rows.append((remedy, *values, note))
+    return pd.DataFrame(rows, columns=["remedy", *COLUMNS, "note"])
 
 
 def _verdict(low, high) -> str:

@@ -8,7 +8,9 @@ doi:10.1016/j.inffus.2021.04.008, covered the lungs as is done here).
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import pandas as pd
 
 CELLS = 24  # an image is divided into CELLS x CELLS squares; all views are made of whole squares
 FRAME = 2  # squares at each side that stay when the lungs are covered (8 % of the side)
@@ -25,11 +27,12 @@ VIEWS = {
     "file": "format, height and width of the file; not one pixel",
 }
 WITHOUT_LUNGS = ("lungs covered", "border", "corners", "file")
+FACTS = ("format", "height", "width")  # columns on files
 BLOCK = 256  # images in memory at once
 
 
-class ViewError(ValueError):
-    """A view that does not exist, or that a cohort cannot be seen by."""
+class ShortcutError(ValueError):
+    """An experiment of this room that cannot be made as asked; it says why."""
 
 
 def visible(view: str, side: int) -> np.ndarray:
@@ -43,50 +46,32 @@ def visible(view: str, side: int) -> np.ndarray:
         "corners": (down < CORNER) & (across < CORNER),
     }
     if view not in VIEWS:
-        raise ViewError(f"There is no view {view!r}; there are {', '.join(VIEWS)}.")
+        raise ShortcutError(f"There is no view {view!r}; there are {', '.join(VIEWS)}.")
     return shown.get(view, np.ones((side, side), dtype=bool))
 
 
 def cover(images, view: str) -> np.ndarray:
-    """Blacken what a view hides.
-
-    Parameters
-    ----------
-    images : array_like, shape (n, side, side), uint8
-    view : str
-        A key of :data:`VIEWS`; those that hide no pixel leave the images as they are.
-
-    Returns
-    -------
-    ndarray, shape (n, side, side), uint8
-    """
+    """Blacken what a view hides of images, shape (n, side, side), uint8."""
     images = np.asarray(images)
     return np.where(visible(view, images.shape[-1]), images, 0).astype(np.uint8)
 
 
 def features(cohort, view: str = "whole image", extract=None) -> np.ndarray:
-    """Describe each image of a cohort by what a view shows of it.
-
-    Without a network: brightness and fine detail of each square that the view leaves (or the
-    thumbnail, the histogram, the facts of the file).
+    """Describe each image of a cohort by what a view shows of it: (n, d), float32.
 
     Parameters
     ----------
     cohort : Cohort
     view : str
-        A key of :data:`VIEWS`.
+        A key of :data:`VIEWS`. Without a network, images are described by the brightness and the
+        fine detail of each square that it leaves.
     extract : callable, optional
-        From images (n, side, side) uint8 to features (n, d): a frozen backbone, such as
-        ``functools.partial(backbone.features, name="VGG16")``. It sees whole and covered
-        images; thumbnail, histogram and file facts are the same with and without it.
-
-    Returns
-    -------
-    ndarray, shape (n, d), float32
+        From images (n, side, side) uint8 to features (n, d): a frozen backbone, as
+        :func:`extractor` gives it. It sees whole and covered images only.
 
     Raises
     ------
-    ViewError
+    ShortcutError
         If there is no such view, or the table does not know the files' sizes.
     """
     shown = visible(view, cohort.images.shape[-1])
@@ -96,9 +81,12 @@ def features(cohort, view: str = "whole image", extract=None) -> np.ndarray:
     if extract is not None and pixels:
         return np.asarray(extract(_Covered(cohort.images, view)), dtype=np.float32)
     describe = {"thumbnail": _thumbnail, "histogram": _histogram}.get(view, _squares)
-    images = _Covered(cohort.images, view)
-    found = np.stack([describe(image) for start in range(0, len(cohort), BLOCK)
-                      for image in images[start : start + BLOCK]]).astype(np.float32)  # fmt: skip
+    found = [
+        describe(image)
+        for start in range(0, len(cohort), BLOCK)
+        for image in cover(cohort.images[start : start + BLOCK], view)
+    ]
+    found = np.stack(found).astype(np.float32)
     if not pixels:
         return found
     kept = _shrink(shown.astype(np.uint8) * 255, CELLS).ravel() > 127
@@ -119,8 +107,6 @@ class _Covered:
 
 
 def _shrink(image: np.ndarray, side: int) -> np.ndarray:
-    import cv2
-
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
 
 
@@ -145,31 +131,19 @@ def _histogram(image: np.ndarray) -> np.ndarray:
 
 def _file_facts(cohort) -> np.ndarray:
     """Format (one column each), and the logarithms of height and width."""
-    import pandas as pd
-
-    lacking = [name for name in ("format", "height", "width") if name not in cohort.table]
+    lacking = [name for name in FACTS if name not in cohort.table]
     if lacking:
-        raise ViewError(f"{cohort.name}: the table lacks {', '.join(lacking)} of the files.")
+        raise ShortcutError(f"{cohort.name}: the table lacks {', '.join(lacking)} of the files.")
     sizes = np.log(cohort.table[["height", "width"]].to_numpy(dtype=np.float32))
     formats = pd.get_dummies(cohort.table["format"]).to_numpy(dtype=np.float32)
     return np.hstack([sizes, formats])
 
 
-def extractor(name: str | None, weights: str = "auto", size: int = 224):
-    """Prepare a frozen backbone as a probe's eyes.
+def extractor(name: str | None, weights: str = "auto"):
+    """Prepare a frozen backbone for :func:`features`, with what is known of its weights.
 
-    Parameters
-    ----------
-    name : str or None
-        A class of ``keras.applications``; None for brightness and detail of squares.
-    weights, size
-        As in :func:`cxrlib.backbone.features`.
-
-    Returns
-    -------
-    extract : callable or None
-        For :func:`features`.
-    found : backbone.Weights or None
+    `name` is a class of ``keras.applications``, `weights` as in :func:`cxrlib.backbone.features`;
+    without a name both results are None.
     """
     if not name:
         return None, None
@@ -178,4 +152,4 @@ def extractor(name: str | None, weights: str = "auto", size: int = 224):
     from cxrlib import backbone
 
     found = backbone.find_weights(name, weights)
-    return partial(backbone.features, name=name, size=size, weights=found), found
+    return partial(backbone.features, name=name, weights=found), found

@@ -8,6 +8,8 @@ from cxrlib.augment import expand
 from cxrlib.cohort import Cohort
 from cxrlib.phantom import make_cohort
 from cxrlib.shortcuts import leaks
+from cxrlib.shortcuts.views import ShortcutError
+from helpers import tiny_cohort
 
 LABELS = ("healthy", "covid")
 
@@ -39,27 +41,21 @@ def test_permuted_labels_are_at_chance_under_the_clean_protocol_only(summary):
 
 
 def test_copies_on_both_sides_raise_the_score_with_true_labels_too(summary):
-    row = summary.loc[("true", "augment, then split images")]
-    assert row["excess low"] > 0
+    assert summary.loc[("true", "augment, then split images"), "excess low"] > 0
     patients = summary.loc[("true", "augment, then split patients")]
     assert patients["excess low"] < 0 < patients["excess high"]
 
 
-def test_no_neighbour_shows_the_own_patient_after_a_split_by_patient(table):
-    own = table.groupby("protocol")["own neighbour"]
-    assert own.max()["split patients, then augment"] == 0
-    assert own.max()["augment, then split patients"] == 0
-    assert own.min()["augment, then split images"] > 0.5
-
-
-def test_the_rows_are_complete_and_the_sizes_right(table, phantoms):
+def test_the_rows_are_complete_and_no_neighbour_shows_a_patient_who_was_split_off(table, phantoms):
     assert len(table) == 4 * 2 * 10
     assert set(table["chance"]) == {0.5}
+    own = table.groupby("protocol")["own neighbour"]
+    assert own.max()[leaks.CLEAN] == own.max()["augment, then split patients"] == 0
+    assert own.min()["augment, then split images"] > 0.5
     sizes = table.groupby("protocol")["test images"].first()
     assert sizes["augment, then split images"] == np.ceil(0.2 * 4 * len(phantoms))
     assert sizes["split images, then augment"] == np.ceil(0.2 * len(phantoms))
-    clean = table[table["protocol"] == leaks.CLEAN]
-    assert set(clean["test patients"]) == {12}
+    assert set(table.loc[table["protocol"] == leaks.CLEAN, "test patients"]) == {12}
 
 
 def test_neither_copies_nor_films_of_test_patients_are_trained_on(phantoms):
@@ -78,50 +74,35 @@ def test_neither_copies_nor_films_of_test_patients_are_trained_on(phantoms):
         assert found == shared
 
 
-def test_permuting_keeps_patients_whole_and_the_numbers_of_patients(phantoms):
-    permuted = leaks.permute(phantoms, 3).table
-    assert (permuted.groupby("patient")["label"].nunique() == 1).all()
-    first = permuted.drop_duplicates("patient")["label"].value_counts().to_dict()
-    assert first == {"healthy": 30, "covid": 30}
-    assert (permuted["label"].to_numpy() != phantoms.table["label"].to_numpy()).any()
-
-
-def test_a_limit_keeps_whole_patients_of_every_label(phantoms):
-    some = leaks.some_patients(phantoms, 40, 0)
-    assert 35 <= len(some) <= 40
-    sizes = phantoms.table["patient"].value_counts().to_dict()
-    for patient, images in some.table["patient"].value_counts().items():
-        assert images == sizes[patient]
-    patients = some.table.groupby("label")["patient"].nunique()
-    assert set(patients.index) == set(LABELS)
-    assert abs(patients["covid"] - patients["healthy"]) <= 1
-
-
-def test_a_backbone_can_take_the_place_of_the_squares(phantoms):
-    seen = []
+def test_a_limit_keeps_whole_patients_of_every_label_and_a_backbone_sees_them_and_their_copies():
+    cohort, seen = tiny_cohort(20, 3), []
 
     def extract(images):
-        seen.append(len(images))
-        return np.array([[images[n].mean(), images[n].std()] for n in range(len(images))])
+        seen.extend(images[n] for n in range(len(images)))
+        return np.array([[image.mean(), image.std()] for image in seen])
 
-    leaks.leakage(phantoms, repeats=1, copies=1, extract=extract, most=None)
-    assert seen == [2 * len(phantoms)]
+    found = leaks.leakage(cohort, repeats=1, extract=extract, most=31)
+    assert len(seen) == 4 * 30  # ten patients of twenty, each image with three copies
+    kept = [n for n, image in enumerate(cohort.images[:]) if any((image == s).all() for s in seen)]
+    patients = cohort.take(np.array(kept)).table.groupby("label")["patient"]
+    assert patients.size().to_dict() == {"healthy": 15, "covid": 15}
+    assert patients.nunique().to_dict() == {"healthy": 5, "covid": 5}
+    assert set(found["labels"]) == {"true", "permuted"}
 
 
 def test_leakage_refuses_one_class_and_no_repeat(phantoms):
-    with pytest.raises(leaks.LeakError, match="two classes"):
-        leaks.leakage(phantoms, ["covid"])
-    with pytest.raises(leaks.LeakError, match="one repeat"):
-        leaks.leakage(phantoms, repeats=0)
+    for wrong in ({"classes": ["covid"]}, {"repeats": 0}):
+        with pytest.raises(ShortcutError, match="two classes and one repeat"):
+            leaks.leakage(phantoms, **wrong)
 
 
 def test_the_summary_is_the_corrected_t_interval_by_hand():
     rows = []
     for repeat, (leaky, clean) in enumerate([(0.9, 0.5), (0.8, 0.6), (0.7, 0.4)]):
         for name in leaks.PROTOCOLS:
-            score = clean if name == leaks.CLEAN else leaky
-            rows.append({"protocol": name, "labels": "true", "repeat": repeat, "accuracy": score})
-    found = leaks.leakage_summary(pd.DataFrame(rows), "accuracy").set_index("protocol")
+            rows.append((name, "true", repeat, clean if name == leaks.CLEAN else leaky))
+    columns = ["protocol", "labels", "repeat", "balanced accuracy"]
+    found = leaks.leakage_summary(pd.DataFrame(rows, columns=columns)).set_index("protocol")
     row = found.loc["augment, then split images"]
     # Excesses .4, .2, .3: mean .3, variance .01, times (1/3 + .2/.8); t of .975 with 2 is 4.3027
     half = 4.302652 * np.sqrt(0.01 * (1 / 3 + 0.25))
