@@ -51,15 +51,22 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Let workers begin with what takes long: the smoke run first, files without slow tests last.
+    """Let workers begin with what takes long, and one of them with the smoke run.
 
-    Many short ones at the end let both workers finish at the same time.
+    The other one does slow tests that don't need it meanwhile. Many short ones at the end let both
+    finish at the same time.
     """
     if not IS_WORKER:
         return
-    first = {bundle(item.nodeid) for item in items if "smoke" in item.fixturenames}
+    smoke = list(dict.fromkeys(bundle(i.nodeid) for i in items if "smoke" in i.fixturenames))
     slow = {bundle(item.nodeid) for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (bundle(item.nodeid) not in first, bundle(item.nodeid) not in slow))
+
+    def turn(item):
+        mine = bundle(item.nodeid)
+        return 0 if mine == smoke[0] else 2 if mine in smoke else 1 if mine in slow else 3
+
+    if smoke:
+        items.sort(key=turn)
 
 
 @pytest.fixture(autouse=True)

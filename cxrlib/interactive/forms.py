@@ -163,16 +163,25 @@ def form(guess):
         if hasattr(fields[0], "focus"):  # of ipywidgets 8; the button that had it is gone
             fields[0].focus()
 
-    def take_late(_):
-        # A busy kernel may hear of Enter or a click before the field's last change, which then
-        # finds the field locked.
-        if fields[0].disabled and guess.answer is not None:
+    entered = []
+
+    def on_message(_, sent, __):
+        if sent.get("event") == "submit" and not fields[0].disabled:  # Enter
+            entered.append(True)
+            try_commit()
+
+    def on_value(_):
+        # A browser tells of Enter before it sends what was written; and a busy kernel hears of a
+        # click before a field's last change, which then finds the field locked.
+        late = guess.answer is not None if fields[0].disabled else bool(entered)
+        entered.clear()
+        if late:
             try_commit()
 
     for field in fields:
         field.tooltip = kind.hint
-        field.on_msg(lambda _, sent, __: sent.get("event") == "submit" and try_commit())  # Enter
-        field.observe(take_late, "value")
+        field.on_msg(on_message)
+        field.observe(on_value, "value")
     commit.on_click(try_commit)
     unknown.on_click(lambda _: guess.commit(None))
     again.on_click(guess_again)
@@ -188,8 +197,8 @@ def _fields(kind: Kind) -> list:
     from ipywidgets import Dropdown, RadioButtons, Text
 
     look = {"description": "Your guess", "style": {"description_width": "initial"}}
-    if not kind.choices:
-        return [Text(placeholder=kind.hint, **look)]
+    if not kind.choices:  # sent when it is complete: half a number is a number, too
+        return [Text(placeholder=kind.hint, continuous_update=False, **look)]
     if len(kind.choices) < MANY and not kind.items:
         return [RadioButtons(options=kind.choices, value=None, layout={"width": "auto"}, **look)]
     look["layout"] = {"width": "15em" if kind.items else "auto"}

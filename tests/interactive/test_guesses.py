@@ -98,16 +98,17 @@ def test_figures_that_wait_have_an_alternative_text(live):
 
 
 def enter(field, text):
-    """Type a text and press Enter, as a front end tells the kernel of it."""
-    field.value = text
+    """Type a text and press Enter: a browser tells of the key before it sends the text."""
     pressed = {"method": "custom", "content": {"event": "submit"}}
     field.comm.handle_msg({"content": {"data": pressed}, "buffers": []})
+    field.value = text
 
 
 def test_enter_commits_and_a_wrong_entry_does_not(live):
     guess = ask_number()
     (form,) = live
     (field,) = parts(form, "Text")
+    assert not field.continuous_update, "or a half-written number could be committed"
     for text in ("much", "1.01", "-0.1", "nan", "inf", "50", ""):
         enter(field, text)
         assert not guess.committed and "Please write a number from 0 to 1" in words(form)

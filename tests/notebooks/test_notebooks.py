@@ -105,6 +105,7 @@ def check_on_jax(python, tmp_path, **environment):
     assert results.load(tmp_path / "run", "04_resnet50").environment["backend"] == "jax"
 
 
+@pytest.mark.sweep  # JAX itself is tried by test_determinism each time
 def test_resnet_runs_on_jax_without_tensorflow(tmp_path):
     """TensorFlow is there, as a module that cannot be imported."""
     (tmp_path / "absent").mkdir()
