@@ -168,6 +168,7 @@ SOUND = {"id": "a", "place": "Table I", "metric": "recall", "printed": "0.90", "
         ({"patients": 5, "how": "printed"}, "Claim a: 5 patients of n None"),
         ({"n": 9, "count": 3, "value": "a", "printed": "a", "how": "printed"}, "must be a number"),
         ({"n": 9, "count": 3, "printed": "3 (", "how": "printed"}, "is not what is printed"),
+        ({"n": 9, "count": 3, "printed": "3 (33.33)", "how": "printed"}, "is not what is printed"),
         ({"n": 10, "how": "trust me"}, "how must say if its numbers are printed"),
         ({"n": 10, "how": ""}, "Claim a: how must be text"),
         ({"place": 2}, "Claim a: place must be text"),
