@@ -1,6 +1,6 @@
-"""The fast ways, behind one door each: frozen features, many heads at once, threads, a cluster.
+"""The fast ways, behind one door each: an engine, many heads, arrays on disk, threads, a cluster.
 
-Each has a plain path in NumPy or Keras beside it that gives the same numbers.
+Where an engine or a cluster is not at hand, Keras, NumPy and this machine do the same.
 """
 
 import lazy_loader
