@@ -65,9 +65,13 @@ def look_up(table: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def _in_strips(image: np.ndarray, work) -> np.ndarray:
-    """Make grey uint8 of an image, some rows at a time: NumPy takes 8 bytes for each number."""
-    strips = np.array_split(image, -(-len(image) // 256))
-    return np.concatenate([work(rows).astype(np.uint8, copy=False) for rows in strips])
+    """Make grey uint8 of an image."""
+    return np.concatenate([work(rows).astype(np.uint8, copy=False) for rows in _strips(image)])
+
+
+def _strips(image: np.ndarray) -> list[np.ndarray]:
+    """Take some rows at a time: NumPy takes 8 bytes for each number that it looks up or weighs."""
+    return np.array_split(image, -(-len(image) // 256))
 
 
 class _OddError(ValueError):
@@ -126,10 +130,11 @@ def _is_deflated(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(132)  # behind the preamble and the letters DICM
         read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
-        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-        inflate.decompress(file.read(), MOST_DECODED)
-    if inflate.unconsumed_tail:
-        raise _OddError(f"deflated from more than {MOST_DECODED // 10**6} MB")
+        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while part := file.read(1 << 14):  # which becomes a thousandfold at most
+            size += len(inflate.decompress(part))
+            if size > MOST_DECODED:
+                raise _OddError(f"deflated from more than {MOST_DECODED // 10**6} MB")
     return True
 
 
@@ -139,8 +144,10 @@ def _check_shape(path: Path, header) -> None:
         raise _OddError("it holds no image")
     if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
         raise ImageError(f"{path}: it has {frames} frames. Export the one radiograph you mean.")
-    bits = int(header.get("SamplesPerPixel") or 1) * int(header.get("BitsAllocated") or 8)
-    check_size(path, int(header.Rows), int(header.Columns), bits / 8)
+    bits = int(header.get("BitsAllocated") or 8)
+    bits = 3 * 64 if bits > 16 else bits  # to apply their tables takes three arrays of float64
+    samples = int(header.get("SamplesPerPixel") or 1)
+    check_size(path, int(header.Rows), int(header.Columns), samples * bits / 8)
 
 
 def _check_frame(dataset) -> None:
@@ -180,6 +187,7 @@ def _as_shown(dataset) -> np.ndarray:
     if dataset.file_meta.TransferSyntaxUID.is_compressed:
         _check_frame(dataset)
     pixels = dataset.pixel_array
+    dataset.pop("PixelData", None)  # the same once more
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         raise _OddError("its pixels are numbers of colours, not grey values")
     if pixels.ndim == 3:
@@ -187,8 +195,11 @@ def _as_shown(dataset) -> np.ndarray:
         return _in_strips(pixels, lambda rows: np.rint(rows @ weights * (255 / top)))
     if pixels.dtype.kind in "iu" and pixels.itemsize <= 2:  # each value once: 65,536 at most
         raw = pixels.view(f"u{pixels.itemsize}")  # of negative numbers the same bits
-        numbers = np.unique(raw)
-        table = np.zeros(2 ** (8 * pixels.itemsize), np.uint8)
+        seen = np.zeros(2 ** (8 * pixels.itemsize), bool)
+        for rows in _strips(raw):
+            seen[rows] = True
+        numbers = np.flatnonzero(seen).astype(raw.dtype)
+        table = np.zeros(len(seen), np.uint8)
         table[numbers] = _stretched(numbers.view(pixels.dtype), dataset)
         grey = look_up(table, raw)
     else:

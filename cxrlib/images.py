@@ -64,9 +64,9 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
         with Image.open(Sparing(content), formats=[name]) as header:
             size = header.height, header.width
             check_size(path, *size)
-            scale = shrinks_by(*size, side)
-            with dicom.one_at_a_time if size[0] * size[1] > LARGE else nullcontext():
-                image = (_jpeg if name == "JPEG" else _png)(path, content, header, scale)
+        scale = shrinks_by(*size, side)
+        with dicom.one_at_a_time if size[0] * size[1] > LARGE else nullcontext():
+            image = (_jpeg if name == "JPEG" else _png)(path, content, scale)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -123,36 +123,36 @@ def shrinks_by(height: int, width: int, side: int | None) -> int:
     return 1
 
 
-def _jpeg(path: Path, content: bytes, image: Image.Image, scale: int) -> np.ndarray:
+def _jpeg(path: Path, content: bytes, scale: int) -> np.ndarray:
     """Grey pixels of a JPEG, which shrinks while it is decoded, and is turned as its EXIF says."""
     # The last scan of a whole JPEG is followed by an end mark; what follows could be filling.
     if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
         raise ImageError(f"{path}: truncated, the end of the image is missing. Fetch it again.")
-    image.draft("L", (image.width // scale, image.height // scale))
-    image.load()
+    with Image.open(Sparing(content), formats=["JPEG"]) as image:
+        image.draft("L", (image.width // scale, image.height // scale))
+        image.load()
     with suppress(Exception):  # where the EXIF data are damaged, it stays as it is
-        image = ImageOps.exif_transpose(image)
-    return np.asarray(image.convert("L"))
+        ImageOps.exif_transpose(image, in_place=True)
+    return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
-def _png(path: Path, content: bytes, image: Image.Image, scale: int) -> np.ndarray:
+def _png(path: Path, content: bytes, scale: int) -> np.ndarray:
     """Grey pixels of a PNG, shrunk."""
+    image = Image.open(Sparing(content), formats=["PNG"])
     if image.is_animated:
         raise ImageError(f"{path}: it is animated. Save one frame as PNG.")
     deep = content[24] == 16
     check_size(path, image.height, image.width, len(image.getbands()) * (1 + deep))
     with Image.open(Sparing(content), formats=["PNG"]) as again:
         again.verify()  # the check sums, which are not looked at else
-    if image.mode in {"P", "LA", "RGB", "RGBA"} or "transparency" in image.info:
-        grey = _luminance(image)
-        if deep and grey.max() < 64:  # Pillow keeps 8 of a colour's 16 bits
-            if content[25] not in {2, 6}:
-                raise ImageError(f"{path}: its greys have few of 16 bits. Save it without opacity.")
-            with Image.open(Sparing(content), formats=["PNG"]) as low:  # and here the other 8
-                low.tile = [low.tile[0]._replace(args=f"{image.mode};16L")]
-                grey = _luminance(image, low)
-    else:
-        grey = np.asarray(image).astype(np.uint16) if deep else np.asarray(image.convert("L"))
+    coloured = image.mode in {"P", "LA", "RGB", "RGBA"} or "transparency" in image.info
+    grey = _greys(image, coloured)
+    if coloured and deep and grey.max() < 64:  # Pillow keeps 8 of a colour's 16 bits
+        if content[25] not in {2, 6}:
+            raise ImageError(f"{path}: its greys have few of 16 bits. Save it without opacity.")
+        with Image.open(Sparing(content), formats=["PNG"]) as low:  # and here the other 8
+            low.tile = [low.tile[0]._replace(args=f"{image.mode};16L")]
+            grey = _greys(image, coloured, low)
     if grey.dtype == np.uint16:
         top = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if grey.max() < 2**bits)
         table = np.rint(np.arange(top + 1) * (255 / top)).astype(np.uint8)
@@ -160,17 +160,23 @@ def _png(path: Path, content: bytes, image: Image.Image, scale: int) -> np.ndarr
     return np.asarray(Image.fromarray(grey).reduce(scale))  # each block's mean; the last is smaller
 
 
-def _luminance(image: Image.Image, low: Image.Image | None = None) -> np.ndarray:
-    """Grey pixels of a coloured image, some rows at a time: copies of all take gigabytes."""
-    depth = np.dtype(np.uint16 if low else np.uint8)  # `low` has the lower bytes of 16 bits
+def _greys(image: Image.Image, coloured: bool, low: Image.Image | None = None) -> np.ndarray:
+    """Grey pixels, some rows at a time: copies of all take gigabytes."""
+    depth = np.dtype(np.uint16 if low or image.mode[0] == "I" else np.uint8)
     grey, rows = np.empty(image.size[::-1], depth), max(1, STRIP // image.width)
     for top in range(0, image.height, rows):
         part = (0, top, image.width, min(top + rows, image.height))
-        colours = np.asarray(image.crop(part).convert("RGBA"))
-        if low:
-            colours = colours.astype(depth) * 256 + np.asarray(low.crop(part).convert("RGBA"))
-        opacity, shown = cv2.extractChannel(colours, 3), cv2.cvtColor(colours, cv2.COLOR_RGBA2GRAY)
-        grey[top : top + rows] = cv2.multiply(shown, opacity, scale=1 / np.iinfo(depth).max)
+        shown = image.crop(part)
+        if image.mode == "1":
+            shown = shown.convert("L")
+        if coloured:
+            shown = np.asarray(shown.convert("RGBA"))
+            if low:  # it has the lower bytes of 16 bits
+                shown = shown.astype(depth) * 256 + np.asarray(low.crop(part).convert("RGBA"))
+            opacity = cv2.extractChannel(shown, 3)
+            shown = cv2.cvtColor(shown, cv2.COLOR_RGBA2GRAY)
+            shown = cv2.multiply(shown, opacity, scale=1 / np.iinfo(depth).max)
+        grey[top : top + rows] = shown
     return grey
 
 

@@ -319,6 +319,8 @@ def _dicom_bombs():
     window = {"WindowCenter": 2000.5, "WindowWidth": 3000, "RescaleSlope": 1, "RescaleIntercept": 5}
     plain = dicom(zero, **window, PixelPaddingValue=1)
     yield "as large as allowed, deflated.dcm", _deflated(plain)
+    wide = dicom(np.eye(3_260, dtype=np.uint32), **window, PixelPaddingValue=1)
+    yield "as large as allowed, 32 bits.dcm", _deflated(wide)
     pixel_data = dicom(deep).rindex(b"\xe0\x7f\x10\x00OW")
     long = dicom(deep)[: pixel_data + 8]
     yield "longest element.dcm", long + struct.pack("<I", 0xFFFFFFFE) + deep.tobytes()
