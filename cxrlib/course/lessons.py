@@ -18,6 +18,8 @@ from cxrlib.files import cache_folder, no_such, parse_yaml, sha256, shipped
 
 BACKENDS = ("tensorflow", "jax", "torch")
 SHAPES_NOTHING = ("audit", "course")  # rooms of the package that no notebook's results hang on
+PLACES = ("folder", "images")  # options of a source that name files
+TABLES = (".csv", ".tsv", ".txt", ".gz", ".zip")  # their films lie beside them
 IN_A_WHEEL = ("data", "notebooks")  # folders of the course that lie in the installed package
 SOURCES = ("source", "stage1_source", "inside_source", "outside_source")  # parameters
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -143,8 +145,9 @@ def _absolute(value):
     """Make a path to a folder or weights file absolute: notebooks run in another folder."""
     if isinstance(value, str) and value.endswith(".h5"):
         return str(Path(value).expanduser().absolute())
-    if isinstance(value, dict) and isinstance(value.get("folder"), str):
-        return value | {"folder": str(Path(value["folder"]).expanduser().absolute())}
+    if isinstance(value, dict):
+        named = {name: value[name] for name in PLACES if isinstance(value.get(name), str)}
+        return value | {name: str(Path(x).expanduser().absolute()) for name, x in named.items()}
     return value
 
 
@@ -228,7 +231,7 @@ def _stats(*places) -> list:
     found = []
     for place in filter(None, places):
         place = Path(place).expanduser()
-        root = place.parent if place.suffix.lower() == ".csv" else place
+        root = place.parent if place.suffix.lower() in TABLES else place
         files = [root] if root.is_file() else sorted(root.rglob("*"))
         files = [file for file in files if file.is_file() and not file.name.startswith(".")]
         stats = [(str(file), file.stat()) for file in files]
@@ -244,7 +247,8 @@ def fingerprint(lesson: Lesson, values: dict, around: dict, out: Path) -> str:
     """
     results = [out / "results" / f"{need}.json" for need in lesson.needs]
     read_by_it = [sha256(path) if path.exists() else None for path in results]
-    places = [one.get("folder") for one in values.values() if isinstance(one, dict)]
+    options = [one for one in values.values() if isinstance(one, dict)]
+    places = [one.get(name) for one in options for name in PLACES]
     if {"open", "external"} & {values.get(name) for name in SOURCES}:
         places.append(cache_folder("files"))
     files = _stats(*places, values.get("weights"))

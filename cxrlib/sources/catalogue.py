@@ -64,8 +64,9 @@ SOURCES = {
         "your own copy (11 GB in its small version)",
     ),
     "folder": Source(
-        "Your own images (PNG, JPEG, DICOM): folder=PATH, with one folder a label, or a CSV "
-        "with the columns image and label, and if you have them patient, view, source, licence.",
+        "Your own images (PNG, JPEG, DICOM): folder=PATH, with one folder a label, or a table "
+        "with the columns image and label, and if you have them patient, view, source, licence; "
+        "or the table of a known set, such as NIH ChestX-ray14, with images=PATH.",
         "yours",
         "your own copy",
     ),
@@ -86,7 +87,10 @@ def load(name: str, **options) -> Cohort:
         a label, chosen by ``seed``), ``side`` (pixels), ``progress``.
         open, external: ``download`` (False: nothing is fetched; see :func:`fetch`).
         chexpert: ``folder``, ``view``, ``uncertain`` (:func:`cxrlib.sources.chexpert.make_table`).
-        folder: ``folder`` (a folder of folders, or a CSV file).
+        folder: ``folder`` (a folder of folders, or a table), ``classes``, ``patient_from``
+        (:func:`cxrlib.sources.folders.make_table`); of a table also ``images``, ``image_column``,
+        ``label_column``, ``patient_column``, ``view_column``, ``split_column``
+        (:func:`cxrlib.sources.tables.read`).
 
     Returns
     -------
@@ -209,9 +213,15 @@ def _load_chexpert(
 
 
 def _load_folder(
-    *, folder, allow_missing=False, limit=None, seed=0, side=SIDE, progress=True
-) -> Cohort:
-    table, root = folders.make_table(folder)
+    *, folder, classes=None, patient_from=None, images=None, image_column=None, label_column=None,
+    patient_column=None, view_column=None, split_column=None, allow_missing=False, limit=None,
+    seed=0, side=SIDE, progress=True,
+) -> Cohort:  # fmt: skip
+    table, root = folders.make_table(
+        folder, classes, patient_from, allow_missing, images=images, image_column=image_column,
+        label_column=label_column, patient_column=patient_column, view_column=view_column,
+        split_column=split_column,
+    )  # fmt: skip
     table = _at_most(table, limit, seed)
     return _decode(root.name or "folder", table, root, allow_missing, side, progress)
 

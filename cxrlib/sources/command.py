@@ -1,12 +1,70 @@
-"""The commands ``cxr data list``, ``fetch`` and ``verify``."""
+"""The commands ``cxr data list``, ``fetch`` and ``verify``, and the options for tables of films."""
 
 from __future__ import annotations
+
+import functools
 
 import click
 
 from cxrlib.files import no_such
 
 SHOWN = 10  # files that are named; the rest is counted
+
+
+COLUMNS = {
+    "image": "Column with the path of an image.",
+    "label": "Column with the label or the findings. Repeatable: then each column is a finding.",
+    "patient": "Column that names the patient.",
+    "view": "Column with the view, such as PA.",
+    "split": "Column that says train or test.",
+}
+
+
+def _classes(ctx, option, values) -> dict[str, list[str]]:
+    """Read ``NAME=VALUE|VALUE``, as often as it was given; of one name, the values add up."""
+    found = {}
+    for value in values:
+        name, _, findings = value.partition("=")
+        if not (name.strip() and findings.strip()):
+            raise click.BadParameter(f'{value!r} is not like healthy="No Finding|Normal".')
+        found.setdefault(name.strip(), []).extend(findings.split("|"))
+    return found
+
+
+def table_options(command):
+    """Give a command the options that describe a table of films, as a dict ``described``.
+
+    They are keyword arguments of ``sources.load("folder", ...)``; those that were not given are
+    left out.
+    """
+    options = [
+        click.option("--images", metavar="DIR", help="Folder with a table's images, at any depth."),
+        *(
+            click.option(f"--{role}-column", metavar="NAME", multiple=role == "label", help=text)
+            for role, text in COLUMNS.items()
+        ),
+        click.option(
+            "--class", "classes", multiple=True, callback=_classes, metavar="NAME=FINDING|FINDING",
+            help="Make a class of the images with one of these findings. Repeatable; images of no "
+            "class are left out.",
+        ),
+        click.option(
+            "--patient-from", metavar="REGEX",
+            help="Take patients from the files' names: the first group, or all that matches.",
+        ),
+    ]  # fmt: skip
+    names = ["images", *(f"{role}_column" for role in COLUMNS), "classes", "patient_from"]
+
+    @functools.wraps(command)
+    def described(*words, **given):
+        found = {name: value for name in names if (value := given.pop(name))}
+        if len(found.get("label_column", ())) == 1:
+            (found["label_column"],) = found["label_column"]
+        return command(*words, **given, described=found)
+
+    for option in reversed(options):
+        described = option(described)
+    return described
 
 
 @click.group("data")

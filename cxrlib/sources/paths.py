@@ -1,0 +1,147 @@
+"""Where the films of a table are: written paths, and the files that fit them."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxrlib.sources import SourceError
+
+FILM = re.compile(r"\.(png|jpe?g|dcm|dicom|tiff?|bmp|gif|webp)$", re.I)
+DRAWINGS = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"}
+SHOWN = 10  # names in a message; the rest is counted
+
+
+def is_drawing(folder: str) -> bool:
+    """Tell folders of masks and annotations, 'lung masks' too."""
+    return re.split(r"[\W_]+", folder.lower().strip())[-1] in DRAWINGS
+
+
+def some(names, shown: int = SHOWN) -> str:
+    """Word a list: so many names, and how many more there are."""
+    names = list(map(str, names))
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def find_patients(paths: pd.Series, pattern: str) -> pd.Series:
+    """Take patients from paths: what the first group matches, or the whole pattern; else NaN."""
+    try:
+        wanted = re.compile(pattern)
+    except re.error as error:
+        raise SourceError(
+            f"patient_from: {pattern!r} is no regular expression ({error}). Of "
+            r"p12_front.png, p(\d+)_ takes 12."
+        ) from error
+    found = [wanted.search(path) for path in paths]
+    names = [(one and one[min(wanted.groups, 1)]) or np.nan for one in found]
+    return pd.Series(names, paths.index, dtype=object)
+
+
+class Index:
+    """The files in a folder and below, by their names in small letters; hidden ones are not."""
+
+    def __init__(self, root: Path):
+        self.paths, self.names, self.stems = set(), defaultdict(list), defaultdict(list)
+        links = {os.path.realpath(root)}
+        for folder, inner, files in os.walk(root, followlinks=True):
+            place = Path(folder)
+            if place != root and place.is_symlink():  # one that leads back would have no end
+                real = os.path.realpath(folder)
+                inner[:] = inner if real not in links else []
+                links.add(real)
+            inner[:] = sorted(one for one in inner if one[0] != "." and not is_drawing(one))
+            for file in sorted(files):
+                path = (place / file).relative_to(root).as_posix()
+                self.paths.add(path)
+                self.names[file.casefold()].append(path)
+                if FILM.search(file):
+                    self.stems[FILM.sub("", file).casefold()].append(path)
+
+    def find(self, written: str, tail: int) -> tuple[int, list[str]]:
+        """Find the files whose last parts are those of a written path, and how many parts are."""
+        parts = written.replace("\\", "/").split("/")
+        last = parts[-1].casefold()
+        found = self.names.get(last) or self.stems.get(last)
+        if not found and FILM.search(last):
+            found = self.stems.get(FILM.sub("", last))
+        scores = {path: _alike(parts, path.split("/")) for path in found or ()}
+        best = max(scores.values(), default=0)
+        fit = [path for path, score in scores.items() if score == best >= tail]
+        same = [path for path in fit if path.split("/")[-1] == parts[-1]]
+        return best, same if len(same) == 1 else fit
+
+
+def _alike(written: list[str], there: list[str]) -> int:
+    count = 1  # the name itself
+    for one, other in zip(written[-2::-1], there[-2::-1], strict=False):
+        if one.casefold() != other.casefold():
+            break
+        count += 1
+    return count
+
+
+def find_files(table: str, names, root: Path, tail: int = 1, known: bool = False):
+    """Find the files that a table names, in a folder and all below it.
+
+    A file that is not where it is written is taken if it alone fits: its case, its ending, its
+    slashes or its folders may differ, but for its last `tail` parts. Where the table is of a
+    `known` set, it is no news that folders or endings do.
+
+    Returns
+    -------
+    paths : list of str
+        Below `root`; as written where there is no such file.
+    there : ndarray of bool
+    """
+    paths = list(names)
+    if all(map(os.path.isfile, map((f"{root}{os.sep}").__add__, paths))):
+        return paths, np.ones(len(paths), bool)
+    index, news, claims, several = Index(root), defaultdict(list), defaultdict(list), {}
+    for row, name in enumerate(paths):
+        away = (name[0] == "/" or ".." in name) and (root / name).is_file()
+        score, fit = (len(name), [name]) if away or name in index.paths else index.find(name, tail)
+        if len(fit) > 1:
+            several[name] = fit
+        elif fit:
+            claims[fit[0]].append((score, row))
+    if several:
+        name, fit = next(iter(several.items()))
+        raise SourceError(
+            f"{table}: of {len(several)} films, several files fit. {name} may be {some(fit)}. Name "
+            "the folder that is meant (--images DIR; in Python images=...), or write whole paths."
+        )
+    there = np.zeros(len(paths), bool)
+    for path, rows in claims.items():
+        best = max(rows)[0]
+        winners = [row for score, row in rows if score == best]
+        if len(winners) == 1:  # else the file fits several rows, and none alone
+            row = winners[0]
+            if paths[row] != path and (root / paths[row]) != root / path:
+                news[_what_differs(paths[row], path)].append(f"{paths[row]}: {path}")
+            paths[row], there[row] = path, True
+    for what, shown in news.items():
+        if not known or what not in ("folder", "ending"):
+            warnings.warn(
+                f"{table}: {len(shown)} films were found although the {what} of their files is "
+                f"written otherwise, such as {shown[0]}.",
+                stacklevel=5,
+            )
+    return paths, there
+
+
+def _what_differs(written: str, path: str) -> str:
+    if "\\" in written:
+        return "path (as Windows has it)"
+    ours, theirs = written.split("/")[-1], path.split("/")[-1]
+    if FILM.sub("", ours) != FILM.sub("", theirs) and ours != FILM.sub("", theirs):
+        return "case"
+    if ours.casefold() != theirs.casefold():
+        return "ending" if not FILM.search(ours) else "kind"
+    return "case" if ours != theirs or written.casefold() == path.casefold() else "folder"
