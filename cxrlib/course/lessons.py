@@ -147,7 +147,7 @@ def _absolute(value):
         return str(Path(value).expanduser().absolute())
     if isinstance(value, dict):
         named = {name: value[name] for name in PLACES if isinstance(value.get(name), str)}
-        return value | {name: str(Path(x).expanduser().absolute()) for name, x in named.items()}
+        return value | {name: str(Path(one).expanduser().absolute()) for name, one in named.items()}
     return value
 
 

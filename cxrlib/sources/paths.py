@@ -15,6 +15,7 @@ from cxrlib.sources import SourceError
 
 FILM = re.compile(r"\.(png|jpe?g|dcm|dicom|tiff?|bmp|gif|webp)$", re.I)
 DRAWINGS = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"}
+DEEPEST = 4  # folders and a name, to tell files of one name apart
 SHOWN = 10  # names in a message; the rest is counted
 
 
@@ -45,10 +46,10 @@ def find_patients(paths: pd.Series, pattern: str) -> pd.Series:
 
 
 class Index:
-    """The files in a folder and below, by their names in small letters; hidden ones are not."""
+    """The files in a folder and below, by the last parts of their paths; hidden ones are not."""
 
     def __init__(self, root: Path):
-        self.paths, self.names, self.stems = set(), defaultdict(list), defaultdict(list)
+        self.paths, self.tails = set(), defaultdict(list)
         links = {os.path.realpath(root)}
         for folder, inner, files in os.walk(root, followlinks=True):
             place = Path(folder)
@@ -57,34 +58,29 @@ class Index:
                 inner[:] = inner if real not in links else []
                 links.add(real)
             inner[:] = sorted(one for one in inner if one[0] != "." and not is_drawing(one))
+            above = place.relative_to(root).parts
             for file in sorted(files):
-                path = (place / file).relative_to(root).as_posix()
+                path = "/".join((*above, file))
                 self.paths.add(path)
-                self.names[file.casefold()].append(path)
-                if FILM.search(file):
-                    self.stems[FILM.sub("", file).casefold()].append(path)
+                for tail in _tails(path):
+                    self.tails[tail].append(path)
 
     def find(self, written: str, tail: int) -> tuple[int, list[str]]:
-        """Find the files whose last parts are those of a written path, and how many parts are."""
-        parts = written.replace("\\", "/").split("/")
-        last = parts[-1].casefold()
-        found = self.names.get(last) or self.stems.get(last)
-        if not found and FILM.search(last):
-            found = self.stems.get(FILM.sub("", last))
-        scores = {path: _alike(parts, path.split("/")) for path in found or ()}
-        best = max(scores.values(), default=0)
-        fit = [path for path, score in scores.items() if score == best >= tail]
-        same = [path for path in fit if path.split("/")[-1] == parts[-1]]
-        return best, same if len(same) == 1 else fit
+        """Find the files that share most of the last parts of a written path, and how many."""
+        tails, last = _tails(written.replace("\\", "/")), re.split(r"[\\/]", written)[-1]
+        for count in range(len(tails), tail - 1, -1):
+            fit = self.tails.get(tails[count - 1], [])
+            for way in str.casefold, str:  # of several endings the one that is written, and so on
+                fit = [one for one in fit if way(one.split("/")[-1]) == way(last)] or fit
+            if fit:
+                return count, fit
+        return 0, []
 
 
-def _alike(written: list[str], there: list[str]) -> int:
-    count = 1  # the name itself
-    for one, other in zip(written[-2::-1], there[-2::-1], strict=False):
-        if one.casefold() != other.casefold():
-            break
-        count += 1
-    return count
+def _tails(path: str) -> list[str]:
+    """Last part of a path, last two and so on, in small letters and without the file's ending."""
+    parts = FILM.sub("", path.casefold()).split("/")[-DEEPEST:]
+    return ["/".join(parts[-count:]) for count in range(1, len(parts) + 1)]
 
 
 def find_files(table: str, names, root: Path, tail: int = 1, known: bool = False):
@@ -101,35 +97,36 @@ def find_files(table: str, names, root: Path, tail: int = 1, known: bool = False
     there : ndarray of bool
     """
     paths = list(names)
-    if all(map(os.path.isfile, map((f"{root}{os.sep}").__add__, paths))):
+    if all(map(os.path.isfile, map(f"{root}{os.sep}".__add__, paths))):
         return paths, np.ones(len(paths), bool)
     index, news, claims, several = Index(root), defaultdict(list), defaultdict(list), {}
     for row, name in enumerate(paths):
         away = (name[0] == "/" or ".." in name) and (root / name).is_file()
-        score, fit = (len(name), [name]) if away or name in index.paths else index.find(name, tail)
+        sure = away or name in index.paths
+        score, fit = (DEEPEST + 1, [name]) if sure else index.find(name, tail)
         if len(fit) > 1:
             several[name] = fit
         elif fit:
             claims[fit[0]].append((score, row))
-    if several:
-        name, fit = next(iter(several.items()))
-        raise SourceError(
-            f"{table}: of {len(several)} films, several files fit. {name} may be {some(fit)}. Name "
-            "the folder that is meant (--images DIR; in Python images=...), or write whole paths."
-        )
+    for name, fit in several.items():
+        fit = [path for path in fit if path not in claims]
+        if len(fit) > 1:
+            raise SourceError(
+                f"{table}: several files fit {name}: {some(fit)}. Name the folder that is meant "
+                "(--images DIR; in Python images=...), or write whole paths."
+            )
     there = np.zeros(len(paths), bool)
     for path, rows in claims.items():
-        best = max(rows)[0]
-        winners = [row for score, row in rows if score == best]
+        winners = [row for score, row in rows if score == max(rows)[0]]
         if len(winners) == 1:  # else the file fits several rows, and none alone
-            row = winners[0]
-            if paths[row] != path and (root / paths[row]) != root / path:
+            (row,) = winners
+            if paths[row].removeprefix("./") != path:
                 news[_what_differs(paths[row], path)].append(f"{paths[row]}: {path}")
             paths[row], there[row] = path, True
     for what, shown in news.items():
         if not known or what not in ("folder", "ending"):
             warnings.warn(
-                f"{table}: {len(shown)} films were found although the {what} of their files is "
+                f"{table}: {len(shown):,} films were found although the {what} of their files is "
                 f"written otherwise, such as {shown[0]}.",
                 stacklevel=5,
             )

@@ -68,8 +68,8 @@ def read(
     """
     asked = {"image": image_column, "label": label_column, "patient": patient_column}
     asked |= {"view": view_column, "split": split_column}
-    asked = {
-XX    frame, layout = _frame(path, [name for names in asked.values() for name in names])
+    asked = {role: _listed(names) for role, names in asked.items() if names}
+    frame, layout = _frame(path, [name for names in asked.values() for name in names])
     layout = _as_asked(path, frame, layout, asked)
     table = _films(path, _roles(path, frame, layout, labelled), layout)
     root = Path(images).expanduser() if images else path.parent
@@ -201,7 +201,7 @@ def _frame(path: Path, asked: list[str]) -> tuple[pd.DataFrame, dict]:
     text, firsts = _text(path), {}
     for mark in MARKS:
         try:
-            cells = _rows(text, mark, 1).iloc[0].fillna("").str.strip().to_list()
+            cells = _rows(text[:100_000], mark, 1).iloc[0].fillna("").str.strip().to_list()
         except (ValueError, IndexError):
             continue
         sense = len({*map(plain, asked)}.intersection(map(plain, cells))) + len(_by_words(cells))
