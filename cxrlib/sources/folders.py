@@ -20,7 +20,7 @@ READ = {".png", ".jpg", ".jpeg", ".dcm", ".dicom"}
 REFUSED = {".gif", ".webp", ".bmp", ".tif", ".tiff"}  # listed, so that their error is seen
 DICOM = {".dcm", ".dicom", ""}  # exports often have no ending
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
-ARCHIVES = {".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
+ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 
 
 def make_table(
@@ -61,7 +61,7 @@ def make_table(
     place = Path(folder).expanduser()
     given = [name for name, value in columns.items() if value and name != "labelled"]
     if place.is_file():
-        if place.suffix.lower() in ARCHIVES:
+        if place.suffix.lower() in ARCHIVES and not tables.PACKED.search(place.name):
             raise SourceError(f"{place}: an archive is not read. Unpack it, and name its folder.")
         table, said, words, root = tables.read(place, allow_missing=allow_missing, **columns)
     elif place.is_dir() and given:

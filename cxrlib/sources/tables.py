@@ -24,40 +24,35 @@ from cxrlib.sources.labels import JOINT, each_value, findings, known
 from cxrlib.sources.paths import FILM, find_files, find_patients, some
 
 MARKS = (",", ";", "\t", "|", r"\s+")  # between columns
-PACKED = (".gz", ".zip")
+PACKED = re.compile(r"\.(csv|tsv|txt)\.(gz|zip)$", re.I)
 REMEDY = "Save it as CSV UTF-8, separated by commas (a choice of 'Save as' in a spreadsheet)."
-YES_OR_NO = {"true": "1", "yes": "1", "false": "0", "no": "0"}
+YES_OR_NO = {"true": "1", "yes": "1", "false": "0", "no": "0", "": "0"}
 
 
-def read(
-    path: Path, images=None, image_column=None, label_column=None, patient_column=None,
-    view_column=None, split_column=None, labelled=True, allow_missing=None,
-):  # fmt: skip
+def read(path: Path, images=None, labelled=True, allow_missing=None, **asked):
     """Read a table of films: text in UTF-8, UTF-16 or Latin-1, also as .csv.gz or .csv.zip.
 
     Parameters
     ----------
     path : Path
     images : path-like, optional
-        The folder that holds the films, in whatever folders below. By default the table's own.
-    image_column, label_column, patient_column, view_column, split_column : str, optional
-        Names of columns; several of `label_column` (a list) are one finding each. By default they
-        are those of a known set, or those that ``data/tables.yml`` has words for.
+        The folder that holds the films, at any depth. By default the table's own.
     labelled : bool
         False: the table need not have labels.
     allow_missing : bool, optional
         False: all films must be there. True: those that are not are left out. None: they stay,
         with the path that is written.
+    image_column, label_column, patient_column, view_column, split_column : str, optional
+        Names of columns; several of `label_column` (a list) are one finding each. By default they
+        are those of a known set, or those that ``data/tables.yml`` has words for.
 
     Returns
     -------
     table : DataFrame
         A row a film: image (as written), path (below the root), patient, view, split, source and
         licence where known, and the table's other columns.
-    said : list of tuple of str
-        The findings of each film.
-    words : dict of str to set of str
-        What else each finding is called (:func:`cxrlib.sources.labels.findings`).
+    said, words
+        The films' findings, and their names (:func:`cxrlib.sources.labels.findings`).
     root : Path
 
     Raises
@@ -66,9 +61,7 @@ def read(
         If it is no table, lacks a column, contradicts itself, several files fit a film, or films
         are missing.
     """
-    asked = {"image": image_column, "label": label_column, "patient": patient_column}
-    asked |= {"view": view_column, "split": split_column}
-    asked = {role: _listed(names) for role, names in asked.items() if names}
+    asked = {role.split("_")[0]: _listed(names) for role, names in asked.items() if names}
     frame, layout = _frame(path, [name for names in asked.values() for name in names])
     layout = _as_asked(path, frame, layout, asked)
     table = _films(path, _roles(path, frame, layout, labelled), layout)
@@ -80,71 +73,57 @@ def read(
     if "patient" not in table and "patient_from" in layout:
         table["patient"] = find_patients(table["path"], layout["patient_from"])
     if allow_missing is not None and not there.all():
-        _tell_missing(path, root, table["image"], there, allow_missing)
+        gone = table["image"][~there]
+        told = f"{path}: {len(gone):,} of {len(table):,} images cannot be used: {root} lacks them"
+        if not allow_missing or not there.any():
+            raise SourceError(
+                f"{told}.\n  {gone.iloc[0]}: there is no such file, nor below. Name the folder "
+                "that holds them (--images DIR; in Python images=...), or go on without them: "
+                "allow_missing=True."
+            )
+        warnings.warn(f"{told}, and they were left out: {some(gone, 3)}.", stacklevel=4)
         table = table[there].reset_index(drop=True)
-    said, words = findings(table.pop("cell"), layout)
-    return table, said, words, root
-
-
-def _tell_missing(path: Path, root: Path, names, there, allow_missing: bool) -> None:
-    gone = names[~there]
-    told = f"{path}: {len(gone):,} of {len(names):,} images cannot be used: they are not in {root}"
-    if not allow_missing or not there.any():
-        raise SourceError(
-            f"{told}.\n  {gone.iloc[0]}: there is no such file, nor below. Name the folder that "
-            "holds them (--images DIR; in Python images=...), or go on without them: "
-            "allow_missing=True."
-        )
-    warnings.warn(f"{told}, and were left out, such as {some(gone, 3)}.", stacklevel=5)
+    return table, *findings(table.pop("cell"), layout), root
 
 
 # --- from a file to columns ----------------------------------------------------------------------
 
 
 def _content(path: Path) -> bytes:
-    """Read a table's bytes; of a packed one at most a hundredfold, so that a bomb does no harm."""
-    with path.open("rb") as plain:
-        if path.suffix.lower() not in PACKED:
-            return plain.read()
+    if not PACKED.search(path.name):
+        return path.read_bytes()
+    with path.open("rb") as packed:
         if path.suffix.lower() == ".gz":
-            file = gzip.GzipFile(fileobj=plain)
+            file = gzip.GzipFile(fileobj=packed)
         else:
-            archive = zipfile.ZipFile(plain)
+            archive = zipfile.ZipFile(packed)
             (name,) = [one for one in archive.namelist() if not one.startswith("__MACOSX")]
             file = archive.open(name)
-        size, most = 0, max(1 << 20, 100 * path.stat().st_size)
-        while part := file.read(1 << 20):
-            size += len(part)
-            if size > most:
-                raise ValueError("it grows a hundredfold")
-        file.seek(0)
-        return file.read()
+        for _ in range(2 + (100 * path.stat().st_size >> 20)):
+            if not file.read(1 << 20):
+                file.seek(0)
+                return file.read()
+    raise ValueError("it grows a hundredfold")  # kilobytes can unpack to gigabytes
 
 
 def _text(path: Path) -> str:
     try:
         content = _content(path)
     except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        if path.suffix.lower() not in PACKED:
-            raise
-        told = f"{path}: an archive is not read, if it is not one table ({error})."
+        told = f"{path}: an archive is not read if it is no single table ({error})."
         raise SourceError(f"{told} Unpack it, and name its folder.") from error
-    code = "utf-8-sig"
+    codes = ["utf-8-sig", *(["latin-1"] * (0 not in content))]
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        code = "utf-16"
+        codes = ["utf-16"]
     elif 0 in content[:2]:
-        code = "utf-16-le" if content[0] else "utf-16-be"
-    try:
-        if content.startswith(b"PK\3\4"):
-            raise ValueError("a spreadsheet")
+        codes = ["utf-16-le" if content[0] else "utf-16-be"]
+    why = "it is a spreadsheet's own kind of file"
+    for code in codes if content[:4] != b"PK\3\4" else ():
         try:
             return content.decode(code)
-        except UnicodeDecodeError:
-            if code != "utf-8-sig" or 0 in content:
-                raise
-            return content.decode("latin-1")
-    except ValueError as error:
-        raise SourceError(f"{path}: no CSV file ({error}). {REMEDY}") from error
+        except UnicodeDecodeError as error:
+            why = error
+    raise SourceError(f"{path}: no CSV file in UTF-8 ({why}). {REMEDY}")
 
 
 def _rows(text: str, mark: str, rows: int | None = None) -> pd.DataFrame:
@@ -169,27 +148,24 @@ def knowledge() -> dict:
 
 def _known_set(cells: list[str]) -> dict | None:
     """Recognise a set by the first row of its table."""
-    there = {plain(cell) for cell in cells}
-    numbered = dict(enumerate(cells, 1))
-    fit = [
-        one for one in knowledge()["sets"]
-        if there.issuperset(map(plain, one.get("header", [None])))
-        or all(
-            re.search(pattern, numbered.get(int(column.split()[1]), ""))
-            for column, pattern in one.get("first", {"column 0": "^."}).items()
+    there, by_number = set(map(plain, cells)), dict(enumerate(cells, 1))
+
+    def fits(one: dict) -> bool:
+        first = one.get("first", {}).items()  # of lists without a header
+        return there.issuperset(map(plain, one.get("header", ()))) and all(
+            re.search(rule, by_number.get(int(column.split()[1]), "")) for column, rule in first
         )
-    ]  # fmt: skip
+
+    fit = [{"columns": {}, **one} for one in knowledge()["sets"] if fits(one)]
     return max(fit, key=lambda one: len(one.get("header", ())), default=None)
 
 
 def _by_words(names) -> dict[str, list[str]]:
     """Find out which column is what, by its name."""
     there = {plain(name): name for name in names}
-    found = {}
-    for role, words in knowledge()["words"].items():
-        fit = [there[plain(word)] for word in words if plain(word) in there]
-        found |= {role: fit[:1]} if fit else {}
-    return found
+    words = {role: map(plain, words) for role, words in knowledge()["words"].items()}
+    fit = {role: [there[word] for word in all_ if word in there] for role, all_ in words.items()}
+    return {role: names[:1] for role, names in fit.items() if names}
 
 
 def _frame(path: Path, asked: list[str]) -> tuple[pd.DataFrame, dict]:
@@ -204,7 +180,7 @@ def _frame(path: Path, asked: list[str]) -> tuple[pd.DataFrame, dict]:
             cells = _rows(text[:100_000], mark, 1).iloc[0].fillna("").str.strip().to_list()
         except (ValueError, IndexError):
             continue
-        sense = len({*map(plain, asked)}.intersection(map(plain, cells))) + len(_by_words(cells))
+        sense = len(set(map(plain, asked)) & set(map(plain, cells))) + len(_by_words(cells))
         firsts[mark] = _known_set(cells), sense, cells
     try:
         mark = max(firsts, key=lambda one: (firsts[one][0] is not None, firsts[one][1]))
@@ -213,35 +189,32 @@ def _frame(path: Path, asked: list[str]) -> tuple[pd.DataFrame, dict]:
         raise SourceError(f"{path}: no CSV file ({str(error).strip()}). {REMEDY}") from error
     layout, sense, names = firsts[mark]
     headless = "first" in layout if layout else not sense and any(map(FILM.search, names))
-    names = [
-        name if name and not headless else f"column {number}"
-        for number, name in enumerate(names, 1)
-    ]
+    numbers = [f"column {number}" for number in range(1, len(names) + 1)]
+    names = [name if name and not headless else n for name, n in zip(names, numbers, strict=True)]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise SourceError(f"{path}: no CSV file: the column {min(twice)!r} stands twice.")
     frame = frame.iloc[0 if headless else 1 :].set_axis(names, axis=1)
+    frame.index += 1
     if frame.empty:
         raise SourceError(f"{path}: it lists no image.")
-    frame.index += 1
     if layout is None:
         return frame, _guess(frame)
     own = [*layout.get("header", ()), *layout.get("findings", ()), *_placeholders(layout)]
-    own += [name for names in layout.get("columns", {}).values() for name in _listed(names)]
-    spelled = {plain(name): name for name in own}
+    spelled = {plain(name): name for name in sum(map(_listed, layout["columns"].values()), own)}
     frame = frame.rename(columns=lambda name: spelled.get(plain(name), name))
     return _joined(path, frame, layout), layout
 
 
 def _guess(frame: pd.DataFrame) -> dict:
     """Describe a table of no known set, by the names of its columns and what they hold."""
-    columns = _by_words(frame)
-    named = columns.pop("image", None) or [
-        name for name in frame if frame[name].head(20).str.contains(FILM, na=False).all()
+    columns, first = _by_words(frame), frame.head(20)
+    image = columns.pop("image", None) or [
+        name for name in frame if all(FILM.search(str(value).strip()) for value in first[name])
     ]
-    found = {"image": named[0] if named else None, "columns": columns}
-    taken = {*named, *(name for names in columns.values() for name in names)}
+    taken = sum(columns.values(), image)
     ones = [name for name in frame if name not in taken and _is_yes_or_no(frame[name])]
+    found = {"image": image[0] if image else None, "columns": columns}
     return found | ({"findings": ones} if "label" not in columns and len(ones) > 1 else {})
 
 
@@ -250,9 +223,8 @@ def _is_yes_or_no(column: pd.Series) -> bool:
 
 
 def _number(text: str) -> float:
-    """Read 0, 1, -1, yes or no; NaN for what is no number."""
     text = str(text).strip().lower()
-    return pd.to_numeric(YES_OR_NO.get(text, text or "0"), errors="coerce")
+    return pd.to_numeric(YES_OR_NO.get(text, text), errors="coerce")
 
 
 def _placeholders(layout: dict) -> list[str]:
@@ -262,8 +234,10 @@ def _placeholders(layout: dict) -> list[str]:
 def _joined(path: Path, frame: pd.DataFrame, layout: dict) -> pd.DataFrame:
     """Join the tables of the set that lie beside this one."""
     for name in layout.get("beside", ()):
-        there = [path.with_name(one) for one in (name, f"{name}.gz")]
-        for other in filter(Path.is_file, there[:1] if there[0].is_file() else there):
+        there = [
+            one for one in (path.with_name(name), path.with_name(f"{name}.gz")) if one.exists()
+        ]
+        for other in there[:1]:
             right = _rows(_text(other), ",")
             right = right.iloc[1:].set_axis(right.iloc[0].str.strip(), axis=1)
             keys = [column for column in right if column in frame]
@@ -281,20 +255,16 @@ def _joined(path: Path, frame: pd.DataFrame, layout: dict) -> pd.DataFrame:
 def _as_asked(path: Path, frame: pd.DataFrame, layout: dict, asked: dict) -> dict:
     """Describe a table as the user does, where the user says something."""
     there, layout = {plain(name): name for name in frame}, {**layout}
-    layout["columns"] = {**layout.get("columns", {})}
+    columns = layout["columns"] = {**layout["columns"]}
     for role, names in asked.items():
         for name in names:
             if plain(name) not in there:
                 raise SourceError(f"{path}: {no_such('column', name, list(frame))}")
-        names = [there[plain(name)] for name in names]
-        if role == "image":
-            layout["image"] = names[0]
-        elif role == "label":
-            layout = {key: layout[key] for key in layout if key not in ("findings", "values")}
-            if len(names) > 1:
-                layout["findings"] = names
-        layout["columns"][role] = names
-    layout["columns"].pop("image", None)
+        columns[role] = [there[plain(name)] for name in names]
+    if "label" in asked:
+        several = len(asked["label"]) > 1
+        layout |= {"findings": columns.pop("label") if several else (), "values": {}}
+    layout["image"] = columns.pop("image", [layout["image"]])[0]
     return layout
 
 
@@ -304,21 +274,18 @@ def _as_asked(path: Path, frame: pd.DataFrame, layout: dict, asked: dict) -> dic
 def _roles(path: Path, frame: pd.DataFrame, layout: dict, labelled: bool) -> pd.DataFrame:
     """Take what a cohort wants to know from a table's columns; 'cell' holds the findings."""
     for column, value in layout.get("only", {}).items():
-        other = (
-            frame[column].str.strip() != value if column in frame else np.zeros(len(frame), bool)
-        )
-        if other.any():
-            told = f"{path.name}: {other.sum()} rows whose {column} is not {value}"
+        other = frame.index[frame[column].str.strip() != value] if column in frame else []
+        if len(other):
+            told = f"{path.name}: {len(other):,} rows whose {column} is not {value}"
             warnings.warn(f"{told} were left out.", stacklevel=5)
-        frame = frame[~other]
+        frame = frame.drop(index=other)
     columns, ones = layout["columns"], layout.get("findings", ())
     lacks = {"image": not layout["image"], "label": labelled and not (ones or "label" in columns)}
-    for role, is_missing in lacks.items():
-        if is_missing:
-            raise SourceError(
-                f"{path}: the column {role!r} is missing; it has {', '.join(frame)}. Name the one "
-                f"that it is: --{role}-column NAME (in Python {role}_column=...)."
-            )
+    for role in (role for role in lacks if lacks[role]):
+        raise SourceError(
+            f"{path}: the column {role!r} is missing; it has {', '.join(frame)}. Name the one "
+            f"that it is: --{role}-column NAME (in Python {role}_column=...)."
+        )
     own = {*knowledge()["words"], "path", "cell"}
     table = frame[[name for name in frame if plain(name) not in own]]
     table = table.assign(image=_composed(frame, layout), cell=np.nan)
@@ -337,33 +304,28 @@ def _roles(path: Path, frame: pd.DataFrame, layout: dict, labelled: bool) -> pd.
         if text and role not in table:
             table[role] = text
     names = table["image"]
-    wrongs = {
-        "the column 'image' is empty": names == "",
-        "the column 'image' holds no file's name": names.str.contains("\0")
-        | (names.str.len() > 1000),
-    }
-    for what, rows in wrongs.items():
+    odd = names.str.contains("\0") | (names.str.len() > 1000)
+    for what, rows in ("is empty", names == ""), ("holds no file's name", odd):
         if rows.any():
-            raise SourceError(f"{path}, line {rows.idxmax()}: {what}.")
+            raise SourceError(f"{path}, line {rows.idxmax()}: the column 'image' {what}.")
     return table
 
 
 def _composed(frame: pd.DataFrame, layout: dict) -> pd.Series:
     """Take the films' paths from a column, or make them by the set's rule."""
     names = [name for name in _placeholders(layout) if name in frame]
-    if names:
-        rows = frame[names].fillna("").to_dict("records")
-        paths = [layout["image"].format(**row).lstrip("/") for row in rows]
-        return pd.Series(paths, frame.index, dtype=object).str.strip()
-    return frame[layout["image"]].fillna("").astype(object).str.strip()
+    if layout["image"] in frame or not names:
+        return frame[layout["image"]].fillna("").astype(object).str.strip()
+    rows = frame[names].fillna("").to_dict("records")
+    paths = [layout["image"].format(**row).strip().lstrip("/") for row in rows]
+    return pd.Series(paths, frame.index, dtype=object)
 
 
 def _first_said(frame: pd.DataFrame, names) -> pd.Series:
     """Take from each row the first of some columns that says something."""
     found = pd.Series(np.nan, frame.index, dtype=object)
-    for name in names:
-        if name in frame:
-            found = found.where(found.notna(), each_value(frame[name], known))
+    for name in filter(frame.columns.__contains__, names):
+        found = found.where(found.notna(), each_value(frame[name], known))
     return found
 
 
@@ -384,28 +346,25 @@ def _ones(path: Path, frame: pd.DataFrame, names: list[str]) -> pd.Series:
 
 def _films(path: Path, table: pd.DataFrame, layout: dict) -> pd.DataFrame:
     """Merge the rows of each film: boxes or readers, or rows that say the same."""
-    keys = (
-        table["image"].str.replace("\\", "/", regex=False).str.replace(r"^(\./)+", "", regex=True)
-    )
-    if not keys.duplicated().any():
-        return table.reset_index(drop=True)
+    keys = table["image"].str.replace("\\", "/", regex=False).str.removeprefix("./")
+    twice = keys[keys.duplicated()]
     films = table.groupby(keys, sort=False)
-    merged = films.first()
+    if twice.empty:
+        return table.reset_index(drop=True)
     if "rows" in layout:
-        cells = table["cell"].dropna().groupby(keys)
-        said = cells.agg(lambda some: JOINT.join(dict.fromkeys(some)))
+        said = table["cell"].dropna().groupby(keys).agg(lambda all_: JOINT.join(all_.unique()))
+        merged = films.first()
         return merged.assign(cell=said.reindex(merged.index)).reset_index(drop=True)
     for column in table.columns.intersection(["cell", "patient", "split", "view"]):
         odd = films[column].nunique() > 1
         if odd.any():
-            rows = table.loc[keys == odd.idxmax(), column].dropna()
-            one, other = rows.str.replace(JOINT, "|").unique()[:2]
+            rows = table.loc[keys == odd.idxmax(), column].dropna().str.replace(JOINT, "|")
+            one, other = rows.unique()[:2]
             raise SourceError(
                 f"{path}: {odd.idxmax()} is listed more than once, and its "
-                f"{'label' if column == 'cell' else column} is {one!r} in line {rows.index[0]} "
-                f"and {other!r} below. Correct the wrong row, or take both out."
+                f"{column.replace('cell', 'label')} is {one!r} in line {rows.index[0]} and "
+                f"{other!r} below. Correct the wrong row, or take both out."
             )
-    twice = keys[keys.duplicated()]
     told = f"{len(twice)} rows list a film that is listed above already, and count once"
     warnings.warn(f"{path.name}: {told}: {some(twice.unique(), 3)}.", stacklevel=5)
-    return merged.reset_index(drop=True)
+    return films.first().reset_index(drop=True)

@@ -300,9 +300,9 @@ def test_one_of_a_thing_is_no_plural(films, run):
 def test_warnings_while_a_folder_is_read_become_notes(films, run, monkeypatch):
     make = folders.make_table
 
-    def warning(folder):
+    def warning(*words, **options):
         warnings.warn("films: 3 masks were skipped.", stacklevel=2)
-        return make(folder)
+        return make(*words, **options)
 
     monkeypatch.setattr(folders, "make_table", warning)
     found = cxr("films")
