@@ -11,17 +11,20 @@ from cxrlib.files import no_such
 SHOWN = 10  # files that are named; the rest is counted
 
 
-COLUMNS = {
-    "image": "Column with the path of an image.",
-    "label": "Column with the label or the findings. Repeatable: then each column is a finding.",
-    "patient": "Column that names the patient.",
-    "view": "Column with the view, such as PA.",
-    "split": "Column that says train or test.",
+FOR_TABLES = {
+    "images": "Folder with a table's images, at any depth.",
+    "image_column": "Column with the path of an image.",
+    "label_column": "Column with the label or findings; given again, each column is a finding.",
+    "patient_column": "Column that names the patient.",
+    "view_column": "Column with the view, such as PA.",
+    "split_column": "Column that says train or test.",
+    "classes": 'Images with one of these findings are a class: healthy="No Finding|Normal". '
+    "Repeatable; images of no class are left out.",
+    "patient_from": "Regular expression that finds the patient in a path: its group, or all of it.",
 }
 
 
 def _classes(ctx, option, values) -> dict[str, list[str]]:
-    """Read ``NAME=VALUE|VALUE``, as often as it was given; of one name, the values add up."""
     found = {}
     for value in values:
         name, _, findings = value.partition("=")
@@ -32,38 +35,22 @@ def _classes(ctx, option, values) -> dict[str, list[str]]:
 
 
 def table_options(command):
-    """Give a command the options that describe a table of films, as a dict ``described``.
+    """Give a command the options that tell how to read a table of films: a dict ``described``.
 
-    They are keyword arguments of ``sources.load("folder", ...)``; those that were not given are
-    left out.
+    It holds those that were given, as keyword arguments of ``sources.load("folder", ...)``.
     """
-    options = [
-        click.option("--images", metavar="DIR", help="Folder with a table's images, at any depth."),
-        *(
-            click.option(f"--{role}-column", metavar="NAME", multiple=role == "label", help=text)
-            for role, text in COLUMNS.items()
-        ),
-        click.option(
-            "--class", "classes", multiple=True, callback=_classes, metavar="NAME=FINDING|FINDING",
-            help="Make a class of the images with one of these findings. Repeatable; images of no "
-            "class are left out.",
-        ),
-        click.option(
-            "--patient-from", metavar="REGEX",
-            help="Take patients from the files' names: the first group, or all that matches.",
-        ),
-    ]  # fmt: skip
-    names = ["images", *(f"{role}_column" for role in COLUMNS), "classes", "patient_from"]
 
     @functools.wraps(command)
     def described(*words, **given):
-        found = {name: value for name in names if (value := given.pop(name))}
-        if len(found.get("label_column", ())) == 1:
-            (found["label_column"],) = found["label_column"]
+        found = {name: value for name in FOR_TABLES if (value := given.pop(name))}
         return command(*words, **given, described=found)
 
-    for option in reversed(options):
-        described = option(described)
+    for name, text in reversed(FOR_TABLES.items()):
+        kind = {"metavar": {"classes": "NAME=FINDING|...", "images": "DIR"}.get(name, "TEXT")}
+        kind |= {"multiple": True} if name in ("classes", "label_column") else {}
+        kind |= {"callback": _classes} if name == "classes" else {}
+        option = "--class" if name == "classes" else f"--{name.replace('_', '-')}"
+        described = click.option(option, name, help=text, **kind)(described)
     return described
 
 

@@ -93,15 +93,14 @@ def make_table(
 
 
 def _take_patients(table: pd.DataFrame, pattern: str) -> None:
-    """Take patients from the files' names, and say which name none."""
+    """Take patients from the paths, and say which ones name none."""
     found = find_patients(table["path"], pattern)
     lacking = table["path"][found.isna()]
+    told = f"patient_from: {pattern!r} finds no patient in {len(lacking):,} of {len(table):,} paths"
+    if len(lacking) == len(table):
+        raise SourceError(f"{told}: {some(lacking, 3)}. Of p12_a.png, p(\\d+)_ takes 12.")
     if len(lacking):
-        told = f"patient_from: {pattern!r} finds no patient in {len(lacking):,} of {len(table):,} "
-        told += f"file names, such as {some(lacking)}."
-        if len(lacking) == len(table):
-            raise SourceError(f"{told} Mend the pattern: p(\\d+)_ takes 12 from p12_front.png.")
-        warnings.warn(told, stacklevel=3)
+        warnings.warn(f"{told}: {some(lacking)}.", stacklevel=3)
     table["patient"] = found.where(found.notna(), table["patient"])
 
 
@@ -110,13 +109,12 @@ def _tell_unnamed(table: pd.DataFrame) -> None:
     films = table[table["label"].notna()]
     count = int(films["patient"].isna().sum())
     if count:
-        name = "names" if count == 1 else "name"
         warnings.warn(
-            f"{count} of {len(films)} image{'s' * (len(films) > 1)} {name} no patient. Each of "
-            "these files counts as a patient of its own. If some patients have several images, "
-            "scores and probes look better than they are, and leaks between patients stay hidden. "
-            "Remedy: a column that names them (--patient-column), or a part of the files' names "
-            "(--patient-from; in Python patient_from).",
+            f"{count} of {len(films)} image{'s' * (len(films) > 1)} name{'s' * (count == 1)} no "
+            "patient. Each of these files counts as a patient of its own. If some patients have "
+            "several images, scores look better than they are, and leaks between patients stay "
+            "hidden. Remedy: a column that names them (--patient-column), or a part of their "
+            "files' paths (--patient-from; in Python patient_from=...).",
             stacklevel=3,
         )
 

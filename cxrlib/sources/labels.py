@@ -65,17 +65,8 @@ def findings(cells: pd.Series, layout: dict) -> tuple[list[tuple[str, ...]], dic
 def choose(names, said, words, classes, place: str):
     """Give each film its label.
 
-    Parameters
-    ----------
-    names : sequence of str
-        The films, for messages.
-    said : sequence of tuple of str
-        The findings of each film.
-    words : dict
-        As :func:`findings` gives it.
-    classes : dict of str to list of str, or None
-        The values that make a class; case and spaces around them don't count. None: the label is
-        the only finding.
+    Without `classes` (a dict of lists of findings) it is a film's only finding. With them it is
+    the class that one of its findings is listed for; case and spaces around them don't count.
 
     Returns
     -------
@@ -136,10 +127,9 @@ def _wanted(classes, words, said, place: str) -> dict[str, str]:
                 raise SourceError(f"{value!r} stands in two classes; leave it in one.")
         lacking = [value for value in values if value.casefold() not in there]
         if len(lacking) == len(values):
-            listed = no_such(
-                "finding", lacking[0] if lacking else "", [n for n, _ in counts.most_common()]
-            )
-            raise SourceError(f"{place}: the class {name!r} has no film. {listed}")
+            often = [finding for finding, _ in counts.most_common(30)]
+            told = no_such("finding", "|".join(lacking), often)
+            raise SourceError(f"{place}: the class {name!r} has no film. {told}")
         if lacking:
             _tell(place, f"no film has the finding {some(lacking)} of the class {name}.")
     return wanted

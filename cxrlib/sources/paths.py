@@ -36,10 +36,8 @@ def find_patients(paths: pd.Series, pattern: str) -> pd.Series:
     try:
         wanted = re.compile(pattern)
     except re.error as error:
-        raise SourceError(
-            f"patient_from: {pattern!r} is no regular expression ({error}). Of "
-            r"p12_front.png, p(\d+)_ takes 12."
-        ) from error
+        told = f"patient_from: {pattern!r} is no regular expression ({error})."
+        raise SourceError(rf"{told} Of p12_a.png, p(\d+)_ takes 12.") from error
     found = [wanted.search(path) for path in paths]
     names = [(one and one[min(wanted.groups, 1)]) or np.nan for one in found]
     return pd.Series(names, paths.index, dtype=object)
@@ -137,8 +135,8 @@ def _what_differs(written: str, path: str) -> str:
     if "\\" in written:
         return "path (as Windows has it)"
     ours, theirs = written.split("/")[-1], path.split("/")[-1]
-    if FILM.sub("", ours) != FILM.sub("", theirs) and ours != FILM.sub("", theirs):
+    if FILM.sub("", ours).casefold() == FILM.sub("", theirs) != FILM.sub("", ours):
         return "case"
     if ours.casefold() != theirs.casefold():
-        return "ending" if not FILM.search(ours) else "kind"
-    return "case" if ours != theirs or written.casefold() == path.casefold() else "folder"
+        return "kind" if FILM.search(ours) else "ending"
+    return "folder" if ours == theirs and written.casefold() != path.casefold() else "case"

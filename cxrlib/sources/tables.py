@@ -181,13 +181,13 @@ def _frame(path: Path, asked: list[str]) -> tuple[pd.DataFrame, dict]:
         except (ValueError, IndexError):
             continue
         sense = len(set(map(plain, asked)) & set(map(plain, cells))) + len(_by_words(cells))
-        firsts[mark] = _known_set(cells), sense, cells
+        firsts[mark] = _known_set(cells), (sense, 0 if sense else len(cells)), cells
     try:
         mark = max(firsts, key=lambda one: (firsts[one][0] is not None, firsts[one][1]))
         frame = _rows(text, mark)
     except ValueError as error:
         raise SourceError(f"{path}: no CSV file ({str(error).strip()}). {REMEDY}") from error
-    layout, sense, names = firsts[mark]
+    layout, (sense, _), names = firsts[mark]
     headless = "first" in layout if layout else not sense and any(map(FILM.search, names))
     numbers = [f"column {number}" for number in range(1, len(names) + 1)]
     names = [name if name and not headless else n for name, n in zip(names, numbers, strict=True)]
@@ -241,7 +241,7 @@ def _joined(path: Path, frame: pd.DataFrame, layout: dict) -> pd.DataFrame:
             right = _rows(_text(other), ",")
             right = right.iloc[1:].set_axis(right.iloc[0].str.strip(), axis=1)
             keys = [column for column in right if column in frame]
-            frame = frame.merge(right.drop_duplicates(keys), on=keys)
+            frame = frame.merge(right, on=keys)
     needed = [*_placeholders(layout), *layout.get("findings", ())[:1]]
     lacking = [column for column in needed if column not in frame]
     if "beside" in layout and lacking:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -123,7 +124,7 @@ def test_options_reach_the_audit_and_the_page(films, run):
     assert data["facts"]["Command"] == f"{typed} --out new/page.html --json new/found.json"
     assert data["facts"]["Seed"] == "7" and data["facts"]["Time"].endswith(" seconds")
     notes = " ".join(data["notes"])
-    unlabelled = int(notes.split(" images have no label")[0])
+    unlabelled = int(re.search(r"(\d+) images have no label", notes)[1])
     assert "--limit 5: only 5 of 6 images of a, 6 images of c took part, chosen by seed 7" in notes
     assert unlabelled == 5  # of six; the limit holds for them too
     assert Path("new/page.html").exists() and "Data: new/found.json" in found.stdout
