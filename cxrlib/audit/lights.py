@@ -74,7 +74,7 @@ def size(cohort) -> Finding:
     advice = "Report intervals by patient. Cross-validate by patient rather than test once."
     if one_image_each(cohort):
         meaning += " Every image counts as a patient of its own here."
-        advice += " If patients have several images, add a column 'patient': see the CSV format."
+        advice += " If patients have several images, name them: --patient-column, --patient-from."
     return Finding(
         "Size of the set",
         "amber" if n < SMALL else "green",

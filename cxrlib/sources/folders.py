@@ -52,11 +52,8 @@ def make_table(
         pseudonym (:func:`read_patients`) if all have one.
     root : Path
 
-    Warns
-    -----
-    UserWarning
-        If films were left out or found elsewhere, labels differ only in case, or patients are not
-        known.
+    It warns where films were left out or found elsewhere, labels differ only in case, or patients
+    are not known.
     """
     place = Path(folder).expanduser()
     given = [name for name, value in columns.items() if value and name != "labelled"]

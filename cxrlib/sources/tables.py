@@ -120,7 +120,7 @@ def _text(path: Path) -> str:
     why = "it is a spreadsheet's own kind of file"
     for code in codes if content[:4] != b"PK\3\4" else ():
         try:
-            return content.decode(code)
+            return re.sub(r"\Asep=.\s+", "", content.decode(code))  # a line that Excel wants
         except UnicodeDecodeError as error:
             why = error
     raise SourceError(f"{path}: no CSV file in UTF-8 ({why}). {REMEDY}")

@@ -97,8 +97,11 @@ def test_a_profile_with_a_misspelt_parameter_is_refused(all_of_them):
 
 def test_paths_mean_the_same_place_in_the_notebooks_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = lessons.parse_settings(["source_options={folder: films, limit: 2}", "weights=w.h5"])
-    assert given["source_options"] == {"folder": str(tmp_path / "films"), "limit": 2}
+    options = "source_options={folder: films.csv, images: films, limit: 2}"
+    given = lessons.parse_settings([options, "weights=w.h5"])
+    assert given["source_options"] == {
+        "folder": str(tmp_path / "films.csv"), "images": str(tmp_path / "films"), "limit": 2
+    }  # fmt: skip
     assert given["weights"] == str(tmp_path / "w.h5")
 
 

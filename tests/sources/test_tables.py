@@ -3,6 +3,7 @@
 import gzip
 import warnings
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -161,12 +162,32 @@ def test_a_known_set_is_recognised_by_its_header(tmp_path, name):
         assert set(table["split"]) == {"train"}
 
 
+@pytest.mark.parametrize(
+    ("text", "films", "right"),
+    [
+        ("patientId,class\nx,Normal\ny,Lung Opacity\ny,Lung Opacity\n"
+         "z,No Lung Opacity / Not Normal",
+         ["x.dcm", "y.dcm", "z.dcm"], ["Normal", "Lung Opacity", "No Lung Opacity / Not Normal"]),
+        ("image_id,rad_id,Aortic enlargement,Nodule/Mass,Pleural effusion,No finding\n"
+         "x,R1,0,0,0,1\nx,R2,0,1,0,0\ny,R1,0,0,0,1\ny,R2,0,0,0,1",
+         ["x.dicom", "y.dicom"], ["Nodule/Mass", "No finding"]),
+        ("Image Index,Finding Label,Bbox [x,y,w,h]\n00000007_001.png,Mass,1,1,2,2\n"
+         "00000007_001.png,Mass,9,9,2,2", ["00000007_001.png"], ["Mass"]),
+    ],
+)  # fmt: skip
+def test_other_tables_of_known_sets(tmp_path, text, films, right):
+    rows, _ = read(write(tmp_path, "t.csv", text, films), allow_missing=False)
+    assert [row[0] for row in rows.values()] == right
+    assert "00000007_001.png" not in rows or rows["00000007_001.png"][1] == "7"
+
+
 def test_every_known_set_is_tried_and_told():
+    page = (Path(__file__).parents[2] / "docs/audit/README.md").read_text(encoding="utf-8")
     known = {one["name"] for one in tables.knowledge()["sets"]}
     assert known == set(SETS)
-    assert all(
-        one["licence"] and one["told"].startswith("https:") for one in tables.knowledge()["sets"]
-    )
+    for one in tables.knowledge()["sets"]:
+        header = ", ".join(f"`{column}`" for column in one.get("header", ())) or "no header"
+        assert f"| [{one['name']}]({one['told']}) | {header}" in page and one["licence"] in page
 
 
 FOUR = "image;label;patient\nimg/a.png;covid;p1\nimg/b.png;gesünd;p2\n"
@@ -177,6 +198,7 @@ FILMS = ["img/a.png", "img/b.png"]
     ("text", "encoding", "options"),
     [
         (FOUR, "utf-8", {}),
+        (f"sep=;\n{FOUR}", "utf-8", {}),
         (FOUR.replace(";", ","), "utf-8-sig", {}),
         (FOUR.replace(";", "\t"), "utf-16", {}),
         (FOUR.replace(";", "\t"), "utf-16-le", {}),
