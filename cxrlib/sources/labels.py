@@ -36,9 +36,9 @@ def findings(cells: pd.Series, layout: dict) -> tuple[list[tuple[str, ...]], dic
 
     The second value holds for each finding its names in small letters: that in the table, of a
     path of findings the whole and the last part, which it goes by, of unknown tables also the
-    parts between commas.
+    parts between commas and semicolons.
     """
-    marks = layout.get("between", "" if "name" in layout else "|;")
+    marks = layout.get("between", "" if "name" in layout else "|")
     values, words = layout.get("values", {}), {}
 
     def one(part: str) -> str | None:
@@ -47,7 +47,7 @@ def findings(cells: pd.Series, layout: dict) -> tuple[list[tuple[str, ...]], dic
             return None
         short = name.rsplit(layout["path"], 1)[-1].strip() if "path" in layout else name
         also = {short, name, *(part,) * (part in values)}
-        also |= set() if "name" in layout else set(map(str.strip, name.split(",")))
+        also |= set() if "name" in layout else set(map(str.strip, re.split("[,;]", name)))
         words.setdefault(short, set()).update(map(str.casefold, also))
         return short
 

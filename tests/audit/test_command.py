@@ -140,6 +140,42 @@ def test_patients_that_the_csv_names_are_believed(films, run):
     assert "3 of 24 images name no patient" in cxr("some.csv").output
 
 
+@pytest.mark.parametrize("where", [["--images", "films"], []])
+def test_one_command_audits_a_known_table(films, run, where):
+    rows = [f"healthy{n}.png,No Finding,{n},PA" for n in range(12)]
+    rows += [f"covid{n}.png,Effusion|Mass,{20 + n},AP" for n in range(12)]
+    rows += ["x.png,Hernia,1,PA", "covid3.png,Effusion|Mass,23,AP"]
+    head = "Image Index,Finding Labels,Patient ID,View Position"
+    Path("nih.csv").write_text("\n".join([head, *rows]))
+    words = [*where, "--class", "healthy=No Finding", "--class", "ill=Effusion|Emphysema"]
+    assert "1 of 25 images cannot be used" in cxr("nih.csv", *words).output
+    found = cxr("nih.csv", *words, "--allow-missing")
+    assert found.exit_code == 0, found.output
+    assert "nih: 24 images of 24 patients (" in found.stderr and "no patient" not in found.output
+    counts = run.cohort.table.groupby(["label", "view", "source"]).size()
+    assert dict(counts) == {
+        ("healthy", "PA", "NIH ChestX-ray14"): 12,
+        ("ill", "AP", "NIH ChestX-ray14"): 12,
+    }
+    page = Path("audit-nih.html").read_text(encoding="utf-8")
+    for told in ("they were left out: x.png", "1 rows list a film", "no film has the finding Emph"):
+        assert told in page, told
+
+
+def test_options_for_tables_that_make_no_sense(films, run):
+    found = cxr("films", "--patient-from", "(")
+    assert found.exit_code == 1 and "'(' is no regular expression" in found.output
+    found = cxr("films", "--class", "healthy")
+    assert found.exit_code == 2 and "is not like healthy=" in found.output
+    found = cxr("phantom", "--class", "a=b")
+    assert found.exit_code == 2 and "--class is for images of your own" in found.output
+    found = cxr(
+        "films", "--class", "ill=covid", "--class", "well=healthy", "--patient-from", r"(\d+)"
+    )
+    assert found.exit_code == 0 and set(run.cohort.table["label"]) == {"ill", "well"}
+    assert run.cohort.table["patient"].nunique() == 12 and "no patient" not in found.output
+
+
 def test_unreadable_images_are_named(films, run):
     (films / "covid" / "covid3.png").write_bytes(b"no image")
     found = cxr("films")

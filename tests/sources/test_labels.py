@@ -22,7 +22,7 @@ def test_the_only_finding_is_the_label():
 
 
 def test_classes_of_findings(recwarn):
-    cells = ["No Finding", "Mass|Effusion", "Mass", "x|effusion", "No Finding|Mass", None, "a, X"]
+    cells = ["No Finding", "Mass|Effusion", "Mass", "x; effusion", "No Finding|Mass", None, "a, X"]
     classes = {"healthy": [" no finding"], "ill": ["EFFUSION", "x"]}
     labels, part = label(cells, classes)
     assert [one for one, there in zip(labels, part, strict=True) if there] == [

@@ -8,10 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from cxrlib import sources
-from cxrlib.cli import main
 from cxrlib.sources import SourceError, tables
 from cxrlib.sources.folders import make_table
 
@@ -276,38 +274,6 @@ def test_films_that_are_not_there_are_counted(tmp_path):
     with pytest.warns(UserWarning, match="2 of 3 images cannot be used: .* left out: b.png, c.png"):
         cohort = sources.load("folder", folder=path, allow_missing=True, progress=False)
     assert cohort.table["label"].to_list() == ["x"]
-
-
-@pytest.mark.parametrize("images", [["--images", "films"], []])
-def test_one_command_audits_a_table(tmp_path, monkeypatch, images):
-    from cxrlib.audit import command, examine
-
-    monkeypatch.chdir(tmp_path)
-    seen = {}
-
-    def stop(cohort, *_):
-        seen["cohort"] = cohort
-        raise examine.AuditError("enough")
-
-    monkeypatch.setattr(examine, "run", stop)
-    assert command.audit_command.name == "audit"
-    text, films, *_ = SETS["NIH ChestX-ray14"]
-    write(tmp_path, "nih.csv", text, [f"films/{film}" for film in films])
-    words = ["audit", "nih.csv", *images, "--class", "healthy=No Finding"]
-    found = CliRunner().invoke(main, [*words, "--class", "ill=Effusion|Mass", "--allow-missing"])
-    assert (
-        "nih: 2 images of 2 patients (1 healthy, 1 ill)" in found.output.replace("ill, 1", "")
-        or True
-    )
-    assert seen["cohort"].table["label"].to_list() == ["ill", "healthy"]
-    assert "1 of 3 images cannot be used" in found.output
-    found = CliRunner().invoke(main, [*words, "--class", "ill=Effusion", "--allow-missing",
-                                      "--patient-from", "("])  # fmt: skip
-    assert found.exit_code == 1 and "'(' is no regular expression" in found.output
-    found = CliRunner().invoke(main, ["audit", "nih.csv", "--class", "healthy"])
-    assert found.exit_code == 2 and "is not like healthy=" in found.output
-    found = CliRunner().invoke(main, ["audit", "phantom", "--images", "films"])
-    assert found.exit_code == 2 and "--images is for images of your own" in found.output
 
 
 def test_features_of_a_table(tmp_path):
