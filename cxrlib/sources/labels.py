@@ -11,7 +11,7 @@ import pandas as pd
 
 from cxrlib.files import no_such
 from cxrlib.sources import SourceError
-from cxrlib.sources.paths import some
+from cxrlib.sources.paths import many, some
 
 UNKNOWN = {"", "unknown", "nan", "none", "n/a", "na", "?"}  # words that say nothing
 JOINT = "\x1f"  # between findings that were put together from several columns or rows
@@ -85,10 +85,10 @@ def choose(names, said, words, classes, place: str):
     counts = Counter(name for one in rest for name in one or ["no finding is named"])
     if rest:
         shown = some(f"{name} {count:,}" for name, count in counts.most_common())
-        _tell(place, f"{len(rest):,} films are in no class and were left out: {shown}.")
+        _tell(place, f"left out: {many(len(rest), 'film')} of no class ({shown}).")
     two = [name for name, hits in zip(names, found, strict=True) if len(hits) > 1]
     if two:
-        _tell(place, f"{len(two):,} films are in two classes and were left out: {some(two)}.")
+        _tell(place, f"left out: {many(len(two), 'film')} of two classes ({some(two)}).")
     part = np.array([len(hits) == 1 for hits in found], bool)
     if not part.any():
         raise SourceError(f"{place}: no film is of just one of the classes {', '.join(classes)}.")
@@ -106,7 +106,7 @@ def _tell_several(names, said, place: str) -> None:
         first = several[0][1][0]
         _tell(
             place,
-            f"{len(several):,} films have several findings, and so no label: {shown}. Say which "
+            f"no label for {many(len(several), 'film')} with several findings: {shown}. Say which "
             f'findings make a class, such as --class {first}="{first}" (in Python classes='
             f"{{{first!r}: [{first!r}]}}).",
         )

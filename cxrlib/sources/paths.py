@@ -31,6 +31,11 @@ def some(names, shown: int = SHOWN) -> str:
     return ", ".join(names[:shown]) + more
 
 
+def many(count: int, thing: str) -> str:
+    """Word a count of things."""
+    return f"{count:,} {thing}{'s' * (count != 1)}"
+
+
 def find_patients(paths: pd.Series, pattern: str) -> pd.Series:
     """Take patients from paths: what the first group matches, or the whole pattern; else NaN."""
     try:
@@ -116,16 +121,19 @@ def find_files(table: str, names, root: Path, tail: int = 1, known: bool = False
     there = np.zeros(len(paths), bool)
     for path, rows in claims.items():
         winners = [row for score, row in rows if score == max(rows)[0]]
-        if len(winners) == 1:  # else the file fits several rows, and none alone
+        if len(winners) > 1:
+            told = f"{some(paths[row] for row in winners)}: each may be {path}, and none was taken"
+            warnings.warn(f"{table}: {told}.", stacklevel=5)
+        else:
             (row,) = winners
-            if paths[row].removeprefix("./") != path:
+            if not f"/{path}".endswith("/" + paths[row].removeprefix("./")):
                 news[_what_differs(paths[row], path)].append(f"{paths[row]}: {path}")
             paths[row], there[row] = path, True
     for what, shown in news.items():
         if not known or what not in ("folder", "ending"):
             warnings.warn(
-                f"{table}: {len(shown):,} films were found although the {what} of their files is "
-                f"written otherwise, such as {shown[0]}.",
+                f"{table}: {many(len(shown), 'film')} found although the file's {what} is written "
+                f"otherwise, such as {shown[0]}.",
                 stacklevel=5,
             )
     return paths, there

@@ -21,7 +21,7 @@ import pandas as pd
 from cxrlib.files import no_such, parse_yaml, shipped
 from cxrlib.sources import SourceError
 from cxrlib.sources.labels import JOINT, each_value, findings, known
-from cxrlib.sources.paths import FILM, find_files, find_patients, some
+from cxrlib.sources.paths import FILM, find_files, find_patients, many, some
 
 MARKS = (",", ";", "\t", "|", r"\s+")  # between columns
 PACKED = re.compile(r"\.(csv|tsv|txt)\.(gz|zip)$", re.I)
@@ -276,8 +276,8 @@ def _roles(path: Path, frame: pd.DataFrame, layout: dict, labelled: bool) -> pd.
     for column, value in layout.get("only", {}).items():
         other = frame.index[frame[column].str.strip() != value] if column in frame else []
         if len(other):
-            told = f"{path.name}: {len(other):,} rows whose {column} is not {value}"
-            warnings.warn(f"{told} were left out.", stacklevel=5)
+            told = f"{path.name}: left out: {many(len(other), 'row')} whose {column} is not {value}"
+            warnings.warn(f"{told}.", stacklevel=5)
         frame = frame.drop(index=other)
     columns, ones = layout["columns"], layout.get("findings", ())
     lacks = {"image": not layout["image"], "label": labelled and not (ones or "label" in columns)}
@@ -295,7 +295,7 @@ def _roles(path: Path, frame: pd.DataFrame, layout: dict, labelled: bool) -> pd.
         table["cell"] = _ones(path, frame, [name for name in ones if name in frame])
         none = table["image"][table["cell"].isna()]
         if len(none) and "name" not in layout:
-            told = f"{path.name}: {len(none):,} rows have no label, 1 in none of {some(ones)}"
+            told = f"{path.name}: no label for {many(len(none), 'row')} without 1 in {some(ones)}"
             warnings.warn(f"{told}: {some(none)}.", stacklevel=5)
     if "view" in table:
         views = {plain(word): name for name, all_ in knowledge()["views"].items() for word in all_}
@@ -365,6 +365,6 @@ def _films(path: Path, table: pd.DataFrame, layout: dict) -> pd.DataFrame:
                 f"{column.replace('cell', 'label')} is {one!r} in line {rows.index[0]} and "
                 f"{other!r} below. Correct the wrong row, or take both out."
             )
-    told = f"{len(twice)} rows list a film that is listed above already, and count once"
-    warnings.warn(f"{path.name}: {told}: {some(twice.unique(), 3)}.", stacklevel=5)
+    told = f"{path.name}: counted once: {many(len(twice), 'row')} of a film that stands above"
+    warnings.warn(f"{told} already: {some(twice.unique(), 3)}.", stacklevel=5)
     return films.first().reset_index(drop=True)

@@ -15,7 +15,9 @@ def label(cells, classes=None, **layout):
 
 
 def test_the_only_finding_is_the_label():
-    with pytest.warns(UserWarning, match=r"1 films have several .*f1 \(a, b\).*--class a=\"a\""):
+    with pytest.warns(
+        UserWarning, match=r"no label for 1 film with several .*f1 \(a, b\).*--class a=\"a\""
+    ):
         labels, part = label(["a", "a|b", None, " nan ", "['c']"])
     assert labels[0] == "a" and labels[4] == "c" and part.all()
     assert all(pd.isna(one) for one in labels[1:4])
@@ -29,10 +31,10 @@ def test_classes_of_findings(recwarn):
         *("healthy", "ill", "ill", "healthy", "ill")
     ]
     told = " ".join(str(one.message) for one in recwarn)
-    assert "2 films are in no class and were left out: Mass 1, no finding is named 1." in told
+    assert "left out: 2 films of no class (Mass 1, no finding is named 1)." in told
     labels, part = label(cells, classes | {"mass": "Mass|lump"})
     told = " ".join(str(one.message) for one in recwarn)
-    assert "2 films are in two classes and were left out: f1, f4." in told
+    assert "left out: 2 films of two classes (f1, f4)." in told
     assert "no film has the finding lump of the class mass" in told
     assert labels[2] == "mass" and part.tolist() == [True, False, True, True, False, False, True]
 
@@ -72,7 +74,7 @@ def test_folders_make_classes_and_names_patients(tmp_path):
         (tmp_path / place).parent.mkdir(exist_ok=True)
         (tmp_path / place).write_bytes(b"")
     classes = {"healthy": ["Normal"], "ill": ["covid"]}
-    with pytest.warns(UserWarning, match="1 films are in no class and were left out: other 1"):
+    with pytest.warns(UserWarning, match="left out: 1 film of no class .other 1"):
         table, _ = make_table(tmp_path, classes, r"(p\d)_")
     assert sorted(zip(table["label"], table["patient"], strict=True)) == [
         *(("healthy", "p1"), ("healthy", "p1"), ("ill", "p2"))

@@ -30,6 +30,7 @@ def root(tmp_path):
         ("A/F0", "a/f0.png", "case"),
         ("a/F1.png", "a/f1.PNG", "case"),
         ("g", "b/g.dcm", "ending"),
+        ("h.jpg", "b/deep/h.jpg", None),  # as written, but below
         ("g.png", "b/g.dcm", "kind"),
         ("elsewhere/h.jpg", "b/deep/h.jpg", "folder"),
         ("f9.png", None, None),  # hidden
@@ -50,6 +51,8 @@ def test_the_exact_name_wins_and_several_are_named(root):
     assert find_files("t.csv", ["b/f0.png", "x.png"], root)[0][0] == "b/f0.png"
     with pytest.raises(SourceError, match=r"t.csv: several files fit f0.png: a/f0.png, b/f0.png"):
         find_files("t.csv", ["f0.png"], root)
+    with pytest.warns(UserWarning, match=r"a/f1, A/F1: each may be a/f1.PNG, and none was taken"):
+        assert not find_files("t.csv", ["a/f1", "A/F1"], root)[1].any()
     with pytest.warns(UserWarning, match="case"):
         assert find_files("t.csv", ["B/f0.png"], root)[1].all()
 

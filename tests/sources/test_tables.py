@@ -231,7 +231,7 @@ def test_one_column_a_label(tmp_path):
     path = write(tmp_path, "t.csv", text)
     rows, told = read(path)
     assert [row[0] for row in rows.values()] == ["healthy", "covid", None, None]
-    assert "1 rows have no label, 1 in none of healthy, covid: c.png" in told
+    assert "no label for 1 row without 1 in healthy, covid: c.png" in told
     assert (
         "d.png (healthy, covid). Say which findings make a class, such as --class healthy" in told
     )
@@ -244,7 +244,7 @@ def test_one_column_a_label(tmp_path):
 def test_rows_of_one_film(tmp_path):
     head = "image,label,patient\na.png,covid,1\nb.png,healthy,2\n"
     rows, told = read(write(tmp_path, "t.csv", f"{head}./a.png,covid,1\na.png,,\n"))
-    assert list(rows) == ["a.png", "b.png"] and "2 rows list a film that is listed above" in told
+    assert list(rows) == ["a.png", "b.png"] and "counted once: 2 rows of a film" in told
     with pytest.raises(SourceError, match=r"a.png is .*label is 'covid' in line 2 and 'healthy'"):
         make_table(write(tmp_path, "t.csv", f"{head}a.png,healthy,1\n"))
     with pytest.raises(SourceError, match=r"b.png is .*patient is '2' in line 3 and '3' below"):
