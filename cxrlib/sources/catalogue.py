@@ -88,9 +88,8 @@ def load(name: str, **options) -> Cohort:
         open, external: ``download`` (False: nothing is fetched; see :func:`fetch`).
         chexpert: ``folder``, ``view``, ``uncertain`` (:func:`cxrlib.sources.chexpert.make_table`).
         folder: ``folder`` (a folder of folders, or a table), ``classes``, ``patient_from``
-        (:func:`cxrlib.sources.folders.make_table`); of a table also ``images``, ``image_column``,
-        ``label_column``, ``patient_column``, ``view_column``, ``split_column``
-        (:func:`cxrlib.sources.tables.read`).
+        (:func:`cxrlib.sources.folders.make_table`); of a table also ``images``, ``image_column``
+        and so on (:func:`cxrlib.sources.tables.read`).
 
     Returns
     -------

@@ -90,19 +90,14 @@ def find_files(table: str, names, root: Path, tail: int = 1, known: bool = False
     """Find the files that a table names, in a folder and all below it.
 
     A file that is not where it is written is taken if it alone fits: its case, its ending, its
-    slashes or its folders may differ, but for its last `tail` parts. Where the table is of a
-    `known` set, it is no news that folders or endings do.
-
-    Returns
-    -------
-    paths : list of str
-        Below `root`; as written where there is no such file.
-    there : ndarray of bool
+    slashes or its folders may differ, but for its last `tail` parts. Of a `known` set, it is no
+    news that folders do. Gives the paths below `root`, as written where there is no such file, and
+    which there are (ndarray of bool).
     """
     paths = list(names)
     if all(map(os.path.isfile, map(f"{root}{os.sep}".__add__, paths))):
         return paths, np.ones(len(paths), bool)
-    index, news, claims, several = Index(root), defaultdict(list), defaultdict(list), {}
+    index, news, claims, several = Index(root), [], defaultdict(list), {}
     for row, name in enumerate(paths):
         away = (name[0] == "/" or ".." in name) and (root / name).is_file()
         sure = away or name in index.paths
@@ -120,31 +115,20 @@ def find_files(table: str, names, root: Path, tail: int = 1, known: bool = False
             )
     there = np.zeros(len(paths), bool)
     for path, rows in claims.items():
-        winners = [row for score, row in rows if score == max(rows)[0]]
+        best = max(rows)[0]
+        winners = [row for score, row in rows if score == best]
         if len(winners) > 1:
             told = f"{some(paths[row] for row in winners)}: each may be {path}, and none was taken"
             warnings.warn(f"{table}: {told}.", stacklevel=5)
-        else:
-            (row,) = winners
-            if not f"/{path}".endswith("/" + paths[row].removeprefix("./")):
-                news[_what_differs(paths[row], path)].append(f"{paths[row]}: {path}")
-            paths[row], there[row] = path, True
-    for what, shown in news.items():
-        if not known or what not in ("folder", "ending"):
-            warnings.warn(
-                f"{table}: {many(len(shown), 'film')} found although the file's {what} is written "
-                f"otherwise, such as {shown[0]}.",
-                stacklevel=5,
-            )
+            continue
+        (row,) = winners
+        written, there[row] = paths[row].removeprefix("./"), True
+        same = FILM.search(written) and written.split("/")[-1] == path.split("/")[-1]
+        usual = known and (same or not FILM.search(written))  # folders, and an ending to add
+        if not usual and not f"/{path}".endswith(f"/{written}"):
+            news.append(f"{written}: {path}")
+        paths[row] = path
+    if news:
+        told = f"{table}: {many(len(news), 'film')} found although the path is written otherwise"
+        warnings.warn(f"{told} (case, ending, slashes or folder), such as {news[0]}.", stacklevel=5)
     return paths, there
-
-
-def _what_differs(written: str, path: str) -> str:
-    if "\\" in written:
-        return "path (as Windows has it)"
-    ours, theirs = written.split("/")[-1], path.split("/")[-1]
-    if FILM.sub("", ours).casefold() == FILM.sub("", theirs) != FILM.sub("", ours):
-        return "case"
-    if ours.casefold() != theirs.casefold():
-        return "kind" if FILM.search(ours) else "ending"
-    return "folder" if ours == theirs and written.casefold() != path.casefold() else "case"

@@ -55,11 +55,8 @@ def read(path: Path, images=None, labelled=True, allow_missing=None, **asked):
         The films' findings, and their names (:func:`cxrlib.sources.labels.findings`).
     root : Path
 
-    Raises
-    ------
-    SourceError
-        If it is no table, lacks a column, contradicts itself, several files fit a film, or films
-        are missing.
+    SourceError if it is no table, lacks a column, contradicts itself, several files fit a film,
+    or films are missing.
     """
     asked = {role.split("_")[0]: _listed(names) for role, names in asked.items() if names}
     frame, layout = _frame(path, [name for names in asked.values() for name in names])
@@ -117,7 +114,7 @@ def _text(path: Path) -> str:
         codes = ["utf-16"]
     elif 0 in content[:2]:
         codes = ["utf-16-le" if content[0] else "utf-16-be"]
-    why = "it is a spreadsheet's own kind of file"
+    why = "a spreadsheet's own kind of file"
     for code in codes if content[:4] != b"PK\3\4" else ():
         try:
             return re.sub(r"\Asep=.\s+", "", content.decode(code))  # a line that Excel wants
@@ -213,13 +210,11 @@ def _guess(frame: pd.DataFrame) -> dict:
         name for name in frame if all(FILM.search(str(value).strip()) for value in first[name])
     ]
     taken = sum(columns.values(), image)
-    ones = [name for name in frame if name not in taken and _is_yes_or_no(frame[name])]
+    held = {name: set(map(_number, frame[name].dropna().unique())) for name in frame}
+    ones = [name for name in frame if name not in taken and held[name]]
+    ones = [name for name in ones if held[name] <= {0, 1, -1}]
     found = {"image": image[0] if image else None, "columns": columns}
     return found | ({"findings": ones} if "label" not in columns and len(ones) > 1 else {})
-
-
-def _is_yes_or_no(column: pd.Series) -> bool:
-    return column.notna().any() and set(map(_number, column.dropna().unique())) <= {0, 1, -1}
 
 
 def _number(text: str) -> float:
