@@ -14,13 +14,15 @@ def made(patients=60, mark=None, brighter=0, seed=0):
     """Noise with two films a patient; of 22 of 30 ill patients the films carry a mark."""
     rng = np.random.default_rng(seed)
     images = rng.integers(90, 130, (2 * patients, SIDE, SIDE)).astype(np.uint8)
+    if mark:  # films differ in exposure, so that the whole brightness tells little
+        images += rng.integers(0, 60, (len(images), 1, 1)).astype(np.uint8)
     names = [f"{patient:02}-{number}" for patient in range(patients) for number in range(2)]
     labels = ["covid" if patient % 2 else "healthy" for patient in range(patients)]
     labels = np.repeat(labels, 2)
     marked = (labels == "covid") & (np.repeat(np.arange(patients), 2) % 8 != 1)
     images[labels == "covid"] += np.uint8(brighter)
     if mark:
-        images[(marked, *mark)] += 120
+        images[(marked, *mark)] += 60
     table = pd.DataFrame({"image": names, "label": labels, "source": "test", "view": "PA"})
     table = table.assign(patient=[name[:2] for name in names], licence="CC0", marked=marked)
     sizes = np.where(marked, 700, 512)
@@ -44,7 +46,7 @@ def test_the_place_is_where_the_mark_was_put(mark, view, said):
     assert mark[0].start <= (down + 1) * SIDE / 24 and down * SIDE / 24 < mark[0].stop
     assert mark[1].start <= (across + 1) * SIDE / 24 and across * SIDE / 24 < mark[1].stop
     # Of 30 ill patients 22 carry the mark; all others differ by noise alone
-    assert np.nanmax(found.squares) == pytest.approx(0.5 + 0.5 * 22 / 30, abs=0.06)
+    assert np.nanmax(found.squares) == pytest.approx(0.5 + 0.5 * 22 / 30, abs=0.07)
 
 
 def test_six_patients_a_class_the_marked_ones_first():
@@ -75,7 +77,7 @@ def test_any_column_can_name_the_classes():
     table = cohort.table.assign(hospital=cohort.table["marked"].map({True: "A", False: "B"}))
     found = shortcuts.loudest(Cohort(table, cohort.images), "corners", ["A", "B"], by="hospital")
     assert set(found.films["class"]) == {"A", "B"}
-    assert np.nanmax(found.squares) == 1
+    assert np.nanmax(found.squares) > 0.99
 
 
 def test_an_unknown_view_is_named():
