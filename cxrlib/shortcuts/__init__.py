@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "leaks": ["leakage", "leakage_summary"],
         "duplicates": ["near_duplicates", "patients_in_two_classes", "together"],
         "hospitals": ["external_validation"],
+        "loudest": ["loudest"],
         "views": ["ShortcutError"],
     },
 )

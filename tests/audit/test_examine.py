@@ -67,6 +67,21 @@ def test_a_telling_scanner_raises_red_lights(confounded):
     assert confounded.findings[0].light == "red" == confounded.light
 
 
+def test_red_lights_show_the_films_that_say_so(honest, confounded):
+    """Six patients of each class, and where in the film it lies, in words and as a figure."""
+    views = {"Lungs covered", "Border alone", "Corners alone", "File alone"}
+    for finding in confounded.findings:
+        loud = [given for given in finding.figures.values() if given[0] == "loudest_plot"]
+        assert bool(loud) == (finding.name in {*views, "Source and label"}), finding.name
+        if loud:
+            found = loud[0][2]
+            assert found.said in finding.meaning
+            assert set(found.films.groupby("class").size()) == {6}
+            assert any(table is found.films for table in finding.tables.values())
+    for finding in honest.findings:
+        assert "loudest_plot" not in [name for name, *_ in finding.figures.values()]
+
+
 def test_every_finding_says_what_it_means_and_what_to_do(honest, confounded):
     for found in (*honest.findings, *confounded.findings):
         assert found.light in audit.LIGHTS
@@ -78,7 +93,7 @@ def test_every_finding_says_what_it_means_and_what_to_do(honest, confounded):
 def test_the_page_draws_what_the_findings_want_drawn(confounded, tmp_path):
     page = auditpage.write(confounded, tmp_path / "page.html").read_text(encoding="utf-8")
     wanted = [caption for finding in confounded.findings for caption in finding.figures]
-    assert len(wanted) == 3 and page.count("<img src=") == 3
+    assert len(wanted) == 8 and page.count("<img src=") == 8
     assert all(f'alt="{caption}"' in page for caption in wanted)
 
 

@@ -15,6 +15,8 @@ from cxrlib.shortcuts import leaks, remedies, views
 
 NOTE = "synthetic data, said the test"
 LABELS = ("healthy", "covid")
+PICTURES = ("pairs", "views", "loudest")
+NAMES = ("leakage", "shortcut", "drop", "calibration", "remedy", "headline", *PICTURES)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,7 @@ def figures(cohort, tables, pairs):
         "remedy": auditplots.remedy_plot(tables["remedies"], note=NOTE),
         "pairs": auditplots.pairs_plot(cohort, pairs, most=2, note=NOTE),
         "views": auditplots.views_plot(cohort, note=NOTE),
+        "loudest": auditplots.loudest_plot(cohort, shortcuts.loudest(cohort, "border"), note=NOTE),
         "headline": auditplots.headline_plot(headline_scores(), note=NOTE),
     }
 
@@ -80,16 +83,25 @@ def dots(axis, marker):
     return np.concatenate([np.ravel(line.get_xdata()) for line in lines])
 
 
-@pytest.mark.parametrize(
-    "name", ["leakage", "shortcut", "drop", "calibration", "remedy", "pairs", "views", "headline"]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_figure_says_what_its_reader_must_know(figures, name):
     figure = figures[name]
     figure.savefig(io.BytesIO(), format="png")
     assert NOTE in texts(figure)
     assert (NOT_CLINICAL in texts(figure)) == (name not in ("pairs", "views"))
-    if name not in ("pairs", "views"):
+    if name not in PICTURES:
         assert figure.axes[0].get_ylabel() and figure.axes[-1].get_xlabel()
+
+
+def test_the_loudest_films_stand_beside_the_place(cohort):
+    found = shortcuts.loudest(cohort, "border")
+    figure = auditplots.loudest_plot(cohort, found)
+    shown = {axis.get_title().split("\n")[0].lstrip("…") for axis in figure.axes}
+    assert all(any(name.endswith(end) for end in shown if end) for name in found.films["image"])
+    assert "where it lies" in shown and found.said.rstrip(".") in texts(figure)
+    assert "AUC of one square" in texts(figure)
+    files = auditplots.loudest_plot(cohort, shortcuts.loudest(cohort, "file"))
+    assert "PNG" in texts(files) and "where it lies" not in texts(files)
 
 
 def test_each_repeat_is_a_dot(figures, tables):
