@@ -5,9 +5,11 @@ DICOM needs pydicom, the extra ``cxrlib[dicom]``. Headers name people: no messag
 
 from __future__ import annotations
 
+import io
 import logging
-import math
 import re
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -32,6 +34,11 @@ LOOK = (
     *("PresentationLUTShape", "Modality", "ViewPosition", "ViewCodeSequence"),
     *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable"),
 )
+GDCM = """import io, sys, numpy, pydicom
+data, out = pydicom.dcmread(sys.argv[1]), io.BytesIO()
+data.pixel_array_options(decoding_plugin="gdcm")
+numpy.save(out, data.pixel_array)
+sys.stdout.buffer.write(out.getbuffer())"""
 RARE = 0.001  # of the pixels may lie beyond what sets the grey levels, on each side
 OTHERS = ("CT", "MR", "US", "NM", "PT", "MG", "XA", "RF", "XC", "RTIMAGE")  # no radiographs
 LATERAL = "a lateral view"
@@ -104,7 +111,7 @@ def read_dicom(path: Path) -> tuple[np.ndarray, list[str]]:
             whole = pydicom.dcmread(path, specific_tags=[*SHAPE, *LOOK])
             _check_shape(path, whole)
             notes = _about(whole)
-            return _as_shown(whole, notes), notes
+            return _as_shown(_decode(whole, path), whole, notes), notes
         except ImageError:
             raise
         except pydicom.errors.InvalidDicomError:
@@ -161,8 +168,8 @@ def _check_shape(path: Path, header) -> None:
     check_size(path, int(header.Rows), int(header.Columns), samples * bits / 8)
 
 
-def _decode(dataset) -> np.ndarray:
-    """Pixels as stored; GDCM comes last, for its copies take the most memory."""
+def _decode(dataset, path: Path) -> np.ndarray:
+    """Pixels as they are stored."""
     from pydicom.pixels import get_decoder
 
     syntax, plugins = dataset.file_meta.TransferSyntaxUID, []
@@ -174,6 +181,10 @@ def _decode(dataset) -> np.ndarray:
         _check_frame(dataset)
     for plugin in plugins:
         with suppress(Exception):
+            if plugin == "gdcm":  # last, and aside, for a damaged file can bring its process down
+                words = [sys.executable, "-P", "-c", GDCM, path.absolute()]
+                told = subprocess.run(words, capture_output=True, timeout=60, check=True)
+                return np.load(io.BytesIO(told.stdout))
             dataset.pixel_array_options(decoding_plugin=plugin)
             return dataset.pixel_array
     raise _OddError(f"nothing installed here undoes its compression, {syntax.name}")
@@ -219,8 +230,7 @@ def _about(dataset) -> list[str]:
     return [f"modality {modality}, no radiograph"] * (modality in OTHERS) + [LATERAL] * lateral
 
 
-def _as_shown(dataset, notes: list[str]) -> np.ndarray:
-    pixels = _decode(dataset)
+def _as_shown(pixels, dataset, notes: list[str]) -> np.ndarray:
     dataset.pop("PixelData", None)  # the same once more
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         raise _OddError("its pixels are numbers of colours, not grey values")
@@ -247,6 +257,8 @@ def _show(values, dataset, notes: list[str], counts=None) -> np.ndarray:
         values = np.where(values == padding, values[values != padding].min(), values)
     measured = _apply(MODALITY, values, dataset, notes)
     values = values if measured is None else measured
+    for name in ("ModalityLUTSequence", "RescaleSlope"):  # or windows turn with a negative slope
+        dataset.pop(name, None)
     shown = _apply(VIEW, values, dataset, notes)
     return stretch(values, counts) if shown is None else stretch(shown, rare=0)
 
@@ -285,18 +297,11 @@ def _rescale(values, dataset):
 
 
 def _window(values, dataset):
-    """Show what lies in the first window as 0..1 (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
-    found = [dataset.get(name) for name in ("WindowCenter", "WindowWidth")]
-    if None in found:
-        return None
-    centre, width = (float(one if isinstance(one, (int, float)) else one[0]) for one in found)
-    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
-    if function == "LINEAR":  # of n grey levels, so 1 is the least
-        centre, width = centre - 0.5, max(width - 1, 1e-9) if width >= 1 else math.nan
-    if not 0 < width < math.inf:
-        raise ValueError
-    away = (values - centre) / width
-    return 1 / (1 + np.exp(-4 * away)) if function == "SIGMOID" else np.clip(away + 0.5, 0, 1)
+    """Apply the first window (PS3.3 C.11.2.1.2)."""
+    from pydicom.pixels import apply_windowing
+
+    lacks = None in (dataset.get("WindowCenter"), dataset.get("WindowWidth"))
+    return None if lacks else apply_windowing(values, dataset)
 
 
 MODALITY = {  # what is noted where it makes no sense, and what applies it

@@ -96,7 +96,7 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
 
 
 def _recognise(path: Path) -> tuple[str, bytes]:
-    """Name the format that a file begins like; give all of it, but for DICOM, which pydicom reads."""
+    """Name the format that a file begins like; give all but DICOM, which pydicom reads."""
     if not path.is_file():
         raise ImageError(f"{path}: there is no such file. Check the name and the folder.")
     try:
