@@ -11,13 +11,13 @@ import hashlib
 import io
 import re
 import warnings
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from cxrlib import dicom
 from cxrlib.cohort import SIDE
@@ -27,7 +27,7 @@ from cxrlib.files import Sparing, cache_folder, shipped
 
 LARGE = MOST_PIXELS // 4  # so large images wait for each other, however many the cores
 WIDE = {"I", "F"}  # 32 bits
-TILE = (323, 322)  # tags of a TIFF: height and width of the parts that are decoded at once
+MOST_PARTS = 1 << 16  # of a TIFF, which Pillow lists beforehand
 STRIP = 4_000_000  # pixels of a coloured image that are turned grey at once
 FORMATS = ["", "PNG", "JPEG", "DICOM", "GIF", "BMP", "TIFF", "WEBP"]  # numbers in the array on disk
 VERSION = 4  # of the decoded arrays in the cache: raise it when reading or resizing changes
@@ -73,12 +73,15 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
     try:
         if name == "JPEG":
             dicom.check_scans(content)
+        elif name == "TIFF":
+            _check_parts(path, content)
         with _open(name, content) as header:
             size = header.height, header.width
             _check_header(path, name, header, _is_deep(name, header, content))
             several = name != "JPEG" and getattr(header, "is_animated", False)
         scale = shrinks_by(*size, side)
-        with dicom.one_at_a_time if size[0] * size[1] > LARGE else nullcontext():
+        large = size[0] * size[1] * (4 if name == "WEBP" else 1) > LARGE
+        with dicom.one_at_a_time if large else nullcontext():
             decode_it = _jpeg if name == "JPEG" else _raster
             image = decode_it(path, name, content, scale)
     except ImageError:
@@ -131,12 +134,22 @@ def _is_deep(name: str, image: Image.Image, content: bytes) -> bool:
     )
 
 
+def _check_parts(path: Path, content: bytes) -> None:
+    """Refuse a TIFF whose strips are very many, or whose tiles are larger than an image may be."""
+    with Sparing(content) as file:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8 + 8 * (content[2] == 43)))
+        file.seek(tags.next)
+        tags.load(file)
+    if max(len(tags.get(tag, ())) for tag in (273, 324)) > MOST_PARTS:
+        raise ValueError("its parts are too many")
+    check_size(path, *(max(tags.get(tag, 0), SMALLEST_SIDE) for tag in (323, 322)))
+
+
 def _check_header(path: Path, name: str, image: Image.Image, deep: bool) -> None:
     """Check how much an image asks of its decoder, before a pixel is decoded."""
     each = 8 if name == "WEBP" else len(image.getbands()) * (1 + deep)  # it has five copies of 4
     if name == "TIFF":
         each = 24 if image.mode in WIDE else each  # to stretch them, as in DICOM
-        check_size(path, *(max(image.tag_v2.get(tag, 0), SMALLEST_SIDE) for tag in TILE), each)
     if image.info.get("compression") in {1, 2} and name == "BMP":
         check_size(path, 256, image.width)  # so many rows may be left out at once
     check_size(path, image.height, image.width, each)
@@ -170,23 +183,8 @@ def _jpeg(path: Path, name: str, content: bytes, scale: int) -> np.ndarray:
 
 def _raster(path: Path, name: str, content: bytes, scale: int) -> np.ndarray:
     """Grey pixels of any other image, or of its first frame, shrunk."""
-    image = _open(name, content)
-    deep, tags = _is_deep(name, image, content), getattr(image, "tag_v2", {})
-    if name == "PNG":
-        with _open(name, content) as again:
-            again.verify()  # the check sums, which are not looked at else
-    image.load()  # a TIFF may be turned by this
-    coloured = image.mode[0] not in "1LIF" or image.mode == "LA" or "transparency" in image.info
-    if name == "TIFF" and image.mode in WIDE:
-        grey = dicom.stretch(np.asarray(image))
-    else:
-        grey = _greys(image, coloured)
-    if coloured and deep and grey.max() < 64:
-        if name != "PNG" or content[25] not in {2, 6}:
-            raise ImageError(f"{path}: its greys have few of 16 bits. Save it without opacity.")
-        with _open(name, content) as low:  # Pillow keeps 8 of a colour's 16 bits: the other 8
-            low.tile = [low.tile[0]._replace(args=f"{image.mode};16L")]
-            grey = _greys(image, coloured, low)
+    with closing(_open(name, content)) as image:  # whose references go in circles
+        tags, grey = getattr(image, "tag_v2", {}), _read_greys(path, name, image, content)
     if grey.dtype == np.uint16:
         top = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if grey.max() < 2**bits)
         table = np.rint(np.arange(top + 1) * (255 / top)).astype(np.uint8)
@@ -194,6 +192,25 @@ def _raster(path: Path, name: str, content: bytes, scale: int) -> np.ndarray:
     if tags.get(262) == 0 and image.mode not in {"1", "L"}:  # white is 0; those Pillow turns
         grey = 255 - grey
     return np.asarray(Image.fromarray(grey).reduce(scale))  # each block's mean; the last is smaller
+
+
+def _read_greys(path: Path, name: str, image: Image.Image, content: bytes) -> np.ndarray:
+    """Grey pixels as stored, uint8 or uint16."""
+    if name == "PNG":
+        with _open(name, content) as again:
+            again.verify()  # the check sums, which are not looked at else
+    image.load()  # a TIFF may be turned by this
+    if name == "TIFF" and image.mode in WIDE:
+        return dicom.stretch(np.asarray(image))
+    coloured = image.mode[0] not in "1LI" or image.mode == "LA" or "transparency" in image.info
+    grey = _greys(image, coloured)
+    if not coloured or not _is_deep(name, image, content) or grey.max() >= 64:
+        return grey
+    if name != "PNG" or content[25] not in {2, 6}:
+        raise ImageError(f"{path}: its greys have few of 16 bits. Save it without opacity.")
+    with _open(name, content) as low:  # Pillow keeps 8 of a colour's 16 bits: the other 8
+        low.tile = [low.tile[0]._replace(args=f"{image.mode};16L")]
+        return _greys(image, coloured, low)
 
 
 def _greys(image: Image.Image, coloured: bool, low: Image.Image | None = None) -> np.ndarray:

@@ -14,8 +14,7 @@ from cxrlib.cohort import COLUMNS
 from cxrlib.dicom import patient_id
 from cxrlib.sources import SourceError
 
-READ = {".png", ".jpg", ".jpeg", ".dcm", ".dicom"}
-REFUSED = {".gif", ".webp", ".bmp", ".tif", ".tiff"}  # listed, so that their error is seen
+READ = {".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp", ".gif"}
 DICOM = {".dcm", ".dicom", ""}  # exports often have no ending
 UNKNOWN = {"", "unknown", "nan", "none", "n/a", "na", "?"}  # words that say nothing
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
@@ -178,8 +177,8 @@ def _without_drawings(files: list[Path]) -> list[Path]:
 def _is_image(root: Path, file: Path) -> bool:
     if any(part[0] == "." for part in file.parts) or not (root / file).is_file():
         return False
-    if file.suffix:
-        return file.suffix.lower() in READ | REFUSED
+    if file.suffix.lower() in READ:
+        return True
     with (root / file).open("rb") as content:
         return content.read(132)[128:] == b"DICM"
 
