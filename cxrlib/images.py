@@ -147,7 +147,7 @@ def _check_parts(path: Path, content: bytes) -> None:
 
 def _check_header(path: Path, name: str, image: Image.Image, deep: bool) -> None:
     """Check how much an image asks of its decoder, before a pixel is decoded."""
-    each = 8 if name == "WEBP" else len(image.getbands()) * (1 + deep)  # it has five copies of 4
+    each = 12 if name == "WEBP" else len(image.getbands()) * (1 + deep)  # it makes five copies
     if name == "TIFF":
         each = 24 if image.mode in WIDE else each  # to stretch them, as in DICOM
     if image.info.get("compression") in {1, 2} and name == "BMP":

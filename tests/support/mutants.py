@@ -466,7 +466,7 @@ def _other_bombs():
     frames = [Image.fromarray(np.roll(grey, n)) for n in range(9)]
     moving = _saved(frames[0], format="GIF", save_all=True, append_images=frames[1:])
     yield "many frames.gif", moving[:-1] + moving[moving.index(b"!\xf9") : -1] * 500 + b";"
-    for side in (4_000, 5_600, 16_383):
+    for side in (4_000, 4_600, 16_383):
         image = Image.new("RGBA", (side, side), (9, 9, 9, 9))
         if side < 9_000:
             plain = _saved(image, format="WEBP", lossless=True, method=0)
