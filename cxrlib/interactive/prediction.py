@@ -114,7 +114,7 @@ def _make(asker):
     opacity = FloatSlider(0.4, min=0, max=1, step=0.05, **options("opacity of the heat"))
     controls = {"model": model, "film": film, "opacity": opacity}
     upload = FileUpload(accept=FORMATS, description="Upload a film", layout={"width": "15em"})
-    hint = HTML(words(f"PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM, at most {MOST_BYTES // 10**6} MB."))
+    hint = HTML(words(f"PNG, JPEG, TIFF, WebP, GIF or DICOM, at most {MOST_BYTES // 10**6} MB."))
     row = HBox([upload, hint], layout={"flex_flow": "row wrap"})
     box = explorer(controls, draw, above=WARNING, more=[row, told])
     box.upload, box.message = upload, told
@@ -140,8 +140,8 @@ def _make(asker):
 def read_upload(value) -> tuple[str, np.ndarray]:
     """Read what a FileUpload holds, of ipywidgets 7 (a dict by name) or 8 (a tuple of dicts).
 
-    Gives the name, which is a stranger's, with what is odd about the film, and the image, (height, width) uint8. A file that is
-    too large or no usable image is an ImageError that names it.
+    Gives the name, which is a stranger's, with what is odd about the film, and the image, (height,
+    width) uint8. A file that is too large or no usable image is an ImageError that names it.
     """
     seven = isinstance(value, dict)
     name, entry = list(value.items())[-1] if seven else (value[-1]["name"], value[-1])

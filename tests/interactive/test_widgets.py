@@ -350,7 +350,7 @@ def test_an_uploaded_film_is_asked_about(asked, model, film, kind):
     ("content", "told"),
     [
         (b"", "the file is empty"),
-        (b"GIF89a nothing", "GIF is not read"),
+        (b"GIF89a nothing", "its header makes no sense"),
         (b"x" * (predictionwidget.MOST_BYTES + 1), "8.0 MB is more than 8 MB"),
         (cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes(), "too small"),
         (cv2.imencode(".png", np.eye(64, dtype=np.uint8))[1].tobytes()[:60], "damaged"),
