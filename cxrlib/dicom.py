@@ -40,7 +40,6 @@ data.pixel_array_options(decoding_plugin="gdcm")
 numpy.save(out, data.pixel_array)
 sys.stdout.buffer.write(out.getbuffer())"""
 RARE = 0.001  # of the pixels may lie beyond what sets the grey levels, on each side
-OTHERS = ("CT", "MR", "US", "NM", "PT", "MG", "XA", "RF", "XC", "RTIMAGE")  # no radiographs
 LATERAL = "a lateral view"
 
 
@@ -222,12 +221,11 @@ def patient_id(path: Path) -> str | None:
 
 def _about(dataset) -> list[str]:
     """Tell whether a film is a radiograph from the front; nothing is quoted but known words."""
-    modality, view = (str(dataset.get(name) or "").upper() for name in ("Modality", "ViewPosition"))
-    views = [view, *(str(one.get("CodeMeaning")) for one in dataset.get("ViewCodeSequence") or ())]
-    lateral = any(
-        re.fullmatch("[LR]L|(?:(?:left|right)[- ])?lat(eral)?", one, re.I) for one in views
-    )
-    return [f"modality {modality}, no radiograph"] * (modality in OTHERS) + [LATERAL] * lateral
+    views = [one.get("CodeMeaning") for one in dataset.get("ViewCodeSequence") or ()]
+    views = " ".join(map(str, [*views, dataset.get("ViewPosition")]))
+    lateral = re.search(r"\b(?<!postero[- ])([LR]L|[LR]?LAT|lateral)\b(?! decub)", views, re.I)
+    found = {f"modality {dataset.get('Modality')}, no radiograph", lateral and LATERAL}
+    return [note for note in NOTES if note in found]
 
 
 def _as_shown(pixels, dataset, notes: list[str]) -> np.ndarray:
@@ -276,12 +274,11 @@ def _apply(tables: dict, values, dataset, notes: list[str]):
     return None
 
 
-def _look_up_in(sequence: str, values, dataset):
+def _look_up(sequence: str, values, dataset):
     """Look values up in a table of the file, which fits its descriptor (PS3.3 C.11.1.1)."""
     if not dataset.get(sequence):
         return None
-    count, first, bits = dataset[sequence][0].LUTDescriptor
-    entries = dataset[sequence][0].LUTData
+    (count, first, bits), entries = dataset[sequence][0].LUTDescriptor, dataset[sequence][0].LUTData
     if isinstance(entries, bytes):
         little = dataset.file_meta.TransferSyntaxUID.is_little_endian
         entries = np.frombuffer(entries, "<u2" if little else ">u2")
@@ -305,15 +302,14 @@ def _window(values, dataset):
 
 
 MODALITY = {  # what is noted where it makes no sense, and what applies it
-    "modality table contradicts its descriptor, left out": partial(
-        _look_up_in, "ModalityLUTSequence"
-    ),
+    "modality table contradicts its descriptor, left out": partial(_look_up, "ModalityLUTSequence"),
     "rescale slope makes no sense, left out": _rescale,
 }
 VIEW = {
-    "VOI table contradicts its descriptor, left out": partial(_look_up_in, "VOILUTSequence"),
+    "VOI table contradicts its descriptor, left out": partial(_look_up, "VOILUTSequence"),
     "window narrower than 1 or without any contrast, left out": _window,
 }
+OTHERS = ("CT", "MR", "US", "NM", "PT", "MG", "XA", "RF", "XC", "RTIMAGE")
 NOTES = (LATERAL, *MODALITY, *VIEW, *(f"modality {one}, no radiograph" for one in OTHERS))
 
 

@@ -12,6 +12,7 @@ import io
 import re
 import warnings
 from contextlib import closing, nullcontext, suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,15 +32,6 @@ MOST_PARTS = 1 << 16  # of a TIFF, which Pillow lists beforehand
 STRIP = 4_000_000  # pixels of a coloured image that are turned grey at once
 FORMATS = ["", "PNG", "JPEG", "DICOM", "GIF", "BMP", "TIFF", "WEBP"]  # numbers in the array on disk
 VERSION = 4  # of the decoded arrays in the cache: raise it when reading or resizing changes
-BEGINS = {  # how files of a format begin, whatever their names say
-    "DICOM": rb".{128}DICM",
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "JPEG": rb"\xff\xd8\xff",
-    "GIF": rb"GIF8",
-    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
-    "TIFF": rb"II[*+]\0|MM\0[*+]",
-    "WEBP": rb"RIFF....WEBP",
-}
 FIRST = "the first of several frames or pages"
 NOTES = (FIRST, *dicom.NOTES)  # what may be odd about a film; a bit each in the array on disk
 
@@ -77,7 +69,7 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
             _check_parts(path, content)
         with _open(name, content) as header:
             size = header.height, header.width
-            _check_header(path, name, header, _is_deep(name, header, content))
+            _check_header(path, name, header)
             several = name != "JPEG" and getattr(header, "is_animated", False)
         scale = shrinks_by(*size, side)
         large = size[0] * size[1] * (4 if name == "WEBP" else 1) > LARGE
@@ -89,10 +81,10 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         check_size(path, MOST_PIXELS, 2)  # Pillow does not say how large it is
     except Exception as error:  # Pillow raises many kinds
-        reason = error
-        if isinstance(error, UnidentifiedImageError):
-            reason = f"its header makes no sense, or it is a {name} of a kind that is not read here"
-        raise ImageError(f"{path}: truncated or damaged ({reason}). Fetch it again.") from error
+        odd = f"its header makes no sense, or it is a {name} of a kind that is not read here"
+        reason = odd if isinstance(error, UnidentifiedImageError) else error
+        remedy = "Fetch it again, or save it as PNG."
+        raise ImageError(f"{path}: truncated or damaged ({reason}). {remedy}") from error
     if image.shape != (-(-size[0] // scale), -(-size[1] // scale)):
         size = size[::-1]  # its EXIF data turns it
     return image, name, size, [FIRST] * several
@@ -108,18 +100,25 @@ def _recognise(path: Path) -> tuple[str, bytes]:
             raise ImageError(f"{path}: more than {most} is no radiograph. Save it as PNG.")
         with path.open("rb") as file:
             head = file.read(1000)
-            for name, begins in BEGINS.items():
-                if re.match(begins, head, re.S):
-                    return name, b"" if name == "DICOM" else head + file.read()
+            name, remedy = next(
+                (kind["is"], kind["remedy"])
+                for kind in _kinds()
+                if re.match(kind["begins"], head.decode("latin-1"), re.S)
+            )
+            if not remedy and name != "DICOM":
+                return name, head + file.read()
     except OSError as error:
         raise ImageError(f"{path}: it cannot be opened ({error.strerror}).") from error
-    with (shipped("data") / "no_images.csv").open(encoding="utf-8", newline="") as kinds:
-        for kind in csv.DictReader(kinds):
-            if re.match(kind["begins"], head.decode("latin-1"), re.S):
-                raise ImageError(f"{path}: {kind['what']}. {kind['remedy']}.")
-    if path.suffix.lower() in {".dcm", ".dicom"}:
+    if name == "DICOM" or (name == "not an image" and path.suffix.lower() in {".dcm", ".dicom"}):
         return "DICOM", b""  # pydicom knows better what is wrong with it
-    raise ImageError(f"{path}: not an image. {', '.join(sorted(BEGINS))} are read.")
+    raise ImageError(f"{path}: {name}. {remedy}.")
+
+
+@cache
+def _kinds() -> list[dict[str, str]]:
+    """How files begin that are read, and how what else lies about under an image's name."""
+    text = (shipped("data") / "kinds_of_files.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
 
 
 def _open(name: str, content: bytes) -> Image.Image:
@@ -127,11 +126,9 @@ def _open(name: str, content: bytes) -> Image.Image:
     return Image.open((io.BytesIO if name == "BMP" else Sparing)(content), formats=[name])
 
 
-def _is_deep(name: str, image: Image.Image, content: bytes) -> bool:
-    """Tell whether a value has 16 bits, of which Pillow keeps 8 in colours."""
-    return 16 in {"PNG": content[24:25], "TIFF": getattr(image, "tag_v2", {}).get(258)}.get(
-        name, ()
-    )
+def _is_deep(image: Image.Image) -> bool:
+    """Tell, before it is loaded, whether its values have 16 bits; of colours, Pillow keeps 8."""
+    return ";16" in str(image.tile[:1])
 
 
 def _check_parts(path: Path, content: bytes) -> None:
@@ -145,12 +142,12 @@ def _check_parts(path: Path, content: bytes) -> None:
     check_size(path, *(max(tags.get(tag, 0), SMALLEST_SIDE) for tag in (323, 322)))
 
 
-def _check_header(path: Path, name: str, image: Image.Image, deep: bool) -> None:
+def _check_header(path: Path, name: str, image: Image.Image) -> None:
     """Check how much an image asks of its decoder, before a pixel is decoded."""
-    each = 12 if name == "WEBP" else len(image.getbands()) * (1 + deep)  # it makes five copies
-    if name == "TIFF":
-        each = 24 if image.mode in WIDE else each  # to stretch them, as in DICOM
-    if image.info.get("compression") in {1, 2} and name == "BMP":
+    each = 12 if name == "WEBP" else len(image.getbands()) * (1 + _is_deep(image))  # of five copies
+    if name == "TIFF" and image.mode in WIDE:
+        each = 24  # to stretch them, as in DICOM
+    elif name == "BMP" and image.info.get("compression") in {1, 2}:
         check_size(path, 256, image.width)  # so many rows may be left out at once
     check_size(path, image.height, image.width, each)
 
@@ -199,12 +196,13 @@ def _read_greys(path: Path, name: str, image: Image.Image, content: bytes) -> np
     if name == "PNG":
         with _open(name, content) as again:
             again.verify()  # the check sums, which are not looked at else
+    deep = _is_deep(image)
     image.load()  # a TIFF may be turned by this
     if name == "TIFF" and image.mode in WIDE:
         return dicom.stretch(np.asarray(image))
     coloured = image.mode[0] not in "1LI" or image.mode == "LA" or "transparency" in image.info
     grey = _greys(image, coloured)
-    if not coloured or not _is_deep(name, image, content) or grey.max() >= 64:
+    if not coloured or not deep or grey.max() >= 64:
         return grey
     if name != "PNG" or content[25] not in {2, 6}:
         raise ImageError(f"{path}: its greys have few of 16 bits. Save it without opacity.")
