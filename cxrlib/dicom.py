@@ -323,8 +323,12 @@ def stretch(values: np.ndarray, counts=None, rare: float = RARE) -> np.ndarray:
     if not np.isfinite(values).all():
         raise _OddError("some of its values are no numbers")
     low, high = values.min(), values.max()
-    inner = np.quantile(values, [rare, 1 - rare], weights=counts, method="inverted_cdf")
+    cut = [rare, 1 - rare]
+    inner = np.quantile(values, cut, weights=counts, method="inverted_cdf") if rare else (low, high)
     if inner[0] < inner[1]:
         more = (inner[1] - inner[0]) / 40
         low, high = max(low, inner[0] - more), min(high, inner[1] + more)
-    return np.rint((values.clip(low, high) - low) * (255 / ((high - low) or 1))).astype(np.uint8)
+    values.clip(low, high, out=values)  # in place, for there may be many
+    values -= low
+    values *= 255 / ((high - low) or 1)
+    return np.rint(values, out=values).astype(np.uint8)
