@@ -245,6 +245,10 @@ def _decode(name, table, root: Path, allow_missing, side, progress, keys=None) -
         if not allow_missing or len(found.failures) == len(table):
             raise SourceError(f"{message}\nMend them, or go on without them: allow_missing=True.")
         warnings.warn(message, stacklevel=4)
+    for note, rows in found.notes.items():
+        names = ", ".join(paths[row].name for row in rows[:3]) + ", ..." * (len(rows) > 3)
+        films = "1 film" if len(rows) == 1 else f"{len(rows)} films"
+        warnings.warn(f"{name}: {films}: {note} ({names}).", stacklevel=4)
     table["height"], table["width"] = found.sizes.T
     table["format"], table["bytes"] = found.formats, 0
     good = table.index.difference(list(found.failures))

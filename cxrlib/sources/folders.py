@@ -16,8 +16,7 @@ from cxrlib.sources import SourceError, labels, tables
 from cxrlib.sources.labels import UNKNOWN, each_value, known
 from cxrlib.sources.paths import find_patients, is_drawing, some
 
-READ = {".png", ".jpg", ".jpeg", ".dcm", ".dicom"}
-REFUSED = {".gif", ".webp", ".bmp", ".tif", ".tiff"}  # listed, so that their error is seen
+READ = {".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp", ".gif"}
 DICOM = {".dcm", ".dicom", ""}  # exports often have no ending
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
@@ -209,7 +208,7 @@ def _without_drawings(files: list[Path]) -> list[Path]:
 def _is_image(root: Path, file: Path) -> bool:
     if any(part[0] == "." for part in file.parts) or not (root / file).is_file():
         return False
-    if file.suffix:
-        return file.suffix.lower() in READ | REFUSED
+    if file.suffix.lower() in READ:
+        return True
     with (root / file).open("rb") as content:
         return content.read(132)[128:] == b"DICM"

@@ -103,8 +103,7 @@ def test_no_folder_no_label_and_no_image(folder, tmp_path_factory):
 
 def test_bad_images_are_all_named(folder):
     (folder / "covid/c0.png").write_bytes(b"")
-    frames = [Image.fromarray(np.full((40, 40), value, np.uint8)) for value in (0, 200)]
-    frames[0].save(folder / "covid/moving.gif", save_all=True, append_images=frames[1:])
+    (folder / "covid/page.gif").write_text("<html>not found</html>")
     path = csv(folder, "image,label\ncovid/c1.png,covid\ncovid/gone.png,covid\n")
     with pytest.raises(SourceError, match=r"gone\.png: there is no such file"):
         sources.load("folder", folder=path, progress=False)
@@ -114,11 +113,23 @@ def test_bad_images_are_all_named(folder):
     with pytest.raises(SourceError) as error:
         sources.load("folder", folder=folder, progress=False)
     assert re.search(r"2 of 7(?s:.)*c0\.png: the file is empty", str(error.value))
-    assert re.search(r"moving\.gif: .*animated", str(error.value))
+    assert re.search(r"page\.gif: a web page", str(error.value))
     with pytest.warns(UserWarning, match="2 of 7"):
         cohort = sources.load("folder", folder=folder, progress=False, allow_missing=True)
     assert cohort.images[:2][:, 9, 9].tolist() == [11, 12]
     assert (cohort.table["height"] > 0).all()
+
+
+def test_odd_films_are_named_once_a_set_and_again_from_the_cache(folder):
+    for number in range(5):
+        frames = [Image.fromarray(np.full((40, 40), value, np.uint8)) for value in (0, 200)]
+        path = folder / f"covid/odd{number}.tif"
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    told = r": 5 films: the first of several .*\(odd0\.tif, odd1\.tif, odd2\.tif, \.\.\.\)\.$"
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=told) as said:
+            sources.load("folder", folder=folder, progress=False)
+        assert len(said) == 1
 
 
 def test_limit_is_a_label_and_by_seed(folder):
