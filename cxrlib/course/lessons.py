@@ -18,6 +18,10 @@ from cxrlib.files import cache_folder, no_such, parse_yaml, sha256, shipped
 
 BACKENDS = ("tensorflow", "jax", "torch")
 SHAPES_NOTHING = ("audit", "course")  # rooms of the package that no notebook's results hang on
+KERAS_JSON = {  # what Keras takes; what the course makes of it says cxrlib.machine.KERAS
+    "floatx": ("float32", "float16", "float64"),
+    "image_data_format": ("channels_last", "channels_first"),
+}
 IN_A_WHEEL = ("data", "notebooks")  # folders of the course that lie in the installed package
 SOURCES = ("source", "stage1_source", "inside_source", "outside_source")  # parameters
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -176,15 +180,19 @@ def parameters(lesson: Lesson, profile: dict, settings: dict) -> dict:
 def backend() -> str:
     """Name of the Keras backend that notebooks will use, without importing Keras.
 
-    A CourseError if it is unknown or not installed.
+    A CourseError if it is unknown or not installed, or keras.json holds what Keras refuses.
     """
-    name = os.environ.get("KERAS_BACKEND")
-    if not name:
-        home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-        try:
-            name = json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"]
-        except (OSError, ValueError, KeyError, TypeError):
-            name = "tensorflow"
+    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
+    found = {}
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    for setting, known in KERAS_JSON.items():
+        if not isinstance(found, dict) or str(found.get(setting, known[0])) not in known:
+            raise CourseError(
+                f"{path} is no file for Keras: {setting} has to be {' or '.join(known)}. "
+                "Mend it, or take it away."
+            )
+    name = os.environ.get("KERAS_BACKEND") or found.get("backend", "tensorflow")
     if name not in BACKENDS:
         raise CourseError(no_such("Keras backend", name, list(BACKENDS)) + " Set KERAS_BACKEND.")
     if find_spec(name) is None:
@@ -196,11 +204,13 @@ def backend() -> str:
 
 
 def surroundings(package: Path | None = None) -> dict:
-    """Gather what outside a notebook shapes its results: package, data, backend, weights.
+    """Gather what outside a notebook shapes its results: package, data, backend, settings, weights.
 
     All files of the package count, down to the last folder, code or not; but for the rooms of
     :data:`SHAPES_NOTHING`. `package` is its folder.
     """
+    from cxrlib.compute import settings
+
     package = package or Path(cxrlib.__file__).parent
     data = shipped("data")
     used = {}
@@ -215,7 +225,8 @@ def surroundings(package: Path | None = None) -> dict:
     weights = os.environ.get("CXR_WEIGHTS")
     name = backend()
     versions = [_version(name), _version("keras")]
-    return {"files": used, "backend": [name, *versions], "weights": [weights, _stats(weights)]}
+    found = {"files": used, "backend": [name, *versions], "settings": settings()}
+    return found | {"weights": [weights, _stats(weights)]}
 
 
 def _version(name: str) -> str | None:

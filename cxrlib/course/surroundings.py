@@ -1,0 +1,48 @@
+"""What a command takes for granted, and a daemon, a container or an old terminal lacks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+
+class Prepared(click.Group):
+    """A group whose commands can print every letter, need no screen, and have a home."""
+
+    def main(self, *args, **kwargs):
+        """Run the command."""
+        _prepare_printing()
+        os.environ["MPLBACKEND"] = "agg"
+        with ExitStack() as stack:
+            if not _has_home():
+                own = tempfile.TemporaryDirectory(prefix="cxr-home-", ignore_cleanup_errors=True)
+                os.environ["HOME"] = stack.enter_context(own)
+                told = "Note: there is no home folder to write to; the cache is gone at the end. "
+                click.echo(told + "To keep it set HOME, or CXR_CACHE.", err=True)
+            return super().main(*args, **kwargs)
+
+
+def _prepare_printing() -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: the next file opened would get its number
+            setattr(sys, name, Path(os.devnull).open("r+"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):  # few encodings have letters for every label
+        getattr(stream, "reconfigure", dict)(errors="backslashreplace")
+
+
+def _has_home() -> bool:
+    """Tell whether what libraries keep has a place: at home, or where the user says."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without a name
+        return False
+    if os.environ.get("CXR_CACHE") or os.access(home, os.W_OK):
+        return True
+    if (home / ".keras").is_dir():  # weights that a container's image brings
+        os.environ.setdefault("KERAS_HOME", str(home / ".keras"))
+    return False
