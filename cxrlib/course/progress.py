@@ -57,7 +57,7 @@ class Progress:
         self._write(f"\r\033[K{text[:width]}" if self.live else f"{text}\n")
 
     def _write(self, text: str) -> None:
-        with suppress(OSError):  # a terminal that is closed ends no run of hours
+        with suppress(OSError):  # the terminal may be closed meanwhile
             print(text, end="", file=self.stream, flush=True)
 
 

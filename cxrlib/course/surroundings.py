@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +19,13 @@ class Prepared(click.Group):
         """Run the command."""
         _prepare_printing()
         os.environ["MPLBACKEND"] = "agg"
+        if "error" in os.environ.get("PYTHONWARNINGS", ""):  # a note of a library is none
+            warnings.filters[:] = [one for one in warnings.filters if one[0] != "error"]
+        try:
+            Path.cwd()
+        except OSError as error:
+            click.echo(f"Error: the folder that you are in is gone ({error}): cd to one.", err=True)
+            sys.exit(1)
         with ExitStack() as stack:
             if not _has_home():
                 own = tempfile.TemporaryDirectory(prefix="cxr-home-", ignore_cleanup_errors=True)
