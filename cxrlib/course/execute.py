@@ -183,10 +183,10 @@ def _worded(error: Exception, noise) -> str:
         "fails, install it again (pip install --force-reinstall ipykernel), or take away what "
         "stands in its place (PYTHONPATH)."
     )
-    if not last:
+    if not last or "respond" in str(error):
         advice = (
-            "It said nothing: something keeps processes of this machine from talking to each "
-            f"other, over sockets in {tempfile.gettempdir()} (TMPDIR). {advice}"
+            "It gave no answer. Perhaps something keeps processes here from talking to each other, "
+            f"over sockets in {tempfile.gettempdir()} (TMPDIR), or the machine is very busy. {advice}"
         )
     told = f"No kernel starts, the process that runs a notebook ({error})."
     return "\n".join([told, *last, advice])
