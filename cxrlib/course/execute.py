@@ -185,8 +185,8 @@ def _worded(error: Exception, noise) -> str:
     )
     if not last or "respond" in str(error):
         advice = (
-            "It gave no answer. Perhaps something keeps processes here from talking to each other, "
-            f"over sockets in {tempfile.gettempdir()} (TMPDIR), or the machine is very busy. {advice}"
+            "It gave no answer: the machine is very busy, or something keeps its processes from "
+            f"talking to each other over sockets in {tempfile.gettempdir()} (TMPDIR). {advice}"
         )
     told = f"No kernel starts, the process that runs a notebook ({error})."
     return "\n".join([told, *last, advice])

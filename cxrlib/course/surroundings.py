@@ -13,12 +13,12 @@ import click
 
 
 class Prepared(click.Group):
-    """A group whose commands can print every letter, need no screen, and have a home."""
+    """A group whose commands can print every letter, draw, and have a home."""
 
     def main(self, *args, **kwargs):
         """Run the command."""
         _prepare_printing()
-        os.environ["MPLBACKEND"] = "agg"
+        os.environ.pop("MPLBACKEND", None)  # of a notebook, or of a program that is not here
         if "error" in os.environ.get("PYTHONWARNINGS", ""):  # a note of a library is none
             warnings.filters[:] = [one for one in warnings.filters if one[0] != "error"]
         try:
