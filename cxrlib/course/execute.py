@@ -21,7 +21,6 @@ QUIET_KERNEL = {
 # What a shell sets for other programs: it takes away asserts, makes warnings errors, runs code
 NOT_FOR_KERNELS = ("PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONSTARTUP", "MPLBACKEND")
 LONGEST_START = 120  # seconds until a kernel answers
-LONGEST_SOCKET = 90  # bytes of a socket's path; the system's own limit is 104 to 108
 # Errors, not notes on encryption of local traffic; and no history
 QUIET_ARGUMENTS = ["--log-level=40", "--HistoryManager.hist_file=:memory:"]
 
@@ -90,6 +89,9 @@ def execute(
     of this process; `begun` is called with the number of the kernel's process before that is
     given anything to do.
     """
+    import psutil
+    import zmq
+
     tracker = Tracker(lesson, bool(values), progress)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile() as noise:
@@ -102,9 +104,10 @@ def execute(
                 import papermill  # which takes as long as the kernel takes to boot
 
                 logging.getLogger("papermill").setLevel(logging.CRITICAL)
+                # Papermill fills in what stands in single braces
+                paths = [str(path).replace("{", "{{") for path in (lesson.path, output)]
                 papermill.execute_notebook(
-                    _as_it_is(lesson.path),
-                    _as_it_is(output),
+                    *(path.replace("}", "}}") for path in paths),
                     values,
                     kernel_name="python3",
                     language="python",
@@ -116,16 +119,10 @@ def execute(
                     on_cell_start=tracker.start,
                 )
         except Exception as error:
-            machine = isinstance(error, (RuntimeError, OSError))
-            machine = machine or type(error).__module__.startswith(("zmq.", "psutil."))
-            if machine and not tracker.started:
+            of_machine = isinstance(error, (RuntimeError, OSError, zmq.ZMQError, psutil.Error))
+            if of_machine and not tracker.started:
                 raise NoKernelError(_worded(error, noise)) from error
             raise tracker.failure(_explain(error, timeout, noise)) from error
-
-
-def _as_it_is(path: Path) -> str:
-    """Write a path so that papermill, which fills in what stands in braces, gives it back."""
-    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 @contextmanager
@@ -144,7 +141,7 @@ def started_kernel(folder: Path, environment: dict[str, str], noise, sockets: st
 
     # Without folders to look into, "python3" is this Python, whatever the user has registered.
     specs = KernelSpecManager(kernel_dirs=[])
-    short = os.name == "posix" and len(os.fsencode(sockets)) < LONGEST_SOCKET
+    short = os.name == "posix" and len(os.fsencode(sockets)) < 90  # a socket's path ends at 104
     how = {"transport": "ipc", "ip": f"{sockets}/kernel"} if short else {}
     how |= {"kernel_spec_manager": specs, "connection_file": f"{sockets}/kernel.json"}
     manager = AsyncKernelManager(kernel_name="python3", **how)
@@ -177,19 +174,18 @@ def _explain(error: Exception, timeout: int, noise) -> str:
 
 def _worded(error: Exception, noise) -> str:
     """Say why no kernel starts, in its own last words, and what to do."""
-    last = _last_lines(noise)
-    advice = (
+    told = [f"No kernel starts, the process that runs a notebook ({error}).", *_last_lines(noise)]
+    if len(told) == 1 or "respond" in str(error):
+        told.append(
+            "It gave no answer: the machine is very busy, or something keeps its processes from "
+            f"talking to each other over sockets in {tempfile.gettempdir()} (TMPDIR)."
+        )
+    told.append(
         "If a disk is full, free some space, or set TMPDIR to a folder on another. If a module "
         "fails, install it again (pip install --force-reinstall ipykernel), or take away what "
         "stands in its place (PYTHONPATH)."
     )
-    if not last or "respond" in str(error):
-        advice = (
-            "It gave no answer: the machine is very busy, or something keeps its processes from "
-            f"talking to each other over sockets in {tempfile.gettempdir()} (TMPDIR). {advice}"
-        )
-    told = f"No kernel starts, the process that runs a notebook ({error})."
-    return "\n".join([told, *last, advice])
+    return "\n".join(told)
 
 
 def _last_lines(noise) -> list[str]:

@@ -18,10 +18,7 @@ from cxrlib.files import cache_folder, no_such, parse_yaml, sha256, shipped
 
 BACKENDS = ("tensorflow", "jax", "torch")
 SHAPES_NOTHING = ("audit", "course")  # rooms of the package that no notebook's results hang on
-KERAS_JSON = {  # what Keras takes; what the course makes of it says cxrlib.machine.KERAS
-    "floatx": ("float32", "float16", "float64"),
-    "image_data_format": ("channels_last", "channels_first"),
-}
+KERAS_TAKES = {"float16", "float32", "float64", "channels_last", "channels_first"}
 IN_A_WHEEL = ("data", "notebooks")  # folders of the course that lie in the installed package
 SOURCES = ("source", "stage1_source", "inside_source", "outside_source")  # parameters
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -186,12 +183,9 @@ def backend() -> str:
     found = {}
     with suppress(OSError, ValueError):
         found = json.loads(path.read_text(encoding="utf-8"))
-    for setting, known in KERAS_JSON.items():
-        if not isinstance(found, dict) or str(found.get(setting, known[0])) not in known:
-            raise CourseError(
-                f"{path} is no file for Keras: {setting} has to be {' or '.join(known)}. "
-                "Mend it, or take it away."
-            )
+    shapes = ("floatx", "image_data_format")
+    if type(found) is not dict or {str(found[s]) for s in shapes if s in found} - KERAS_TAKES:
+        raise CourseError(f"Keras refuses {path} as it is: {found}. Mend it, or take it away.")
     name = os.environ.get("KERAS_BACKEND") or found.get("backend", "tensorflow")
     if name not in BACKENDS:
         raise CourseError(no_such("Keras backend", name, list(BACKENDS)) + " Set KERAS_BACKEND.")

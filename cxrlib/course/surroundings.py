@@ -17,7 +17,11 @@ class Prepared(click.Group):
 
     def main(self, *args, **kwargs):
         """Run the command."""
-        _prepare_printing()
+        for name in ("stdin", "stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed: the next file opened would get its number
+                setattr(sys, name, Path(os.devnull).open("r+"))  # noqa: SIM115
+        for stream in (sys.stdout, sys.stderr):  # few encodings have letters for every label
+            getattr(stream, "reconfigure", dict)(errors="backslashreplace")
         os.environ.pop("MPLBACKEND", None)  # of a notebook, or of a program that is not here
         if "error" in os.environ.get("PYTHONWARNINGS", ""):  # a note of a library is none
             warnings.filters[:] = [one for one in warnings.filters if one[0] != "error"]
@@ -33,14 +37,6 @@ class Prepared(click.Group):
                 told = "Note: there is no home folder to write to; the cache is gone at the end. "
                 click.echo(told + "To keep it set HOME, or CXR_CACHE.", err=True)
             return super().main(*args, **kwargs)
-
-
-def _prepare_printing() -> None:
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed: the next file opened would get its number
-            setattr(sys, name, Path(os.devnull).open("r+"))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):  # few encodings have letters for every label
-        getattr(stream, "reconfigure", dict)(errors="backslashreplace")
 
 
 def _has_home() -> bool:
