@@ -132,8 +132,7 @@ def started_kernel(folder: Path, environment: dict[str, str], noise, sockets: st
     Below Python, libraries write to the terminal itself, where they would tear our line; the
     file `noise` takes that. They talk over files in the folder `sockets`, where there are such:
     two kernels that start at once could get the same port, and one of them would wait for ever.
-    What else they write lies there too: no start-up file of the user's own changes a result, and
-    nothing is written to a home that may be full.
+    So lies what else they read and write: not at home, with start-up files, or a full disk.
     """
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager

@@ -27,15 +27,16 @@ class Prepared(click.Group):
             warnings.filters[:] = [one for one in warnings.filters if one[0] != "error"]
         try:
             Path.cwd()
-        except OSError as error:
-            click.echo(f"Error: the folder that you are in is gone ({error}): cd to one.", err=True)
-            sys.exit(1)
+        except OSError:
+            sys.exit("Error: the folder that you are in is gone: go to another (cd).")
         with ExitStack() as stack:
             if not _has_home():
                 own = tempfile.TemporaryDirectory(prefix="cxr-home-", ignore_cleanup_errors=True)
                 os.environ["HOME"] = stack.enter_context(own)
-                told = "Note: there is no home folder to write to; the cache is gone at the end. "
-                click.echo(told + "To keep it set HOME, or CXR_CACHE.", err=True)
+                told = (
+                    "there is no home folder to write to: set HOME, or CXR_CACHE to keep a cache."
+                )
+                click.echo(f"Note: {told}", err=True)
             return super().main(*args, **kwargs)
 
 
