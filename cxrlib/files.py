@@ -82,7 +82,8 @@ def cannot_write(path: Path | str, error: OSError) -> str:
     why = f"{error.strerror}. Use a folder that you may write to"
     if error.errno in FULL:
         why = "the disk is full. Free some space, or use another disk"
-    return f"{path} cannot be written: {why} (CXR_CACHE moves the cache, --out the results)."
+    moves = "CXR_CACHE moves the cache, --out the results, CXR_RUN those of a notebook run by hand"
+    return f"{path} cannot be written: {why} ({moves})."
 
 
 def remove_partials(path: Path, age: float = 0) -> None:

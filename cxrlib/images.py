@@ -263,7 +263,9 @@ def decode(paths, folder=None, side=SIDE, workers=None, progress=True, keys=None
     """
     paths = [Path(path) for path in paths]
     keys = map(_key, paths) if keys is None else map(str, keys)
-    digest = hashlib.sha256("\n".join([f"v{VERSION} {side}", *keys]).encode()).hexdigest()[:20]
+    text = "\n".join([f"v{VERSION} {side}", *keys])
+    # A file's name may hold bytes that are no text
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:20]
     place = Path(folder or cache_folder("decoded")) / digest
     images, numbers, failures = disk.fill(place, paths, side, decode_block, workers, progress)
     kinds, bits = numbers[:, 0] & 255, numbers[:, 0] >> 8
