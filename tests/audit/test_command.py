@@ -188,8 +188,8 @@ def test_unreadable_images_are_named(films, run):
     assert "allow_missing" not in found.output and not Path("audit-films.html").exists()
     found = cxr("films", "--allow-missing")
     assert found.exit_code == 0 and len(run.cohort) == 23
-    assert "covid3.png: not an image" in found.stdout
-    assert "covid3.png: not an image" in Path("audit-films.html").read_text(encoding="utf-8")
+    assert "covid3.png: text" in found.stdout
+    assert "covid3.png: text, not an image" in Path("audit-films.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
