@@ -8,6 +8,7 @@ from pathlib import PurePath
 import numpy as np
 
 from cxrlib.plots import style
+from cxrlib.plots.images import image_grid
 from cxrlib.plots.scores import reliability_diagram
 from cxrlib.plots.style import finish, interval, need, plain, score_rows, subplots
 from cxrlib.shortcuts import leaks, views
@@ -144,6 +145,18 @@ def pairs_plot(cohort, pairs, most=6, title="Images that look the same", note=""
             axis.set_title(plain(said), fontsize=7.5, loc="left")
     left = len(pairs) - len(shown)
     return finish(figure, title, f"Not shown: {left} more.\n{note}" if left else note)
+
+
+def odd_plot(cohort, found, most=24, title="Films unlike the rest, and why", note=""):
+    """Show films of ``shortcuts.odd_films``, `most` in all: each with label, source and reason."""
+    need(found, "found", "image", "label", "source", "reason", "score")
+    shown = found.groupby("label").head(max(1, most // found["label"].nunique())).head(most)
+    row = {name: number for number, name in enumerate(cohort.table["image"])}
+    films = [cohort.images[row[name]] for name in shown["image"]]
+    facts = zip(shown["label"], shown["source"], shown["reason"], strict=True)
+    titles = [f"{label}, {source}: {reason}" for label, source, reason in facts]
+    left = len(found) - len(shown)
+    return image_grid(films, titles, 6, title, f"Not shown: {left} more.\n{note}" if left else note)
 
 
 def views_plot(cohort, title="What a probe sees", note=""):

@@ -13,14 +13,14 @@ SEEN = 400  # films, evenly drawn from the set, that each film is compared with
 BLOCK = 256  # films compared at once
 SURE = 3.5  # robust standard deviations that an honest film hardly ever goes astray
 FAR = 5.0  # robust standard deviations from which a film is unlike the rest
-NOT_NEAR = 1.5  # from which one that is dark above and below is more than a frame
+NOT_NEAR = 3.0  # from which a body in the dark is more than a framed film
 COMMON = 15  # patterns that the films of a set share
 FOLDS = 4  # of patients: patterns learned from a patient say nothing of that patient's films
 COPY = 0.9  # detail of mirrored films: others reach 0.89 among phantoms, 0.83 among real ones
 BLANK = 0.35  # share of a film in uniform rows and columns at its edges
 EVEN = 10  # grey levels between the darkest and the brightest pixel of a uniform row
 BLACK = 40  # grey level that no part of a nearly black film exceeds
-LATERAL = r"l|ll|rl|lat|.*lateral.*"  # of the column `view`, whatever its case
+LATERAL = r"L|LL|RL|LAT|.*LATERAL.*"  # of the column `view`
 OTHERS = ("CT", "MR", "US", "MG", "NM", "PT")  # of the column `modality`: no radiograph
 TURNS = (  # name, quarter turns, whether mirrored first, whether inverted
     ("as it is", 0, False, False),
@@ -96,8 +96,7 @@ def _reasons(table, facts, margins, score, copies) -> pd.Series:
     """Word for each film why it is odd, or nothing; what is surer comes last and stays."""
     reason = pd.Series("", index=table.index)
     reason[score > FAR] = "unlike the rest"
-    afloat = facts["afloat"] & (score > NOT_NEAR)
-    reason[afloat] = "dark above and below, as a slice or a photo"
+    reason[facts["afloat"] & (score > NOT_NEAR)] = "dark around the body, as a slice or a photo"
     for row, other in copies.items():
         reason[row] = f"mirrored copy of {table['image'].iloc[other]}"
     spread = _spread(margins)
@@ -107,12 +106,12 @@ def _reasons(table, facts, margins, score, copies) -> pd.Series:
     names = np.array([name for name, *_ in TURNS[1:]])
     reason[turned] = names[better.argmax(axis=1)][turned]
     told = {"blank border": facts["blank"] > BLANK, "nearly black": facts["brightest"] < BLACK}
-    told_by = ("view", "modality")
-    text = {name: table[name].astype("string").str.strip() for name in told_by if name in table}
-    if "view" in text:
-        told["lateral view"] = text["view"].str.fullmatch(LATERAL, case=False)
-    if "modality" in text:
-        told |= {f"modality {name}": text["modality"].str.upper() == name for name in OTHERS}
+    view, kind = (
+        table.get(name, reason).astype("string").str.strip().str.upper()
+        for name in ("view", "modality")
+    )
+    told["lateral view"] = view.str.fullmatch(LATERAL)
+    told |= {f"modality {name}": kind == name for name in OTHERS}
     for name, has in told.items():
         has = has.fillna(False).to_numpy(dtype=bool)
         if has.mean() <= 0.5:
@@ -135,14 +134,15 @@ def _reduce(cohort) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
 
 
 def _facts(image, thumb) -> dict:
-    """Whether top and bottom are dark, the share in blank borders, and the brightest part."""
+    """Whether the body floats in the dark, the share in blank borders, and the brightest part."""
     down, across = (
         np.flatnonzero(image.max(axis=axis).astype(int) - image.min(axis=axis) > EVEN)
         for axis in (1, 0)
     )
     kept = (np.ptp(down) + 1) * (np.ptp(across) + 1) if len(down) and len(across) else 0
-    bright = (thumb > 0.3 * np.quantile(thumb, 0.95)).mean(axis=1)
-    afloat = max(bright[0], bright[-1]) < 0.2  # an upright body reaches both
+    body = thumb > 0.3 * np.quantile(thumb, 0.95)
+    ends = body[[0, -1]].mean(axis=1).max()  # an upright body reaches top and bottom
+    afloat = ends < (0.2 if body[[0, 0, -1, -1], [0, -1, 0, -1]].any() else 0.8)
     return {"afloat": afloat, "blank": 1 - kept / image.size, "brightest": thumb.max()}
 
 
@@ -185,7 +185,7 @@ def _spread(values: np.ndarray) -> np.ndarray:
 
 def _distance(features, usual, fold) -> np.ndarray:
     """Distance of each film from patterns that the usual films of other patients share."""
-    kept, left = usual >= np.quantile(usual, 0.1), np.empty(len(features))
+    kept, left = usual >= np.quantile(usual, 0.4), np.empty(len(features))
     for _ in range(2):
         for number in range(FOLDS):
             learned, here = features[kept & (fold != number)], fold == number
