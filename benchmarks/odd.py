@@ -1,4 +1,4 @@
-"""Measure how many films made odd on purpose the audit finds, and how many good ones it names.
+"""Measure how many films made odd on purpose are found, and how many good ones are named.
 
 python benchmarks/odd.py [--films FOLDER] [--sets 20] [--write]
 
@@ -126,7 +126,7 @@ def measure(load, sets: int) -> tuple[dict, float]:
 
 
 def phantoms(seed: int):
-    """Make phantoms of 116 patients, some 221 films, of three labels, whose scanner says nothing."""
+    """Make some 221 films of 116 synthetic patients, whose scanner says nothing of the label."""
     return sources.load("phantom", patients=PATIENTS, confounding=0.0, seed=seed)
 
 

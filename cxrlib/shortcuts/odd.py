@@ -96,7 +96,6 @@ def _reasons(table, facts, margins, score, copies) -> pd.Series:
     """Word for each film why it is odd, or nothing; what is surer comes last and stays."""
     reason = pd.Series("", index=table.index)
     reason[score > FAR] = "unlike the rest"
-    reason[facts["afloat"] & (score > NOT_NEAR)] = "dark around the body, as a slice or a photo"
     for row, other in copies.items():
         reason[row] = f"mirrored copy of {table['image'].iloc[other]}"
     spread = _spread(margins)
@@ -105,7 +104,12 @@ def _reasons(table, facts, margins, score, copies) -> pd.Series:
     turned = better.any(axis=1)
     names = np.array([name for name, *_ in TURNS[1:]])
     reason[turned] = names[better.argmax(axis=1)][turned]
-    told = {"blank border": facts["blank"] > BLANK, "nearly black": facts["brightest"] < BLACK}
+    afloat = facts["afloat"] & (score > NOT_NEAR) & ~turned
+    told = {
+        "blank border": facts["blank"] > BLANK,
+        "dark around the body, as a slice or a photo": afloat,
+        "nearly black": facts["brightest"] < BLACK,
+    }
     view, kind = (
         table.get(name, reason).astype("string").str.strip().str.upper()
         for name in ("view", "modality")
