@@ -142,17 +142,15 @@ def odd_films(cohort, found) -> Finding:
     light = light_of(worst["p"], worst["share"] - worst["share of others"] >= UNEVEN)
     counts = found["reason"].str.split(" of ").str[0].value_counts()
     told = "; ".join(f"{reason}: {count}" for reason, count in counts.items())
-    headline = f"{len(found)} of {count_of(len(cohort), 'film')} look unlike the rest."
-    if len(found):
-        headline = (
-            f"{headline[:-1]} ({told}). They are of {worst['share']:.0%} of the patients with "
-            f"{worst['label']}, and of {worst['share of others']:.0%} of the others (corrected p "
-            f"{word_p(worst['p'])})."
-        )
+    headline = (
+        f"{len(found)} of {count_of(len(cohort), 'film')} look unlike the rest ({told or 'none'}): "
+        f"of {worst['share']:.0%} of the patients with {worst['label']}, and of "
+        f"{worst['share of others']:.0%} of the others (corrected p {word_p(worst['p'])})."
+    )
     judged = _judged(
         name,
         "amber" if light == "green" and len(found) else light,
-        headline,
+        headline if len(found) else "No film looks unlike the rest.",
         meaning,
         "Look at each of them. Turn back what was turned, and leave out what is no frontal film; "
         "never for one label alone.",

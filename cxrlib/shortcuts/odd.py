@@ -62,8 +62,8 @@ def odd_films(cohort) -> pd.DataFrame:
         thumbs, fine, facts = _reduce(cohort)
         features = _features(thumbs)
         usual, margins = _fits(features)
-        patients = pd.factorize(cohort.table["patient"])[0]
-        found["score"] = _distance(features, usual, patients % FOLDS)
+        fold = pd.factorize(cohort.table["patient"])[0] % FOLDS
+        found["score"] = _distance(features, usual, fold)
         copies = _mirrored(fine, margins[:, 0])
         found["reason"] = _reasons(cohort.table, facts, margins, found["score"], copies)
     found = found[found["reason"] != ""]
@@ -85,11 +85,10 @@ def odd_by_label(cohort, found: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for label in cohort.labels:
         own, rest = by_patient[label], by_patient.drop(label, level="label")
-        table = [[part.sum(), (~part).sum()] for part in (own, rest)]
-        p = min(1, fisher_exact(table, "greater").pvalue * len(cohort.labels))
+        counts = [[part.sum(), (~part).sum()] for part in (own, rest)]
+        p = min(1, fisher_exact(counts, "greater").pvalue * len(cohort.labels))
         rows.append((label, len(own), int(own.sum()), own.mean(), rest.mean(), p))
-    columns = ["label", "patients", "odd", "share", "share of others", "p"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["label", "patients", "odd", "share", "share of others", "p"])
 
 
 def _reasons(table, facts, margins, score, copies) -> pd.Series:
@@ -110,10 +109,8 @@ def _reasons(table, facts, margins, score, copies) -> pd.Series:
         "dark around the body, as a slice or a photo": afloat,
         "nearly black": facts["brightest"] < BLACK,
     }
-    view, kind = (
-        table.get(name, reason).astype("string").str.strip().str.upper()
-        for name in ("view", "modality")
-    )
+    told_by = (table.get(name, reason).astype("string") for name in ("view", "modality"))
+    view, kind = (text.str.strip().str.upper() for text in told_by)
     told["lateral view"] = view.str.fullmatch(LATERAL)
     told |= {f"modality {name}": kind == name for name in OTHERS}
     for name, has in told.items():
