@@ -1,6 +1,6 @@
 """Measure how many films made odd on purpose are found, and how many good ones are named.
 
-python benchmarks/odd.py [--films FOLDER] [--sets 20] [--write]
+python benchmarks/odd.py [--films FOLDER] [--sets 10] [--write]
 
 In every set one film in twenty is made odd, in one way, at places drawn by chance. The sets are
 phantoms, and draws of 221 films from a FOLDER of real ones with one folder a label.
@@ -134,7 +134,7 @@ def main() -> None:
     """Measure, print, and perhaps write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--films", help="a folder of real films, one folder a label")
-    parser.add_argument("--sets", type=int, default=20, help="sets of each kind (20)")
+    parser.add_argument("--sets", type=int, default=10, help="sets of each kind (10)")
     parser.add_argument("--write", action="store_true", help=f"put it into {PAGE.name}")
     given = parser.parse_args()
     loaders = {"phantoms": phantoms}
@@ -159,8 +159,8 @@ def main() -> None:
     command = "python benchmarks/odd.py" + (" --films FOLDER" if given.films else "")
     text = f"""{table(["made odd, one film in twenty", *found.columns], rows)}
 
-`{command} --sets {given.sets} --write`, seeds 0 to {given.sets - 1}, a set of about {DRAWN} films \
-of 300 x 300 each. Processor time of a set, at most: {spent} ({machine()})."""
+`{command} --write`, {given.sets} sets of each kind (seeds 0 to {given.sets - 1}) of about \
+{DRAWN} films of 300 x 300. Processor time of a set, at most: {spent} ({machine()})."""
     print(text)
     if given.write:
         write("odd", text, PAGE)

@@ -141,21 +141,20 @@ def odd_films(cohort, found) -> Finding:
     worst = labels.loc[labels["p"].idxmin()]
     light = light_of(worst["p"], worst["share"] - worst["share of others"] >= UNEVEN)
     counts = found["reason"].str.split(" of ").str[0].value_counts()
-    told = "; ".join(f"{reason}: {count}" for reason, count in counts.items())
+    told = "; ".join(f"{reason}: {count}" for reason, count in counts.items()) or "none"
     headline = (
-        f"{len(found)} of {count_of(len(cohort), 'film')} look unlike the rest ({told or 'none'}): "
+        f"{len(found)} of {count_of(len(cohort), 'film')} look unlike the rest ({told}): "
         f"of {worst['share']:.0%} of the patients with {worst['label']}, and of "
         f"{worst['share of others']:.0%} of the others (corrected p {word_p(worst['p'])})."
     )
     judged = _judged(
         name,
         "amber" if light == "green" and len(found) else light,
-        headline if len(found) else "No film looks unlike the rest.",
+        headline,
         meaning,
-        "Look at each of them. Turn back what was turned, and leave out what is no frontal film; "
-        "never for one label alone.",
+        "Look at each. Turn back what was turned, leave out what is not frontal: in all labels.",
         "Nothing; a heart on the right, or a lateral film, may go unnoticed.",
-        {"Odd films": found.round({"score": 1})} | ({"By label": labels} if len(found) else {}),
+        {"Odd films": found.round({"score": 1}), "By label": labels[labels["odd"] > 0]},
     )
     if len(found):
         judged.figures["Films unlike the rest, and why"] = ("odd_plot", cohort, found)

@@ -153,8 +153,7 @@ def odd_plot(cohort, found, most=24, title="Films unlike the rest, and why", not
     shown = found.groupby("label").head(max(1, most // found["label"].nunique())).head(most)
     row = {name: number for number, name in enumerate(cohort.table["image"])}
     films = [cohort.images[row[name]] for name in shown["image"]]
-    facts = zip(shown["label"], shown["source"], shown["reason"], strict=True)
-    titles = [f"{label}, {source}: {reason}" for label, source, reason in facts]
+    titles = [f"{film.label}, {film.source}: {film.reason}" for film in shown.itertuples()]
     left = len(found) - len(shown)
     return image_grid(films, titles, 6, title, f"Not shown: {left} more.\n{note}" if left else note)
 

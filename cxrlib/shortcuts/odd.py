@@ -40,11 +40,10 @@ def odd_films(cohort) -> pd.DataFrame:
     is turned back, by more than chance would have it, is named so: what is usual is learned from
     the set itself (compare Golan and El-Yaniv 2018, arXiv:1805.10917). The others are rebuilt
     from the few patterns that most films share; a film far from them, in robust standard
-    deviations (Rousseeuw and Hubert 2011, doi:10.1002/widm.2), is unlike the rest. Nearly black
-    films and blank borders are told by their grey values, lateral films and other modalities by
-    the columns ``view`` and ``modality``, if there are such. What more than half of the films
-    have in common is not odd. A heart on the right is weak evidence: most mirrored films are
-    found only if the set has the original too, and which of the two is the copy is a guess.
+    deviations (Rousseeuw and Hubert 2011, doi:10.1002/widm.2), is unlike the rest. The columns
+    ``view`` and ``modality`` count where they are. What more than half of the films have in
+    common is not odd. A heart on the right is weak evidence: most mirrored films are found only
+    if the set has the original too, and which of the two is the copy is a guess.
 
     Parameters
     ----------
@@ -55,20 +54,22 @@ def odd_films(cohort) -> pd.DataFrame:
     -------
     DataFrame
         A row a film, by label and source: ``image``, ``label``, ``source``, ``reason``, and
-        ``score``, its distance from what the films share in robust standard deviations.
+        ``score``, its distance from what the films share, in robust standard deviations.
     """
-    found = cohort.table[["image", "label", "source"]].assign(reason="", score=0.0)
+    table = cohort.table
+    found = table[["image", "label", "source"]].assign(reason="", score=0.0)
     if len(found) >= FEWEST:
         thumbs, fine, facts = _reduce(cohort)
         features = _features(thumbs)
         usual, margins = _fits(features)
-        fold = pd.factorize(cohort.table["patient"])[0] % FOLDS
+        fold = pd.factorize(table["patient"].fillna(table["image"]))[0] % FOLDS
+        if np.bincount(fold).max() > len(fold) / 2:  # nearly all films are of one patient
+            fold = np.arange(len(fold)) % FOLDS
         found["score"] = _distance(features, usual, fold)
-        copies = _mirrored(fine, margins[:, 0])
-        found["reason"] = _reasons(cohort.table, facts, margins, found["score"], copies)
+        found["reason"] = _reasons(table, facts, margins, found["score"], _mirrored(fine, margins))
     found = found[found["reason"] != ""]
-    order = {"by": ["label", "source", "score"], "ascending": [True, True, False]}
-    return found.sort_values(**order).reset_index(drop=True)
+    by = ["label", "source", "score"]
+    return found.sort_values(by, ascending=[True, True, False], ignore_index=True)
 
 
 def odd_by_label(cohort, found: pd.DataFrame) -> pd.DataFrame:
@@ -103,14 +104,12 @@ def _reasons(table, facts, margins, score, copies) -> pd.Series:
     turned = better.any(axis=1)
     names = np.array([name for name, *_ in TURNS[1:]])
     reason[turned] = names[better.argmax(axis=1)][turned]
-    afloat = facts["afloat"] & (score > NOT_NEAR) & ~turned
-    told = {
-        "blank border": facts["blank"] > BLANK,
-        "dark around the body, as a slice or a photo": afloat,
-        "nearly black": facts["brightest"] < BLACK,
-    }
     told_by = (table.get(name, reason).astype("string") for name in ("view", "modality"))
     view, kind = (text.str.strip().str.upper() for text in told_by)
+    afloat = facts["afloat"] & (score > NOT_NEAR) & ~turned
+    told = {"blank border": facts["blank"] > BLANK}
+    told["dark around the body, as a slice or a photo"] = afloat
+    told["nearly black"] = facts["brightest"] < BLACK
     told["lateral view"] = view.str.fullmatch(LATERAL)
     told |= {f"modality {name}": kind == name for name in OTHERS}
     for name, has in told.items():
@@ -136,11 +135,8 @@ def _reduce(cohort) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
 
 def _facts(image, thumb) -> dict:
     """Whether the body floats in the dark, the share in blank borders, and the brightest part."""
-    down, across = (
-        np.flatnonzero(image.max(axis=axis).astype(int) - image.min(axis=axis) > EVEN)
-        for axis in (1, 0)
-    )
-    kept = (np.ptp(down) + 1) * (np.ptp(across) + 1) if len(down) and len(across) else 0
+    uneven = (image.max(axis=axis) - image.min(axis=axis) > EVEN for axis in (1, 0))
+    kept = np.prod([np.ptp(np.flatnonzero(one)) + 1 if one.any() else 0 for one in uneven])
     body = thumb > 0.3 * np.quantile(thumb, 0.95)
     ends = body[[0, -1]].mean(axis=1).max()  # an upright body reaches top and bottom
     afloat = ends < (0.2 if body[[0, 0, -1, -1], [0, -1, 0, -1]].any() else 0.8)
@@ -154,7 +150,7 @@ def _detail(image: np.ndarray, sigma: float) -> np.ndarray:
     return image / (contrast + 0.05 * contrast.mean() + 1e-3)
 
 
-def _unit(images: np.ndarray) -> np.ndarray:
+def _unit(images):
     """Flatten images so that the scalar product of two is their correlation."""
     flat = images.reshape(len(images), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
@@ -186,22 +182,22 @@ def _spread(values: np.ndarray) -> np.ndarray:
 
 def _distance(features, usual, fold) -> np.ndarray:
     """Distance of each film from patterns that the usual films of other patients share."""
+    from sklearn.decomposition import PCA
+
     kept, left = usual >= np.quantile(usual, 0.4), np.empty(len(features))
     for _ in range(2):
-        for number in range(FOLDS):
+        for number in np.unique(fold):
             learned, here = features[kept & (fold != number)], fold == number
-            centre = learned.mean(axis=0)
-            _, vectors = np.linalg.eigh((learned - centre).T @ (learned - centre))
-            patterns = vectors[:, -min(COMMON, len(learned) // 8) :]
-            rest = features[here] - centre
-            left[here] = np.linalg.norm(rest - rest @ patterns @ patterns.T, axis=1)
+            model = PCA(min(COMMON, 1 + len(learned) // 8), svd_solver="randomized", random_state=0)
+            rebuilt = model.fit(learned).inverse_transform(model.transform(features[here]))
+            left[here] = np.linalg.norm(features[here] - rebuilt, axis=1)
         kept = left <= np.quantile(left, 0.9)
     return (left - np.median(left)) / _spread(left)
 
 
-def _mirrored(fine, heart) -> dict[int, int]:
-    """Films that mirror another one: of each pair the one whose `heart` is less on its side."""
-    copies = {}
+def _mirrored(fine, margins) -> dict[int, int]:
+    """Films that mirror another one: of each pair the one whose heart is less on its side."""
+    copies, heart = {}, margins[:, 0]
     for start in range(0, len(fine), BLOCK):
         part = fine[start : start + BLOCK].reshape(-1, FINE, FINE)
         alike = part[:, :, ::-1].reshape(len(part), -1) @ fine.T

@@ -124,6 +124,12 @@ def test_of_few_films_none_is_odd(phantoms):
     assert list(found) == ["image", "label", "source", "reason", "score"]
 
 
+@pytest.mark.parametrize("patient", ["all one", None])
+def test_unknown_patients_are_no_obstacle(phantoms, patient):
+    found = reasons(changed(phantoms, np.rot90, [3], patient=patient))
+    assert found == {phantoms.table["image"][3]: "turned by 90°"}
+
+
 def test_films_are_sorted_by_label_and_source(phantoms):
     sources = np.where(np.arange(60) % 2, "a", "b")
     found = odd_films(changed(phantoms, np.rot90, range(0, 60, 7), source=sources))
