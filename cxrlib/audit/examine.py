@@ -64,6 +64,7 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
     single = shortcuts.together(cohort, pairs)  # no fold parts copies of one image
     few = judge.few_patients(single)
     findings = [judge.size(cohort), judge.two_classes(cohort), judge.copies(cohort, pairs)]
+    findings.append(judge.odd_films(cohort, shortcuts.odd_films(cohort)))
     source = judge.source_and_label(cohort, by)
     findings += [judge.split(cohort, pairs), source]
 

@@ -38,6 +38,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "headline_plot",
             "leakage_plot",
             "loudest_plot",
+            "odd_plot",
             "pairs_plot",
             "remedy_plot",
             "shortcut_plot",

@@ -8,6 +8,7 @@ from pathlib import PurePath
 import numpy as np
 
 from cxrlib.plots import style
+from cxrlib.plots.images import image_grid
 from cxrlib.plots.scores import reliability_diagram
 from cxrlib.plots.style import finish, interval, need, plain, score_rows, subplots
 from cxrlib.shortcuts import leaks, views
@@ -178,6 +179,17 @@ def loudest_plot(cohort, found, title="Films that speak loudest", note=""):
         bar.ax.tick_params(labelsize=7)
     score = "The number is by how much the film's own class was ahead. "
     return finish(figure, title, f"{found.said}\n{score}{note}", predictions=True)
+
+
+def odd_plot(cohort, found, most=24, title="Films unlike the rest, and why", note=""):
+    """Show films of ``shortcuts.odd_films``, `most` in all: each with label, source and reason."""
+    need(found, "found", "image", "label", "source", "reason", "score")
+    shown = found.groupby("label").head(max(1, most // found["label"].nunique())).head(most)
+    row = {name: number for number, name in enumerate(cohort.table["image"])}
+    films = [cohort.images[row[name]] for name in shown["image"]]
+    titles = [f"{film.label}, {film.source}: {film.reason}" for film in shown.itertuples()]
+    left = len(found) - len(shown)
+    return image_grid(films, titles, 6, title, f"Not shown: {left} more.\n{note}" if left else note)
 
 
 def views_plot(cohort, title="What a probe sees", note=""):

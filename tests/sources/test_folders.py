@@ -129,7 +129,7 @@ def test_odd_films_are_named_once_a_set_and_again_from_the_cache(folder):
     for _ in range(2):
         with pytest.warns(UserWarning, match=told) as said:
             sources.load("folder", folder=folder, progress=False)
-        assert sum("several" in str(one.message) for one in said) == 1
+        assert sum("first of several" in str(one.message) for one in said) == 1
 
 
 def test_limit_is_a_label_and_by_seed(folder):
