@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxrlib.cohort import SIDE, Cohort
+from cxrlib.dicom import LATERAL
 from cxrlib.files import cache_folder, printable, shipped, whole_file
 from cxrlib.sources import SourceError, chexpert, folders, pinned
 
@@ -249,6 +250,10 @@ def _decode(name, table, root: Path, allow_missing, side, progress, keys=None) -
         names = ", ".join(paths[row].name for row in rows[:3]) + ", ..." * (len(rows) > 3)
         films = "1 film" if len(rows) == 1 else f"{len(rows)} films"
         warnings.warn(f"{name}: {films}: {note} ({names}).", stacklevel=4)
+        if note == LATERAL:
+            table.loc[rows, "view"] = table.loc[rows, "view"].fillna("lateral")
+        elif told := re.match(r"modality (\w+)", note):
+            table.loc[rows, "modality"] = told[1]
     table["height"], table["width"] = found.sizes.T
     table["format"], table["bytes"] = found.formats, 0
     good = table.index.difference(list(found.failures))

@@ -284,3 +284,24 @@ def test_damaged_dicom_or_none_to_read_it_with(exported, monkeypatch):
     path.unlink()
     monkeypatch.setitem(sys.modules, "pydicom", None)
     assert unnamed(make_table(folder)[0]).all()
+
+
+def test_what_a_header_says_of_view_and_modality_is_known_to_the_audit(tmp_path):
+    pytest.importorskip("pydicom")
+    from mutants import dicom, film
+
+    folder = tmp_path / "films" / "covid"
+    folder.mkdir(parents=True)
+    elements = {"plain": {"Modality": "DX", "ViewPosition": "PA"}, "slice": {"Modality": "CT"}}
+    for name, more in (elements | {"side": {"ViewPosition": "LL"}}).items():
+        (folder / f"{name}.dcm").write_bytes(dicom(film(), **more))
+    with pytest.warns(UserWarning, match="modality CT"):
+        table = sources.load("folder", folder=folder.parent, progress=False).table
+    table = stripped(
+        table.assign(image=table["image"].str[6:-4]).set_index("image"), "modality", "view"
+    )
+    assert table.to_dict("index") == {
+        "plain": {"modality": None, "view": None},
+        "side": {"modality": None, "view": "lateral"},
+        "slice": {"modality": "CT", "view": None},
+    }
