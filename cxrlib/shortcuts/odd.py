@@ -16,7 +16,7 @@ FAR = 5.0  # robust standard deviations from which a film is unlike the rest
 NOT_NEAR = 3.0  # from which a body in the dark is more than a framed film
 COMMON = 15  # patterns that the films of a set share
 FOLDS = 4  # of patients: patterns learned from a patient say nothing of that patient's films
-COPY = 0.9  # detail of mirrored films: others reach 0.89 among phantoms, 0.83 among real ones
+COPY = 0.935  # detail of mirrored films: others reach 0.93 among phantoms, 0.83 among real ones
 BLANK = 0.35  # share of a film in uniform rows and columns at its edges
 EVEN = 10  # grey levels between the darkest and the brightest pixel of a uniform row
 BLACK = 40  # grey level that no part of a nearly black film exceeds
@@ -65,8 +65,12 @@ def odd_films(cohort) -> pd.DataFrame:
         fold = pd.factorize(table["patient"].fillna(table["image"]))[0] % FOLDS
         if np.bincount(fold).max() > len(fold) / 2:  # nearly all films are of one patient
             fold = np.arange(len(fold)) % FOLDS
-        found["score"] = _distance(features, usual, fold)
+        first = _distance(features, usual >= np.quantile(usual, 0.4), fold)
+        found["score"] = _distance(features, first <= np.quantile(first, 0.9), fold)
         found["reason"] = _reasons(table, facts, margins, found["score"], _mirrored(fine, margins))
+        alone = _distance(features, fold >= 0, fold)  # small where a rare machine made several
+        unlike = (found["reason"] == "") & (np.minimum(alone, found["score"]) > FAR)
+        found.loc[unlike, "reason"] = "unlike the rest"
     found = found[found["reason"] != ""]
     by = ["label", "source", "score"]
     return found.sort_values(by, ascending=[True, True, False], ignore_index=True)
@@ -75,9 +79,8 @@ def odd_films(cohort) -> pd.DataFrame:
 def odd_by_label(cohort, found: pd.DataFrame) -> pd.DataFrame:
     """Compare each label's share of patients with odd films with that of the other labels.
 
-    `found` is what :func:`odd_films` gave. A row a label: ``label``, ``patients``, ``odd``,
-    ``share``, ``share of others``, ``p`` (Fisher's exact test whether the label has more, times
-    the number of labels).
+    `found` is what :func:`odd_films` gave. Columns: ``label``, ``patients``, ``odd``, ``share``,
+    ``share of others``, ``p`` (Fisher's exact test for more, times the number of labels).
     """
     from scipy.stats import fisher_exact
 
@@ -95,15 +98,13 @@ def odd_by_label(cohort, found: pd.DataFrame) -> pd.DataFrame:
 def _reasons(table, facts, margins, score, copies) -> pd.Series:
     """Word for each film why it is odd, or nothing; what is surer comes last and stays."""
     reason = pd.Series("", index=table.index)
-    reason[score > FAR] = "unlike the rest"
     for row, other in copies.items():
         reason[row] = f"mirrored copy of {table['image'].iloc[other]}"
     spread = _spread(margins)
     needed = np.maximum(spread, SURE * spread - np.median(margins, axis=0))
     better = np.where(-margins > needed, -margins, 0)
     turned = better.any(axis=1)
-    names = np.array([name for name, *_ in TURNS[1:]])
-    reason[turned] = names[better.argmax(axis=1)][turned]
+    reason[turned] = np.array([name for name, *_ in TURNS[1:]])[better.argmax(axis=1)][turned]
     told_by = (table.get(name, reason).astype("string") for name in ("view", "modality"))
     view, kind = (text.str.strip().str.upper() for text in told_by)
     afloat = facts["afloat"] & (score > NOT_NEAR) & ~turned
@@ -180,18 +181,16 @@ def _spread(values: np.ndarray) -> np.ndarray:
     return 1.4826 * np.median(np.abs(values - np.median(values, axis=0)), axis=0).clip(1e-6)
 
 
-def _distance(features, usual, fold) -> np.ndarray:
-    """Distance of each film from patterns that the usual films of other patients share."""
+def _distance(features, kept, fold) -> np.ndarray:
+    """Distance of each film from patterns that the `kept` films of other patients share."""
     from sklearn.decomposition import PCA
 
-    kept, left = usual >= np.quantile(usual, 0.4), np.empty(len(features))
-    for _ in range(2):
-        for number in np.unique(fold):
-            learned, here = features[kept & (fold != number)], fold == number
-            model = PCA(min(COMMON, 1 + len(learned) // 8), svd_solver="randomized", random_state=0)
-            rebuilt = model.fit(learned).inverse_transform(model.transform(features[here]))
-            left[here] = np.linalg.norm(features[here] - rebuilt, axis=1)
-        kept = left <= np.quantile(left, 0.9)
+    left = np.empty(len(features))
+    for number in np.unique(fold):
+        learned, here = features[kept & (fold != number)], fold == number
+        model = PCA(min(COMMON, 1 + len(learned) // 8), svd_solver="randomized", random_state=0)
+        rebuilt = model.fit(learned).inverse_transform(model.transform(features[here]))
+        left[here] = np.linalg.norm(features[here] - rebuilt, axis=1)
     return (left - np.median(left)) / _spread(left)
 
 
