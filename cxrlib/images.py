@@ -7,6 +7,7 @@ decoder for gigabytes or hours: it, its header and size are checked before a pix
 from __future__ import annotations
 
 import csv
+import ctypes
 import hashlib
 import io
 import re
@@ -60,6 +61,7 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
     name, content = _recognise(path)
     if name == "DICOM":
         image, notes = dicom.read_dicom(path)
+        _give_back(image.size > LARGE)
         shrunk = Image.fromarray(image).reduce(shrinks_by(*image.shape, side))
         return np.asarray(shrunk), name, image.shape, notes
     try:
@@ -76,6 +78,7 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
         with dicom.one_at_a_time if large else nullcontext():
             decode_it = _jpeg if name == "JPEG" else _raster
             image = decode_it(path, name, content, scale)
+            _give_back(large)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -112,6 +115,13 @@ def _recognise(path: Path) -> tuple[str, bytes]:
     if name == "DICOM" or (name == "not an image" and path.suffix.lower() in {".dcm", ".dicom"}):
         return "DICOM", b""  # pydicom knows better what is wrong with it
     raise ImageError(f"{path}: {name}. {remedy}.")
+
+
+def _give_back(large: bool) -> None:
+    """Return what was freed of a large image: glibc keeps hundreds of megabytes for each thread."""
+    if large:
+        with suppress(OSError, AttributeError, TypeError):  # on another system
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @cache

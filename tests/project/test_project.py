@@ -196,5 +196,6 @@ def test_make_app_opens_the_apps_in_a_folder_with_a_space(tmp_path):
         program.chmod(0o755)
     (place / "pyproject.toml").touch()
     (place / ".venv" / ".installed").touch()
-    found = subprocess.run(["make", "app"], cwd=place, capture_output=True, text=True)
+    words = ["make", "--no-print-directory", "app"]
+    found = subprocess.run(words, cwd=place, capture_output=True, text=True)
     assert found.stdout.splitlines()[-1:] == [str(place / "notebooks" / "apps")], found.stderr
