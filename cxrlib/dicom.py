@@ -5,6 +5,7 @@ DICOM needs pydicom, the extra ``cxrlib[dicom]``. Headers name people: no messag
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import re
@@ -23,6 +24,7 @@ from cxrlib.files import Sparing
 
 SMALLEST_SIDE = 32  # pixels; less than this shows no lung
 MOST_PIXELS = 64_000_000  # three times the largest X-ray detector
+LARGE = MOST_PIXELS // 4  # so large images wait for each other, however many the cores
 MOST_DECODED = 256_000_000  # bytes of an image's pixels, as they lie in memory
 MOST_SCANS = 50  # of a progressive JPEG, which usually has 10; each passes over all pixels
 one_at_a_time = threading.Lock()  # for large images, and for DICOM of any size
@@ -64,6 +66,13 @@ def check_size(path, height: int, width: int, bytes_each: float = 1) -> None:
             f"{path}: {width} x {height} pixels is too small to be a radiograph "
             f"(at least {SMALLEST_SIDE} on each side). Take the original file."
         )
+
+
+def give_back(large: bool) -> None:
+    """Return what was freed to the system: glibc keeps hundreds of megabytes for each thread."""
+    if large:
+        with suppress(OSError, AttributeError, TypeError):  # on another system
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def check_scans(content: bytes) -> None:
@@ -172,6 +181,7 @@ def _decode(dataset, path: Path) -> np.ndarray:
     from pydicom.pixels import get_decoder
 
     syntax, plugins = dataset.file_meta.TransferSyntaxUID, []
+    give_back(dataset.Rows * dataset.Columns > LARGE)
     if not syntax.is_compressed:
         return dataset.pixel_array
     with suppress(NotImplementedError):  # a compression of films that move, for instance

@@ -7,7 +7,6 @@ decoder for gigabytes or hours: it, its header and size are checked before a pix
 from __future__ import annotations
 
 import csv
-import ctypes
 import hashlib
 import io
 import re
@@ -24,10 +23,9 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from cxrlib import dicom
 from cxrlib.cohort import SIDE
 from cxrlib.compute import disk, share
-from cxrlib.dicom import MOST_DECODED, MOST_PIXELS, SMALLEST_SIDE, ImageError, check_size
+from cxrlib.dicom import LARGE, MOST_DECODED, MOST_PIXELS, SMALLEST_SIDE, ImageError, check_size
 from cxrlib.files import Sparing, cache_folder, shipped
 
-LARGE = MOST_PIXELS // 4  # so large images wait for each other, however many the cores
 WIDE = {"I", "F"}  # 32 bits
 MOST_PARTS = 1 << 16  # of a TIFF, which Pillow lists beforehand
 STRIP = 4_000_000  # pixels of a coloured image that are turned grey at once
@@ -61,7 +59,7 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
     name, content = _recognise(path)
     if name == "DICOM":
         image, notes = dicom.read_dicom(path)
-        _give_back(image.size > LARGE)
+        dicom.give_back(image.size > LARGE)
         shrunk = Image.fromarray(image).reduce(shrinks_by(*image.shape, side))
         return np.asarray(shrunk), name, image.shape, notes
     try:
@@ -76,9 +74,10 @@ def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[in
         scale = shrinks_by(*size, side)
         large = size[0] * size[1] * (4 if name == "WEBP" else 1) > LARGE
         with dicom.one_at_a_time if large else nullcontext():
+            dicom.give_back(large)
             decode_it = _jpeg if name == "JPEG" else _raster
             image = decode_it(path, name, content, scale)
-            _give_back(large)
+            dicom.give_back(large)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -115,13 +114,6 @@ def _recognise(path: Path) -> tuple[str, bytes]:
     if name == "DICOM" or (name == "not an image" and path.suffix.lower() in {".dcm", ".dicom"}):
         return "DICOM", b""  # pydicom knows better what is wrong with it
     raise ImageError(f"{path}: {name}. {remedy}.")
-
-
-def _give_back(large: bool) -> None:
-    """Return what was freed of a large image: glibc keeps hundreds of megabytes for each thread."""
-    if large:
-        with suppress(OSError, AttributeError, TypeError):  # on another system
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 @cache
