@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrlib.compute import settings
 from cxrlib.files import harmless, original, shipped, whole_file, write_json
 from cxrlib.machine import environment
 
@@ -129,7 +128,7 @@ def record(
         "parameters": dict(parameters),
         "seed": parameters.get("seed"),
         "seconds": seconds,
-        "environment": there | {"settings": settings()},
+        "environment": there,
         "command": os.environ.get("CXR_COMMAND"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "notes": notes,

@@ -6,7 +6,6 @@ import shutil
 import sys
 import threading
 import time
-from contextlib import suppress
 
 
 class Progress:
@@ -57,8 +56,7 @@ class Progress:
         self._write(f"\r\033[K{text[:width]}" if self.live else f"{text}\n")
 
     def _write(self, text: str) -> None:
-        with suppress(OSError):  # the terminal may be closed meanwhile
-            print(text, end="", file=self.stream, flush=True)
+        print(text, end="", file=self.stream, flush=True)
 
 
 def clock(seconds: float) -> str:
