@@ -15,6 +15,7 @@ import uuid
 from contextlib import suppress
 from functools import cache
 from itertools import islice
+from operator import length_hint
 
 from cxrlib import __version__
 from cxrlib.compute.threads import cores
@@ -69,8 +70,8 @@ def collect(function, tasks, what: str = "tasks", progress: bool = True) -> list
     """Call :func:`spread`, and give its results in the tasks' order; with a bar on a terminal."""
     from tqdm import tqdm
 
-    tasks, quiet = list(tasks), None if progress else True
-    shown = tqdm(spread(function, tasks, what), total=len(tasks), desc=what, disable=quiet)
+    total, quiet = length_hint(tasks) or None, None if progress else True
+    shown = tqdm(spread(function, tasks, what), total=total, desc=what, disable=quiet)
     return [found for _, found in sorted(shown, key=lambda pair: pair[0])]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 
 import cv2
 import numpy as np
@@ -11,11 +12,20 @@ import pandas as pd
 from cxrlib.cohort import Cohort
 from cxrlib.compute import cluster
 
-ALIKE = 0.92  # correlation of the detail of two aligned images from which they are one film
+ALIKE = 0.92  # similarity from which two images are one film
 WORTH = 0.6  # correlation of thumbnails from which two images are worth aligning
-NEIGHBOURS = 5  # images that each image is aligned with, at most
+NEIGHBOURS = 3  # images that each image is aligned with, at most
+CLOSER = 2  # of these, those that are compared in fine detail
 BLOCK = 512  # rows of the table of similarities in memory at once
 PAIRS = 64  # that one task aligns
+THUMB, COARSE, FINE = 24, 64, 128  # pixels of a side: to search, to align, to compare
+EVEN, FRAMED = 24, 0.7  # grey levels that a frame may vary by; share of the side that it leaves
+# Left, top and side, as shares of a film's side, of windows that a copy may show
+WINDOWS = [(0, 0, 1.0), (0.03, 0.03, 0.94), (0.08, 0.08, 0.84)]
+WINDOWS += [(x, y, 0.94) for x in (0, 0.06) for y in (0, 0.06)]
+WINDOWS += [(x, y, 0.87) for x in (0.01, 0.065, 0.12) for y in (0.01, 0.065, 0.12)]
+EDGE = 0.04  # of the side that is not searched, for there remain traces of frames
+STARTS = np.array([[[s, 0, COARSE * x], [0, s, COARSE * y]] for x, y, s in WINDOWS], np.float32)
 
 
 def near_duplicates(cohort, threshold: float = ALIKE) -> pd.DataFrame:
@@ -44,16 +54,20 @@ def near_duplicates(cohort, threshold: float = ALIKE) -> pd.DataFrame:
     """
     small, first = _reduce(cohort)
     unique = np.flatnonzero(first == np.arange(len(first)))
-    pairs = unique[_worth_aligning(small[unique])]
-    some = (pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS))
-    tasks = [(small[each[:, 0]], small[each[:, 1]]) for each in some]
-    aligned = cluster.collect(_align_all, tasks, "near-duplicates", progress=False)
+    found = _worth_aligning(small[unique])
+    found[["one", "other"]] = unique[found[["one", "other"]].to_numpy()]
+    moves = STARTS[found["look"] % len(WINDOWS)]
+    whole, detail, moves = _compare(found, moves, lambda number: small[number])
+    closer = _closest(found, np.maximum(whole, detail))
+    moves[:, :, 2] *= FINE / COARSE
+    films = cache(lambda number: _shrink(cohort.images[number], FINE))
+    _, detail, _ = _compare(found.iloc[closer], moves[closer], films)
+    POWER=0.25
+    whole[closer] = np.maximum(whole[closer], detail.clip(0) ** POWER)
+    found["similarity"], found["exact"] = whole, False
     copies = np.setdiff1d(np.arange(len(first)), unique)
-    pairs = np.concatenate([np.stack([first[copies], copies], axis=1), pairs])
-    found = pd.DataFrame(pairs, columns=["one", "other"])
-    found["similarity"] = np.concatenate([np.ones(len(copies)), *aligned])
-    found["exact"] = found.index < len(copies)
-    found = found[found["exact"] | (found["similarity"] >= threshold)]
+    exact = pd.DataFrame({"one": first[copies], "other": copies, "similarity": 1.0, "exact": True})
+    found = pd.concat([exact, found[found["similarity"] >= threshold]])
     found = found.sort_values(["similarity", "one", "other"], ascending=[False, True, True])
     one, other = (cohort.table.iloc[found.pop(side)] for side in ("one", "other"))
     one, other, found = (each.reset_index(drop=True) for each in (one, other, found))
@@ -119,13 +133,25 @@ def together(cohort, pairs: pd.DataFrame):
 
 def _reduce(cohort) -> tuple[np.ndarray, np.ndarray]:
     """Shrink the images to 64 x 64, and number for each the first one with the same pixels."""
-    small, seen = np.empty((len(cohort), 64, 64), dtype=np.uint8), {}
+    small, seen = np.empty((len(cohort), COARSE, COARSE), dtype=np.uint8), {}
     first = np.empty(len(cohort), dtype=np.int64)
     for number in range(len(cohort)):
         image = np.ascontiguousarray(cohort.images[number])
-        small[number] = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA)
+        small[number] = _shrink(image, COARSE)
         first[number] = seen.setdefault(hashlib.sha256(image).digest(), number)
     return small, first
+
+
+def _shrink(image: np.ndarray, side: int) -> np.ndarray:
+    """Cut off an even frame, and another one within it, and shrink what is left."""
+    for _ in range(2):
+        smooth = cv2.blur(image, (3, 3))
+        inside = cv2.absdiff(smooth, np.full_like(smooth, smooth[0, 0])) > EVEN
+        left, top, width, height = cv2.boundingRect(inside.view(np.uint8))
+        if width < FRAMED * image.shape[1] or height < FRAMED * image.shape[0]:
+            break
+        image = image[top : top + height, left : left + width]
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
 
 
 def _detail(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -136,41 +162,104 @@ def _detail(image: np.ndarray, sigma: float) -> np.ndarray:
     return image / (contrast + 2)  # 2 grey levels: what JPEG makes of an even area is no detail
 
 
-def _worth_aligning(small: np.ndarray) -> np.ndarray:
-    """Choose pairs, shape (m, 2), whose thumbnails are similar; in blocks, to save memory."""
-    thumbs = [cv2.resize(each, (32, 32), interpolation=cv2.INTER_AREA) for each in small]
-    detail = np.array([_detail(each, 6).ravel() for each in thumbs])
-    detail -= detail.mean(axis=1, keepdims=True)
-    detail /= np.linalg.norm(detail, axis=1, keepdims=True).clip(1e-9)
-    pairs = [np.empty((0, 2), dtype=np.int64)]
-    for start in range(0, len(detail), BLOCK):
-        similar = detail[start : start + BLOCK] @ detail.T
-        here = np.arange(len(similar))
-        similar[here, start + here] = -1  # itself
-        nearest = np.argpartition(-similar, min(NEIGHBOURS, len(detail) - 1), axis=1)
-        nearest = nearest[:, :NEIGHBOURS]
-        row, place = np.nonzero(np.take_along_axis(similar, nearest, axis=1) >= WORTH)
-        pairs.append(np.stack([start + row, nearest[row, place]], axis=1))
-    return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+def _describe(detail: np.ndarray, left: float, top: float, share: float) -> np.ndarray:
+    """Reduce a window of each map of detail, shape (n, 64, 64), to a unit vector, (n, 576)."""
+
+    def average(start):
+        ends = COARSE * (start + share * np.linspace(EDGE, 1 - EDGE, THUMB + 1, dtype=np.float32))
+        return np.diff(np.clip(ends[:, None] - np.arange(COARSE, dtype=np.float32), 0, 1), axis=0)
+
+    found = (average(top) @ detail @ average(left).T).reshape(len(detail), -1)
+    found -= found.mean(axis=1, keepdims=True)
+    return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-9)
 
 
-def _align_all(ones, others) -> list[float]:
-    return [_aligned_correlation(one, other) for one, other in zip(ones, others, strict=True)]
+def _worth_aligning(small: np.ndarray) -> pd.DataFrame:
+    """Choose pairs: a window of ``other``, perhaps mirrored, perhaps inverted, resembles ``one``.
+
+    In blocks, to save memory.
+    """
+    detail = np.array([_detail(each, 5).clip(-2.5, 2.5) for each in small])
+    whole, found = _describe(detail, *WINDOWS[0]), []
+    nearest = min(NEIGHBOURS, len(small) - 1)
+    for start in range(0, len(small), BLOCK):
+        block = detail[start : start + BLOCK]
+        turned = (block, block[:, :, ::-1])
+        looks = [_describe(each, *window) for each in turned for window in WINDOWS]
+        similar = np.zeros((len(block), len(small)), np.float32)
+        for look in looks:
+            np.maximum(similar, np.abs(look @ whole.T), out=similar)
+        here = np.arange(len(block))
+        similar[here, start + here] = 0  # itself
+        ones = np.argpartition(-similar, nearest, axis=1)[:, :nearest]
+        row, place = np.nonzero(np.take_along_axis(similar, ones, axis=1) >= WORTH)
+        one = ones[row, place]
+        signed = np.stack([np.einsum("nd,nd->n", look[row], whole[one]) for look in looks])
+        look = np.abs(signed).argmax(axis=0)
+        found.append(np.stack([one, start + row, look, signed[look, np.arange(len(look))]]))
+    table = pd.DataFrame(np.concatenate(found, axis=1).T, columns=["one", "other", "look", "value"])
+    table = table.sort_values("value", key=np.abs, ascending=False, kind="stable")
+    ends = np.sort(table[["one", "other"]], axis=1)
+    table = table[~pd.DataFrame(ends).duplicated().to_numpy()].reset_index(drop=True)
+    return table.astype({"one": int, "other": int, "look": int})
 
 
-def _aligned_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Correlate the detail of two images where they overlap, one moved and scaled to fit."""
-    rough = _detail(one, 4), _detail(other, 4)
+def _closest(pairs, similarity) -> np.ndarray:
+    """Choose the rows of the pairs that are among the most similar of either film."""
+    order = np.argsort(-similarity, kind="stable")
+    ends = pairs[["one", "other"]].to_numpy()[order]
+    rank = pd.Series(ends.ravel()).groupby(ends.ravel()).cumcount().to_numpy().reshape(-1, 2)
+    return order[(rank < CLOSER).any(axis=1) & (similarity[order] > 0.4)]
+
+
+def _compare(pairs, moves, film):
+    """Align pairs of films; see :func:`_align`."""
+
+    def task(rows):
+        some = pairs.iloc[rows : rows + PAIRS]
+        ones = np.stack([film(number) for number in some["one"]])
+        others = np.stack([film(number) for number in some["other"]])
+        others[some["value"] < 0] = 255 - others[some["value"] < 0]
+        mirrored = some["look"] >= len(WINDOWS)
+        others[mirrored] = others[mirrored][:, :, ::-1]
+        return ones, others, moves[rows : rows + PAIRS]
+
+    tasks = map(task, range(0, len(pairs), PAIRS))
+    done = cluster.collect(_align_all, tasks, "near-duplicates", progress=False)
+    return (np.concatenate(each) for each in zip(*done, strict=True))
+
+
+def _align_all(ones, others, moves):
+    done = [_align(*pair) for pair in zip(ones, others, moves, strict=True)]
+    return [np.array(each) for each in zip(*done, strict=True)]
+
+
+def _align(one: np.ndarray, other: np.ndarray, move: np.ndarray):
+    """Move and scale one of two images to fit, and correlate their detail where they overlap.
+
+    Returns the correlation of the whole, and the mean of those of squares of 8 x 8 pixels.
+    """
     rule = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
+    rough = _detail(one, 4), _detail(other, 4)
     try:
-        start = np.eye(2, 3, dtype=np.float32)
-        _, move = cv2.findTransformECC(*rough, start, cv2.MOTION_AFFINE, rule, None, 5)
+        _, move = cv2.findTransformECC(*rough, move, cv2.MOTION_AFFINE, rule, None, 5)
     except cv2.error:  # nothing in common, so the alignment ran away
-        return -1.0
+        return -1.0, -1.0, move
     one, other = _detail(one, 2), _detail(other, 2)
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(other, move, one.shape, flags=how)
-    overlap = cv2.warpAffine(np.ones_like(other), move, one.shape, flags=how) > 0.99
-    if overlap.mean() < 0.6:
-        return -1.0
-    return float(np.corrcoef(one[overlap], moved[overlap])[0, 1])
+    other = cv2.warpAffine(other, move, one.shape, flags=how)
+    overlap = cv2.warpAffine(np.ones_like(other), move, one.shape, flags=how)
+    inside = overlap > 0.99
+    if inside.mean() < 0.5:
+        return -1.0, -1.0, move
+
+    def mean(values):
+        return cv2.resize(values, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
+
+    first, second = mean(one), mean(other)
+    spread = mean(one * one) - first**2, mean(other * other) - second**2
+    spread = [each.clip(0) for each in spread]
+    live = (mean(overlap) > 0.9) & (np.minimum(*spread) > 0.1)  # an even square tells nothing
+    squares = (mean(one * other) - first * second)[live] / np.sqrt(spread[0] * spread[1])[live]
+    told = squares.mean() if live.mean() > 0.35 else -1.0
+    return np.corrcoef(one[inside], other[inside])[0, 1], told, move
