@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -15,10 +15,12 @@ from cxrlib.compute import cluster
 ALIKE = 0.92  # similarity from which two images are one film
 WORTH = 0.6  # correlation of thumbnails from which two images are worth aligning
 NEIGHBOURS = 3  # images that each image is aligned with, at most
-CLOSER = 2  # of these, those that are compared in fine detail
+CLOSE, CLOSER = 0.4, 1  # from which such correlation, and how many of them are compared closely
 BLOCK = 512  # rows of the table of similarities in memory at once
 PAIRS = 64  # that one task aligns
-THUMB, COARSE, FINE = 24, 64, 128  # pixels of a side: to search, to align, to compare
+THUMB, COARSE, FINE = 20, 64, 128  # pixels of a side: to search, to align, to compare
+FINE_SHARE, COARSE_SHARE = 0.3, 1.25
+FEWEST = 22
 EVEN, FRAMED = 24, 0.7  # grey levels that a frame may vary by; share of the side that it leaves
 # Left, top and side, as shares of a film's side, of windows that a copy may show
 WINDOWS = [(0, 0, 1.0), (0.03, 0.03, 0.94), (0.08, 0.08, 0.84)]
@@ -54,17 +56,16 @@ def near_duplicates(cohort, threshold: float = ALIKE) -> pd.DataFrame:
     """
     small, first = _reduce(cohort)
     unique = np.flatnonzero(first == np.arange(len(first)))
-    found = _worth_aligning(small[unique])
-    found[["one", "other"]] = unique[found[["one", "other"]].to_numpy()]
-    moves = STARTS[found["look"] % len(WINDOWS)]
-    whole, detail, moves = _compare(found, moves, lambda number: small[number])
-    closer = _closest(found, np.maximum(whole, detail))
+    pairs = _worth_aligning(small[unique])
+    pairs[["one", "other"]] = unique[pairs[["one", "other"]].to_numpy()]
+    moves = STARTS[pairs["look"] % len(WINDOWS)]
+    alike, moves = _each(_align_all, pairs, moves, lambda number: small[number])
+    closer = _closest(pairs, alike)
+    pairs, moves = pairs.iloc[closer], moves[closer]
     moves[:, :, 2] *= FINE / COARSE
-    films = cache(lambda number: _shrink(cohort.images[number], FINE))
-    _, detail, _ = _compare(found.iloc[closer], moves[closer], films)
-    POWER=0.25
-    whole[closer] = np.maximum(whole[closer], detail.clip(0) ** POWER)
-    found["similarity"], found["exact"] = whole, False
+    film = lru_cache(PAIRS)(lambda number: _shrink(cohort.images[number], FINE))
+    (alike,) = _each(_compare_all, pairs, moves, film)
+    found = pairs.assign(similarity=alike, exact=False)
     copies = np.setdiff1d(np.arange(len(first)), unique)
     exact = pd.DataFrame({"one": first[copies], "other": copies, "similarity": 1.0, "exact": True})
     found = pd.concat([exact, found[found["similarity"] >= threshold]])
@@ -200,66 +201,85 @@ def _worth_aligning(small: np.ndarray) -> pd.DataFrame:
     table = pd.DataFrame(np.concatenate(found, axis=1).T, columns=["one", "other", "look", "value"])
     table = table.sort_values("value", key=np.abs, ascending=False, kind="stable")
     ends = np.sort(table[["one", "other"]], axis=1)
-    table = table[~pd.DataFrame(ends).duplicated().to_numpy()].reset_index(drop=True)
+    table = table[~pd.DataFrame(ends).duplicated().to_numpy()].sort_values(["one", "other"])
     return table.astype({"one": int, "other": int, "look": int})
 
 
-def _closest(pairs, similarity) -> np.ndarray:
-    """Choose the rows of the pairs that are among the most similar of either film."""
-    order = np.argsort(-similarity, kind="stable")
+def _closest(pairs, alike) -> np.ndarray:
+    """Choose the rows of the pairs that are among the most similar ones of either image."""
+    order = np.argsort(-alike, kind="stable")
+    order = order[alike[order] >= CLOSE]
     ends = pairs[["one", "other"]].to_numpy()[order]
     rank = pd.Series(ends.ravel()).groupby(ends.ravel()).cumcount().to_numpy().reshape(-1, 2)
-    return order[(rank < CLOSER).any(axis=1) & (similarity[order] > 0.4)]
+    return np.sort(order[(rank < CLOSER).any(axis=1)])
 
 
-def _compare(pairs, moves, film):
-    """Align pairs of films; see :func:`_align`."""
+def _each(function, pairs, moves, film):
+    """Give pairs of images, the second one turned like the first, to a function, some at a time."""
 
-    def task(rows):
-        some = pairs.iloc[rows : rows + PAIRS]
+    def task(start):
+        some = pairs.iloc[start : start + PAIRS]
         ones = np.stack([film(number) for number in some["one"]])
         others = np.stack([film(number) for number in some["other"]])
-        others[some["value"] < 0] = 255 - others[some["value"] < 0]
-        mirrored = some["look"] >= len(WINDOWS)
-        others[mirrored] = others[mirrored][:, :, ::-1]
-        return ones, others, moves[rows : rows + PAIRS]
+        mirrored = (some["look"] >= len(WINDOWS)).to_numpy()
+        others[mirrored] = others[mirrored, :, ::-1]
+        others[some["value"] < 0] ^= 255  # inverted
+        return ones, others, moves[start : start + PAIRS]
 
     tasks = map(task, range(0, len(pairs), PAIRS))
-    done = cluster.collect(_align_all, tasks, "near-duplicates", progress=False)
-    return (np.concatenate(each) for each in zip(*done, strict=True))
+    done = cluster.collect(function, tasks, "near-duplicates", progress=False)
+    return [np.concatenate(each) for each in zip(*done, strict=True)]
 
 
 def _align_all(ones, others, moves):
-    done = [_align(*pair) for pair in zip(ones, others, moves, strict=True)]
-    return [np.array(each) for each in zip(*done, strict=True)]
+    """Align thumbnails; say how alike they are then, and how the second ones were moved."""
+    alike = np.empty(len(ones))
+    for number, (one, other) in enumerate(zip(ones, others, strict=True)):
+        moves[number] = _align(_detail(one, 4), _detail(other, 4), moves[number])
+        squares = _squares(_detail(one, 1), _detail(other, 1), moves[number], 8)
+        alike[number] = np.mean(squares[0] / squares[1]) if squares.size else -1
+    return alike, moves
 
 
-def _align(one: np.ndarray, other: np.ndarray, move: np.ndarray):
-    """Move and scale one of two images to fit, and correlate their detail where they overlap.
-
-    Returns the correlation of the whole, and the mean of those of squares of 8 x 8 pixels.
-    """
+def _align(one: np.ndarray, other: np.ndarray, move: np.ndarray) -> np.ndarray:
+    """Find how the second of two maps of detail is moved, scaled and turned to fit the first."""
     rule = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
-    rough = _detail(one, 4), _detail(other, 4)
     try:
-        _, move = cv2.findTransformECC(*rough, move, cv2.MOTION_AFFINE, rule, None, 5)
+        return cv2.findTransformECC(one, other, move, cv2.MOTION_AFFINE, rule, None, 5)[1]
     except cv2.error:  # nothing in common, so the alignment ran away
-        return -1.0, -1.0, move
-    one, other = _detail(one, 2), _detail(other, 2)
+        return move
+
+
+def _compare_all(ones, others, moves):
+    given = zip(ones, others, moves, strict=True)
+    return (np.array([_similarity(one, other, move) for one, other, move in given]),)
+
+
+def _similarity(one: np.ndarray, other: np.ndarray, move: np.ndarray) -> float:
+    """Compare two aligned images by squares of 16 x 16 pixels, in fine and in coarse detail.
+
+    Noise and compression spare the coarse; a stamp or another contrast harms few squares.
+    """
+    move = _align(_detail(one, 4), _detail(other, 4), move)
+    fine = _squares(_detail(one, 2), _detail(other, 2), move, 16)
+    coarse = _squares(_detail(one, 6), _detail(other, 6), move, 16)
+    if fine.shape[1] < FEWEST or coarse.shape[1] < FEWEST:
+        return -1.0
+    fine, coarse = np.mean(fine[0] / fine[1]), coarse[0].sum() / coarse[1].sum()
+    return float(1 - min(FINE_SHARE * (1 - fine), COARSE_SHARE * (1 - coarse)))
+
+
+def _squares(one: np.ndarray, other: np.ndarray, move: np.ndarray, side: int) -> np.ndarray:
+    """Covariance in each square, and the largest that there could be, shape (2, n)."""
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    shown = cv2.warpAffine(np.ones_like(other), move, one.shape, flags=how)
     other = cv2.warpAffine(other, move, one.shape, flags=how)
-    overlap = cv2.warpAffine(np.ones_like(other), move, one.shape, flags=how)
-    inside = overlap > 0.99
-    if inside.mean() < 0.5:
-        return -1.0, -1.0, move
 
     def mean(values):
-        return cv2.resize(values, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
+        return cv2.resize(values, None, fx=1 / side, fy=1 / side, interpolation=cv2.INTER_AREA)
 
     first, second = mean(one), mean(other)
-    spread = mean(one * one) - first**2, mean(other * other) - second**2
-    spread = [each.clip(0) for each in spread]
-    live = (mean(overlap) > 0.9) & (np.minimum(*spread) > 0.1)  # an even square tells nothing
-    squares = (mean(one * other) - first * second)[live] / np.sqrt(spread[0] * spread[1])[live]
-    told = squares.mean() if live.mean() > 0.35 else -1.0
-    return np.corrcoef(one[inside], other[inside])[0, 1], told, move
+    spreads = mean(one * one) - first**2, mean(other * other) - second**2
+    told = (mean(shown) > 0.9) & (np.minimum(*spreads) > 0.1)  # an even square tells nothing
+    together = mean(one * other) - first * second
+    return np.stack([together[told], np.sqrt(spreads[0][told] * spreads[1][told])])
