@@ -12,63 +12,74 @@ import pandas as pd
 from cxrlib.cohort import Cohort
 from cxrlib.compute import cluster
 
-ALIKE = 0.92  # similarity from which two images are one film
+ALIKE = 0.92  # similarity of two aligned images from which they are one film
 WORTH = 0.6  # correlation of thumbnails from which two images are worth aligning
-NEIGHBOURS = 3  # images that each image is aligned with, at most
-CLOSE, CLOSER = 0.4, 1  # from which such correlation, and how many of them are compared closely
+NEIGHBOURS = 2  # images that each image is aligned with, at most
+CLOSE, CLOSER = 0.4, 1  # correlation, and how many of the neighbours, for the last comparison
 BLOCK = 512  # rows of the table of similarities in memory at once
-PAIRS = 64  # that one task aligns
+PAIRS = 64  # that one task compares
 THUMB, COARSE, FINE = 20, 64, 128  # pixels of a side: to search, to align, to compare
-FINE_SHARE, COARSE_SHARE = 0.3, 1.25
-FEWEST = 22
-EVEN, FRAMED = 24, 0.7  # grey levels that a frame may vary by; share of the side that it leaves
-# Left, top and side, as shares of a film's side, of windows that a copy may show
+# Left, top and side, as shares of the film's, of windows that a copy may show
 WINDOWS = [(0, 0, 1.0), (0.03, 0.03, 0.94), (0.08, 0.08, 0.84)]
 WINDOWS += [(x, y, 0.94) for x in (0, 0.06) for y in (0, 0.06)]
 WINDOWS += [(x, y, 0.87) for x in (0.01, 0.065, 0.12) for y in (0.01, 0.065, 0.12)]
-EDGE = 0.04  # of the side that is not searched, for there remain traces of frames
 STARTS = np.array([[[s, 0, COARSE * x], [0, s, COARSE * y]] for x, y, s in WINDOWS], np.float32)
+EDGE = 0.04  # share of the side that is not searched: traces of frames
+EVEN, FRAMED = 24, 0.7  # grey levels that a frame varies by; share of the side that it leaves
+TOLD = 0.35  # share of squares that must tell something
 
 
 def near_duplicates(cohort, threshold: float = ALIKE) -> pd.DataFrame:
-    """Find images that are the same film: recompressed, resized, brighter, slightly cropped.
+    """Find images that are the same film, though people or programs have changed the copy.
+
+    Found are copies that are recompressed, resized, framed, inverted, mirrored, stamped on,
+    brighter, of another contrast (also locally: CLAHE), a little noisy, or cropped to no less
+    than about 85 % of the side; docs/audit/README.md tells how many of each. Turned films,
+    stronger crops and strong noise are not.
 
     Chest films resemble each other, so brightness is not compared but what is left when the
-    surroundings are subtracted and their contrast divided out: ribs, vessels, catheters. Each
-    image is compared with all others as a thumbnail of 32 x 32 pixels, then aligned with the
-    few most similar ones at 64 x 64 (Evangelidis and Psarakis 2008, doi:10.1109/TPAMI.2008.113).
-    A mirrored film, or one cropped by more than about 5 % of the side, is not found.
+    surroundings are subtracted and their contrast divided out: ribs, vessels, catheters. Even
+    frames are cut off. Windows of each image, as they are and mirrored, are correlated with all
+    other images at 20 x 20 pixels; an inverted one has the opposite sign. The most similar ones
+    are aligned at 64 x 64 (Evangelidis and Psarakis 2008, doi:10.1109/TPAMI.2008.113), and the
+    best of these at 128 x 128, where squares of 16 x 16 are correlated one by one.
 
     Parameters
     ----------
     cohort : Cohort
     threshold : float
-        Correlation of the aligned images from which they count as one film. Different patients
-        reach 0.91 among phantoms, whose bones and vessels have one shape, and stay under 0.7
-        among real films: there, 0.8 finds more crops and no more mistakes.
+        Similarity from which two images count as one film: 1 less the distance of their detail,
+        scaled so that strangers among the phantoms, whose bones and vessels have one shape,
+        stay under 0.92. Strangers among real films stay under 0.85.
 
     Returns
     -------
     DataFrame
         A row a pair, most similar first: ``image``, ``other``, ``similarity`` (1 where exact),
-        ``same patient``, ``same label`` (NA where unknown), ``exact`` (identical pixels). Of
-        several identical images each is paired with the first of them only.
+        ``same patient``, ``same label`` (NA where unknown), ``exact`` (identical pixels),
+        ``how`` ('', 'mirrored', 'inverted' or both). Of several identical images each is paired
+        with the first of them only.
     """
     small, first = _reduce(cohort)
     unique = np.flatnonzero(first == np.arange(len(first)))
     pairs = _worth_aligning(small[unique])
     pairs[["one", "other"]] = unique[pairs[["one", "other"]].to_numpy()]
     moves = STARTS[pairs["look"] % len(WINDOWS)]
-    alike, moves = _each(_align_all, pairs, moves, lambda number: small[number])
+    done = _each(_align_all, pairs, moves, lambda number: small[number])
+    alike = np.concatenate([[], *(found for found, _ in done)])
+    moves = np.concatenate([moves[:0], *(found for _, found in done)])
     closer = _closest(pairs, alike)
-    pairs, moves = pairs.iloc[closer], moves[closer]
+    pairs, moves = pairs.iloc[closer].copy(), moves[closer]
     moves[:, :, 2] *= FINE / COARSE
     film = lru_cache(PAIRS)(lambda number: _shrink(cohort.images[number], FINE))
-    (alike,) = _each(_compare_all, pairs, moves, film)
-    found = pairs.assign(similarity=alike, exact=False)
+    alike = np.concatenate([[], *_each(_compare_all, pairs, moves, film)])
+    turned = np.array(["", "mirrored", "inverted", "mirrored, inverted"])
+    pairs["how"] = turned[(pairs["look"] >= len(WINDOWS)) + 2 * (pairs["value"] < 0)]
+    pairs[["one", "other"]] = np.sort(pairs[["one", "other"]], axis=1)
+    found = pairs.assign(similarity=alike, exact=False)[alike >= threshold]
     copies = np.setdiff1d(np.arange(len(first)), unique)
-    exact = pd.DataFrame({"one": first[copies], "other": copies, "similarity": 1.0, "exact": True})
-    found = pd.concat([exact, found[found["similarity"] >= threshold]])
+    exact = {"one": first[copies], "other": copies, "similarity": 1.0, "exact": True, "how": ""}
+    found = pd.concat([pd.DataFrame(exact), found])[["one", "other", "similarity", "exact", "how"]]
     found = found.sort_values(["similarity", "one", "other"], ascending=[False, True, True])
     one, other = (cohort.table.iloc[found.pop(side)] for side in ("one", "other"))
     one, other, found = (each.reset_index(drop=True) for each in (one, other, found))
@@ -163,46 +174,56 @@ def _detail(image: np.ndarray, sigma: float) -> np.ndarray:
     return image / (contrast + 2)  # 2 grey levels: what JPEG makes of an even area is no detail
 
 
-def _describe(detail: np.ndarray, left: float, top: float, share: float) -> np.ndarray:
-    """Reduce a window of each map of detail, shape (n, 64, 64), to a unit vector, (n, 576)."""
-
-    def average(start):
-        ends = COARSE * (start + share * np.linspace(EDGE, 1 - EDGE, THUMB + 1, dtype=np.float32))
-        return np.diff(np.clip(ends[:, None] - np.arange(COARSE, dtype=np.float32), 0, 1), axis=0)
-
-    found = (average(top) @ detail @ average(left).T).reshape(len(detail), -1)
-    found -= found.mean(axis=1, keepdims=True)
-    return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-9)
-
-
 def _worth_aligning(small: np.ndarray) -> pd.DataFrame:
-    """Choose pairs: a window of ``other``, perhaps mirrored, perhaps inverted, resembles ``one``.
+    """Choose pairs of which a window of ``other`` resembles the whole ``one``.
 
-    In blocks, to save memory.
+    ``look`` is the number of the window, or of the mirrored one when all windows are counted;
+    ``value`` is the correlation, negative where one of the two is inverted. Blocks save memory.
     """
-    detail = np.array([_detail(each, 5).clip(-2.5, 2.5) for each in small])
-    whole, found = _describe(detail, *WINDOWS[0]), []
-    nearest = min(NEIGHBOURS, len(small) - 1)
-    for start in range(0, len(small), BLOCK):
-        block = detail[start : start + BLOCK]
-        turned = (block, block[:, :, ::-1])
-        looks = [_describe(each, *window) for each in turned for window in WINDOWS]
-        similar = np.zeros((len(block), len(small)), np.float32)
+    starts = range(0, len(small), BLOCK)
+    whole = np.concatenate([_describe(small[start : start + BLOCK])[0] for start in starts])
+    nearest, found = min(NEIGHBOURS, len(small) - 1), []
+    for start in starts:
+        looks = _describe(small[start : start + BLOCK], WINDOWS, mirrored=True)
+        similar = np.zeros((looks.shape[1], len(small)), np.float32)
         for look in looks:
-            np.maximum(similar, np.abs(look @ whole.T), out=similar)
-        here = np.arange(len(block))
+            product = look @ whole.T
+            np.maximum(similar, np.abs(product, out=product), out=similar)
+        here = np.arange(len(similar))
         similar[here, start + here] = 0  # itself
         ones = np.argpartition(-similar, nearest, axis=1)[:, :nearest]
         row, place = np.nonzero(np.take_along_axis(similar, ones, axis=1) >= WORTH)
         one = ones[row, place]
         signed = np.stack([np.einsum("nd,nd->n", look[row], whole[one]) for look in looks])
         look = np.abs(signed).argmax(axis=0)
-        found.append(np.stack([one, start + row, look, signed[look, np.arange(len(look))]]))
-    table = pd.DataFrame(np.concatenate(found, axis=1).T, columns=["one", "other", "look", "value"])
-    table = table.sort_values("value", key=np.abs, ascending=False, kind="stable")
-    ends = np.sort(table[["one", "other"]], axis=1)
-    table = table[~pd.DataFrame(ends).duplicated().to_numpy()].sort_values(["one", "other"])
-    return table.astype({"one": int, "other": int, "look": int})
+        value = np.take_along_axis(signed, look[None], axis=0)[0]
+        each = {"one": one, "other": start + row, "look": look, "value": value}
+        found.append(pd.DataFrame(each))
+    table = pd.concat(found).sort_values("value", key=np.abs, ascending=False, kind="stable")
+    ends = pd.DataFrame(np.sort(table[["one", "other"]], axis=1))  # a pair can be found twice
+    return table[~ends.duplicated().to_numpy()].sort_values(["one", "other"])
+
+
+def _describe(small: np.ndarray, windows=WINDOWS[:1], mirrored: bool = False) -> np.ndarray:
+    """Reduce windows of each image, and of its mirror image, to unit vectors of its detail.
+
+    The shape is (windows or twice as many, images, 400).
+    """
+    detail = np.array([_detail(each, 5).clip(-2.5, 2.5) for each in small])
+    found = []
+    for maps in (detail, detail[:, :, ::-1])[: 1 + mirrored]:
+        for left, top, share in windows:
+            along = share * np.linspace(EDGE, 1 - EDGE, THUMB + 1, dtype=np.float32)
+            down, across = _averages(top + along), _averages(left + along)
+            vectors = (down @ maps @ across.T).reshape(len(maps), -1)
+            vectors -= vectors.mean(axis=1, keepdims=True)
+            found.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9))
+    return np.stack(found)
+
+
+def _averages(ends: np.ndarray) -> np.ndarray:
+    """Weights of pixels in the sums between two neighbours of the given shares of a side."""
+    return np.diff(np.clip(COARSE * ends[:, None] - np.arange(COARSE), 0, 1), axis=0)
 
 
 def _closest(pairs, alike) -> np.ndarray:
@@ -214,63 +235,67 @@ def _closest(pairs, alike) -> np.ndarray:
     return np.sort(order[(rank < CLOSER).any(axis=1)])
 
 
-def _each(function, pairs, moves, film):
-    """Give pairs of images, the second one turned like the first, to a function, some at a time."""
+def _each(function, pairs, moves, film) -> np.ndarray:
+    """Hand pairs of images, the second one turned like the first, to a function, some at a time.
+
+    The images are made when their task is, so that no memory grows with the number of pairs.
+    """
+    mirrored = (pairs["look"] >= len(WINDOWS)).to_numpy()
+    inverted = (pairs["value"] < 0).to_numpy()
 
     def task(start):
-        some = pairs.iloc[start : start + PAIRS]
-        ones = np.stack([film(number) for number in some["one"]])
-        others = np.stack([film(number) for number in some["other"]])
-        mirrored = (some["look"] >= len(WINDOWS)).to_numpy()
-        others[mirrored] = others[mirrored, :, ::-1]
-        others[some["value"] < 0] ^= 255  # inverted
-        return ones, others, moves[start : start + PAIRS]
+        some = slice(start, start + PAIRS)
+        ones, others = (np.stack([film(n) for n in pairs[end][some]]) for end in ("one", "other"))
+        others[mirrored[some]] = others[mirrored[some], :, ::-1]
+        others[inverted[some]] ^= 255
+        return ones, others, moves[some]
 
     tasks = map(task, range(0, len(pairs), PAIRS))
-    done = cluster.collect(function, tasks, "near-duplicates", progress=False)
-    return [np.concatenate(each) for each in zip(*done, strict=True)]
+    return cluster.collect(function, tasks, "near-duplicates", progress=False)
 
 
 def _align_all(ones, others, moves):
     """Align thumbnails; say how alike they are then, and how the second ones were moved."""
-    alike = np.empty(len(ones))
+    alike, moves = np.empty(len(ones)), moves.copy()
     for number, (one, other) in enumerate(zip(ones, others, strict=True)):
-        moves[number] = _align(_detail(one, 4), _detail(other, 4), moves[number])
-        squares = _squares(_detail(one, 1), _detail(other, 1), moves[number], 8)
-        alike[number] = np.mean(squares[0] / squares[1]) if squares.size else -1
+        moves[number] = _align(one, other, moves[number])
+        same, most = _squares(one, other, moves[number], sigma=1, side=8)
+        alike[number] = np.mean(same / most) if same.size else -1
     return alike, moves
 
 
+def _compare_all(ones, others, moves) -> np.ndarray:
+    return np.array([_similarity(*pair) for pair in zip(ones, others, moves, strict=True)])
+
+
 def _align(one: np.ndarray, other: np.ndarray, move: np.ndarray) -> np.ndarray:
-    """Find how the second of two maps of detail is moved, scaled and turned to fit the first."""
+    """Find how the second of two images is moved, scaled and turned to fit the first."""
     rule = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
+    maps = _detail(one, 4), _detail(other, 4)
     try:
-        return cv2.findTransformECC(one, other, move, cv2.MOTION_AFFINE, rule, None, 5)[1]
+        return cv2.findTransformECC(*maps, move.copy(), cv2.MOTION_AFFINE, rule, None, 5)[1]
     except cv2.error:  # nothing in common, so the alignment ran away
         return move
 
 
-def _compare_all(ones, others, moves):
-    given = zip(ones, others, moves, strict=True)
-    return (np.array([_similarity(one, other, move) for one, other, move in given]),)
-
-
 def _similarity(one: np.ndarray, other: np.ndarray, move: np.ndarray) -> float:
-    """Compare two aligned images by squares of 16 x 16 pixels, in fine and in coarse detail.
+    """Compare two images in fine and in coarse detail, and take what is more alike.
 
-    Noise and compression spare the coarse; a stamp or another contrast harms few squares.
+    Noise and compression spare the coarse detail; a stamp, a frame or another contrast harms
+    few squares, or none. The factors make the same of strangers in both.
     """
-    move = _align(_detail(one, 4), _detail(other, 4), move)
-    fine = _squares(_detail(one, 2), _detail(other, 2), move, 16)
-    coarse = _squares(_detail(one, 6), _detail(other, 6), move, 16)
-    if fine.shape[1] < FEWEST or coarse.shape[1] < FEWEST:
+    move = _align(one, other, move)
+    fine, most = _squares(one, other, move, sigma=2, side=16)
+    coarse, most_coarse = _squares(one, other, move, sigma=8, side=16)
+    if min(len(fine), len(coarse)) < TOLD * (FINE / 16) ** 2:
         return -1.0
-    fine, coarse = np.mean(fine[0] / fine[1]), coarse[0].sum() / coarse[1].sum()
-    return float(1 - min(FINE_SHARE * (1 - fine), COARSE_SHARE * (1 - coarse)))
+    apart = 0.31 * (1 - np.mean(fine / most)), 1.65 * (1 - coarse.sum() / most_coarse.sum())
+    return float(1 - min(apart))
 
 
-def _squares(one: np.ndarray, other: np.ndarray, move: np.ndarray, side: int) -> np.ndarray:
-    """Covariance in each square, and the largest that there could be, shape (2, n)."""
+def _squares(one: np.ndarray, other: np.ndarray, move: np.ndarray, sigma: float, side: int):
+    """Covariance of detail in each square, and the largest that there could be there."""
+    one, other = _detail(one, sigma), _detail(other, sigma)
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     shown = cv2.warpAffine(np.ones_like(other), move, one.shape, flags=how)
     other = cv2.warpAffine(other, move, one.shape, flags=how)
@@ -281,5 +306,5 @@ def _squares(one: np.ndarray, other: np.ndarray, move: np.ndarray, side: int) ->
     first, second = mean(one), mean(other)
     spreads = mean(one * one) - first**2, mean(other * other) - second**2
     told = (mean(shown) > 0.9) & (np.minimum(*spreads) > 0.1)  # an even square tells nothing
-    together = mean(one * other) - first * second
-    return np.stack([together[told], np.sqrt(spreads[0][told] * spreads[1][told])])
+    same = (mean(one * other) - first * second)[told]
+    return same, np.sqrt(spreads[0][told] * spreads[1][told])
