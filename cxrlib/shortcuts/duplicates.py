@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import Cohort
-from cxrlib.compute import cluster
+from cxrlib.compute import cluster, share
 
 ALIKE = 0.92  # similarity of two aligned images from which they are one film
 WORTH = 0.6  # correlation of thumbnails from which two images are worth aligning
 NEIGHBOURS = 2  # images that each image is aligned with, at most
-CLOSE, CLOSER = 0.4, 1  # correlation, and how many of the neighbours, for the last comparison
+CLOSE, CLOSER = 0.47, 1  # correlation, and how many of the neighbours, for the last comparison
 BLOCK = 512  # rows of the table of similarities in memory at once
 PAIRS = 64  # that one task compares
 THUMB, COARSE, FINE = 20, 64, 128  # pixels of a side: to search, to align, to compare
@@ -145,13 +145,17 @@ def together(cohort, pairs: pd.DataFrame):
 
 def _reduce(cohort) -> tuple[np.ndarray, np.ndarray]:
     """Shrink the images to 64 x 64, and number for each the first one with the same pixels."""
-    small, seen = np.empty((len(cohort), COARSE, COARSE), dtype=np.uint8), {}
-    first = np.empty(len(cohort), dtype=np.int64)
-    for number in range(len(cohort)):
+    small = np.empty((len(cohort), COARSE, COARSE), dtype=np.uint8)
+    pixels = [b""] * len(cohort)
+
+    def read(number):
         image = np.ascontiguousarray(cohort.images[number])
         small[number] = _shrink(image, COARSE)
-        first[number] = seen.setdefault(hashlib.sha256(image).digest(), number)
-    return small, first
+        pixels[number] = hashlib.sha256(image).digest()
+
+    share(read, len(cohort))
+    seen: dict[bytes, int] = {}
+    return small, np.array([seen.setdefault(each, n) for n, each in enumerate(pixels)])
 
 
 def _shrink(image: np.ndarray, side: int) -> np.ndarray:
@@ -212,8 +216,8 @@ def _describe(small: np.ndarray, windows=WINDOWS[:1], mirrored: bool = False) ->
     detail = np.array([_detail(each, 5).clip(-2.5, 2.5) for each in small])
     found = []
     for maps in (detail, detail[:, :, ::-1])[: 1 + mirrored]:
-        for left, top, share in windows:
-            along = share * np.linspace(EDGE, 1 - EDGE, THUMB + 1, dtype=np.float32)
+        for left, top, part in windows:
+            along = part * np.linspace(EDGE, 1 - EDGE, THUMB + 1, dtype=np.float32)
             down, across = _averages(top + along), _averages(left + along)
             vectors = (down @ maps @ across.T).reshape(len(maps), -1)
             vectors -= vectors.mean(axis=1, keepdims=True)
@@ -257,15 +261,25 @@ def _each(function, pairs, moves, film) -> np.ndarray:
 def _align_all(ones, others, moves):
     """Align thumbnails; say how alike they are then, and how the second ones were moved."""
     alike, moves = np.empty(len(ones)), moves.copy()
-    for number, (one, other) in enumerate(zip(ones, others, strict=True)):
+
+    def align(number):
+        one, other = ones[number], others[number]
         moves[number] = _align(one, other, moves[number])
         same, most = _squares(one, other, moves[number], sigma=1, side=8)
         alike[number] = np.mean(same / most) if same.size else -1
+
+    share(align, len(ones))
     return alike, moves
 
 
 def _compare_all(ones, others, moves) -> np.ndarray:
-    return np.array([_similarity(*pair) for pair in zip(ones, others, moves, strict=True)])
+    found = np.empty(len(ones))
+
+    def compare(number):
+        found[number] = _similarity(ones[number], others[number], moves[number])
+
+    share(compare, len(ones))
+    return found
 
 
 def _align(one: np.ndarray, other: np.ndarray, move: np.ndarray) -> np.ndarray:
@@ -286,10 +300,13 @@ def _similarity(one: np.ndarray, other: np.ndarray, move: np.ndarray) -> float:
     """
     move = _align(one, other, move)
     fine, most = _squares(one, other, move, sigma=2, side=16)
-    coarse, most_coarse = _squares(one, other, move, sigma=8, side=16)
+    half = (
+        cv2.resize(each, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for each in (one, other)
+    )
+    coarse, most_coarse = _squares(*half, move * [1, 1, COARSE / FINE], sigma=4, side=8)
     if min(len(fine), len(coarse)) < TOLD * (FINE / 16) ** 2:
         return -1.0
-    apart = 0.31 * (1 - np.mean(fine / most)), 1.65 * (1 - coarse.sum() / most_coarse.sum())
+    apart = 0.3 * (1 - np.mean(fine / most)), 2 * (1 - coarse.sum() / most_coarse.sum())
     return float(1 - min(apart))
 
 
