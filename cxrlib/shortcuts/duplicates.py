@@ -13,9 +13,10 @@ from cxrlib.cohort import Cohort
 from cxrlib.compute import cluster, share
 
 ALIKE = 0.92  # similarity of two aligned images from which they are one film
-WORTH = 0.6  # correlation of thumbnails from which two images are worth aligning
+WORTH = 0.5  # correlation of thumbnails from which two images are worth aligning
 NEIGHBOURS = 2  # images that each image is aligned with, at most
-CLOSE, CLOSER = 0.47, 1  # correlation, and how many of the neighbours, for the last comparison
+CLOSE, CLOSER = 0.45, 1  # correlation, and how many of the neighbours, for the last comparison
+SHARED = 10  # principal components that a second search leaves out
 BLOCK = 512  # rows of the table of similarities in memory at once
 PAIRS = 64  # that one task compares
 THUMB, COARSE, FINE = 20, 64, 128  # pixels of a side: to search, to align, to compare
@@ -186,26 +187,39 @@ def _worth_aligning(small: np.ndarray) -> pd.DataFrame:
     """
     starts = range(0, len(small), BLOCK)
     whole = np.concatenate([_describe(small[start : start + BLOCK])[0] for start in starts])
-    nearest, found = min(NEIGHBOURS, len(small) - 1), []
+    shared = np.linalg.eigh(whole.T @ whole)[1][:, THUMB**2 - min(SHARED, len(small) // 20) :]
+    own, found = _without(whole, shared), []
     for start in starts:
         looks = _describe(small[start : start + BLOCK], WINDOWS, mirrored=True)
-        similar = np.zeros((looks.shape[1], len(small)), np.float32)
-        for look in looks:
-            product = look @ whole.T
-            np.maximum(similar, np.abs(product, out=product), out=similar)
-        here = np.arange(len(similar))
-        similar[here, start + here] = 0  # itself
-        ones = np.argpartition(-similar, nearest, axis=1)[:, :nearest]
-        row, place = np.nonzero(np.take_along_axis(similar, ones, axis=1) >= WORTH)
-        one = ones[row, place]
-        signed = np.stack([np.einsum("nd,nd->n", look[row], whole[one]) for look in looks])
-        look = np.abs(signed).argmax(axis=0)
-        value = np.take_along_axis(signed, look[None], axis=0)[0]
-        each = {"one": one, "other": start + row, "look": look, "value": value}
-        found.append(pd.DataFrame(each))
+        found.append(_nearest(looks, whole, start, NEIGHBOURS))
+        found.append(_nearest(_without(looks, shared), own, start, 1))
     table = pd.concat(found).sort_values("value", key=np.abs, ascending=False, kind="stable")
     ends = pd.DataFrame(np.sort(table[["one", "other"]], axis=1))  # a pair can be found twice
     return table[~ends.duplicated().to_numpy()].sort_values(["one", "other"])
+
+
+def _without(vectors: np.ndarray, shared: np.ndarray) -> np.ndarray:
+    """Take out what the films share most, their principal components, and rescale."""
+    left = vectors - (vectors @ shared) @ shared.T
+    return left / np.linalg.norm(left, axis=-1, keepdims=True).clip(0.2)
+
+
+def _nearest(looks: np.ndarray, whole: np.ndarray, start: int, most: int) -> pd.DataFrame:
+    """Find for each image of a block, which begins at `start`, those that it resembles most."""
+    similar = np.zeros((looks.shape[1], len(whole)), np.float32)
+    for look in looks:
+        product = look @ whole.T
+        np.maximum(similar, np.abs(product, out=product), out=similar)
+    here = np.arange(len(similar))
+    similar[here, start + here] = 0  # itself
+    most = min(most, len(whole) - 1)
+    ones = np.argpartition(-similar, most, axis=1)[:, :most]
+    row, place = np.nonzero(np.take_along_axis(similar, ones, axis=1) >= WORTH)
+    one = ones[row, place]
+    signed = np.stack([np.einsum("nd,nd->n", look[row], whole[one]) for look in looks])
+    look = np.abs(signed).argmax(axis=0)
+    value = np.take_along_axis(signed, look[None], axis=0)[0]
+    return pd.DataFrame({"one": one, "other": start + row, "look": look, "value": value})
 
 
 def _describe(small: np.ndarray, windows=WINDOWS[:1], mirrored: bool = False) -> np.ndarray:
@@ -306,7 +320,7 @@ def _similarity(one: np.ndarray, other: np.ndarray, move: np.ndarray) -> float:
     coarse, most_coarse = _squares(*half, move * [1, 1, COARSE / FINE], sigma=4, side=8)
     if min(len(fine), len(coarse)) < TOLD * (FINE / 16) ** 2:
         return -1.0
-    apart = 0.3 * (1 - np.mean(fine / most)), 2 * (1 - coarse.sum() / most_coarse.sum())
+    apart = 0.355 * (1 - np.mean(fine / most)), 2.6 * (1 - coarse.sum() / most_coarse.sum())
     return float(1 - min(apart))
 
 
