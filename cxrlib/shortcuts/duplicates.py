@@ -16,7 +16,7 @@ ALIKE = 0.92  # similarity of two aligned images from which they are one film
 WORTH = 0.5  # correlation of thumbnails from which two images are worth aligning
 NEIGHBOURS = 2  # images that each image is aligned with, at most
 CLOSE, CLOSER = 0.45, 1  # correlation, and how many of the neighbours, for the last comparison
-SHARED = 10  # principal components that a second search leaves out
+AXES, SHARED = 180, 10  # principal components to search in; those a second search leaves out
 BLOCK = 512  # rows of the table of similarities in memory at once
 PAIRS = 64  # that one task compares
 THUMB, COARSE, FINE = 20, 64, 128  # pixels of a side: to search, to align, to compare
@@ -187,21 +187,21 @@ def _worth_aligning(small: np.ndarray) -> pd.DataFrame:
     """
     starts = range(0, len(small), BLOCK)
     whole = np.concatenate([_describe(small[start : start + BLOCK])[0] for start in starts])
-    shared = np.linalg.eigh(whole.T @ whole)[1][:, THUMB**2 - min(SHARED, len(small) // 20) :]
-    own, found = _without(whole, shared), []
+    axes = np.linalg.eigh(whole.T @ whole)[1][:, : -AXES - 1 : -1]  # the greatest first
+    shared, found = min(SHARED, len(small) // 20), []
+    whole = whole @ axes
     for start in starts:
-        looks = _describe(small[start : start + BLOCK], WINDOWS, mirrored=True)
-        found.append(_nearest(looks, whole, start, NEIGHBOURS))
-        found.append(_nearest(_without(looks, shared), own, start, 1))
+        looks = _describe(small[start : start + BLOCK], WINDOWS, mirrored=True) @ axes
+        for first, most in ((0, NEIGHBOURS), (shared, 1)):
+            sides = (_unit(each[..., first:]) for each in (looks, whole))
+            found.append(_nearest(*sides, start, most))
     table = pd.concat(found).sort_values("value", key=np.abs, ascending=False, kind="stable")
     ends = pd.DataFrame(np.sort(table[["one", "other"]], axis=1))  # a pair can be found twice
     return table[~ends.duplicated().to_numpy()].sort_values(["one", "other"])
 
 
-def _without(vectors: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Take out what the films share most, their principal components, and rescale."""
-    left = vectors - (vectors @ shared) @ shared.T
-    return left / np.linalg.norm(left, axis=-1, keepdims=True).clip(0.2)
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-3)
 
 
 def _nearest(looks: np.ndarray, whole: np.ndarray, start: int, most: int) -> pd.DataFrame:
@@ -234,8 +234,7 @@ def _describe(small: np.ndarray, windows=WINDOWS[:1], mirrored: bool = False) ->
             along = part * np.linspace(EDGE, 1 - EDGE, THUMB + 1, dtype=np.float32)
             down, across = _averages(top + along), _averages(left + along)
             vectors = (down @ maps @ across.T).reshape(len(maps), -1)
-            vectors -= vectors.mean(axis=1, keepdims=True)
-            found.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9))
+            found.append(_unit(vectors - vectors.mean(axis=1, keepdims=True)))
     return np.stack(found)
 
 
