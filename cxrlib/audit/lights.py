@@ -118,7 +118,7 @@ def copies(cohort, pairs) -> Finding:
         "labels, one of them is wrong.",
         "Look at the pairs. Keep one image of each that is one film, or give both the same "
         "patient; this audit did the latter.",
-        "Nothing; mirrored films and stronger crops may go unnoticed.",
+        "Nothing; turned films, stronger crops and noisy copies may go unnoticed.",
         {"Pairs": bad},
     )
     if len(bad):
