@@ -46,7 +46,7 @@ course: $(STAMP)
 	@$(BIN)/cxr run --profile $(PROFILE) $(ARGS)
 
 app: $(STAMP)
-	@cd notebooks/apps && $(abspath $(BIN))/voila . $(ARGS)
+	@cd notebooks/apps && "$(abspath $(BIN))/voila" . $(ARGS)
 
 site: $(EVERY_STAMP)
 	@$(BIN)/python docs/build.py --profile $(PROFILE) $(ARGS)

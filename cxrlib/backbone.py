@@ -149,7 +149,7 @@ def _imagenet_file(name: str) -> Path:
         application(name)[0](include_top=False, weights="imagenet", pooling="avg")
     except Exception as error:  # Keras raises bare Exception for a failed download
         raise WeightsError(
-            f"The ImageNet weights of {name} cannot be downloaded ({type(error).__name__}). Put "
+            f"The ImageNet weights of {name} cannot be downloaded ({str(error)[:200]}). Put "
             f"the file {name.lower()}_notop.weights.h5 (or Keras's own *_notop.h5) into a folder "
             "and set CXR_WEIGHTS to that folder; or use weights='random' to see the code run."
         ) from error

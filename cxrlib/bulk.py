@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from cxrlib.compute import cluster, store
+from cxrlib.sources import table_options
 
 VERSION = 2  # of what is in a store: raise it when reading, resizing or extracting changes
 SHARD = 2048  # images in an object: of ResNet50's features 17 MB, which object stores like
@@ -145,12 +146,14 @@ Exit codes: 0 all is well; 1 an image could not be read, or something failed;
     "--weights", default="imagenet", help="imagenet, random, auto (random if need be), or a file."
 )
 @click.option("--pixels", is_flag=True, help="Keep the decoded images in the store too.")
+@table_options
 @click.pass_context
-def features(ctx, files, place, backbone, size, weights, pixels):
+def features(ctx, files, place, backbone, size, weights, pixels, described):
     """Write the features of many images to STORE.
 
-    A frozen backbone makes them. FILES is a folder, searched in depth, or a text file with the
-    path of an image on each line, relative to that file. STORE is a folder to make, or any
+    A frozen backbone makes them. FILES is a folder, searched in depth; a table of images, as for
+    `cxr audit` (a .csv or .tsv file, or any with one of the options for tables); or a text file
+    with the path of an image on each line, relative to that file. STORE is a folder to make, or any
     address that fsspec knows. Whatever stops the command, the same one goes on with what is
     missing. With DASK_SCHEDULER_ADDRESS set, dask.distributed does the work.
 
@@ -160,7 +163,7 @@ def features(ctx, files, place, backbone, size, weights, pixels):
       cxr features list.txt s3://bucket/features.zarr --backbone DenseNet121
       DASK_SCHEDULER_ADDRESS=tcp://10.0.0.1:8786 cxr features films /shared/features.zarr
     """  # noqa: D301
-    found = extract(_paths(files), place, backbone, size, weights, pixels=pixels)
+    found = extract(_paths(files, described), place, backbone, size, weights, pixels=pixels)
     count, channels = found.features.shape
     settings, failures = found.settings, found.failures()
     click.echo(f"{place}: {count:,} images, {channels:,} features each, float32.")
@@ -178,12 +181,12 @@ def features(ctx, files, place, backbone, size, weights, pixels):
     ctx.exit(1 if failures else 0)
 
 
-def _paths(files: Path) -> list[Path]:
-    """List the images of a folder, or those that a text file names."""
+def _paths(files: Path, described: dict) -> list[Path]:
+    """List the images of a folder, or those that a table or a text file names."""
     from cxrlib.sources import folders
 
-    if files.is_dir():
-        return folders.list_images(files)
+    if files.is_dir() or described or {".csv", ".tsv"}.intersection(files.suffixes):
+        return folders.list_images(files, **described)
     wanted = "name a folder, or a text file with an image's path on each line"
     try:
         lines = files.read_text(encoding="utf-8-sig").splitlines()

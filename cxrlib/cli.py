@@ -10,7 +10,7 @@ import click
 from cxrlib import NOT_CLINICAL, __version__
 from cxrlib.audit import audit_command
 from cxrlib.bulk import features
-from cxrlib.course import report_command, run_command
+from cxrlib.course import Prepared, report_command, run_command
 from cxrlib.files import printable, short_path, whole_file
 from cxrlib.paper import check_command
 from cxrlib.sources import data_command
@@ -22,7 +22,7 @@ image); 2 it was asked for something that does not exist; 130 interrupted.
 """
 
 
-class Friendly(click.Group):
+class Friendly(Prepared):
     """A group whose expected errors end as one clear message and an exit code."""
 
     def invoke(self, ctx):

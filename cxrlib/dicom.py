@@ -5,11 +5,17 @@ DICOM needs pydicom, the extra ``cxrlib[dicom]``. Headers name people: no messag
 
 from __future__ import annotations
 
+import ctypes
+import io
 import logging
+import re
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +24,7 @@ from cxrlib.files import Sparing
 
 SMALLEST_SIDE = 32  # pixels; less than this shows no lung
 MOST_PIXELS = 64_000_000  # three times the largest X-ray detector
+LARGE = MOST_PIXELS // 4  # so large images wait for each other, however many the cores
 MOST_DECODED = 256_000_000  # bytes of an image's pixels, as they lie in memory
 MOST_SCANS = 50  # of a progressive JPEG, which usually has 10; each passes over all pixels
 one_at_a_time = threading.Lock()  # for large images, and for DICOM of any size
@@ -26,8 +33,16 @@ LOOK = (
     *("PlanarConfiguration", "BitsStored", "HighBit", "PixelRepresentation"),
     *("PhotometricInterpretation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept"),
     *("ModalityLUTSequence", "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *("PresentationLUTShape", "Modality", "ViewPosition", "ViewCodeSequence"),
     *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable"),
 )
+GDCM = """import io, sys, numpy, pydicom
+data, out = pydicom.dcmread(sys.argv[1]), io.BytesIO()
+data.pixel_array_options(decoding_plugin="gdcm")
+numpy.save(out, data.pixel_array)
+sys.stdout.buffer.write(out.getbuffer())"""
+RARE = 0.001  # of the pixels may lie beyond what sets the grey levels, on each side
+LATERAL = "a lateral view"
 
 
 class ImageError(ValueError):
@@ -51,6 +66,13 @@ def check_size(path, height: int, width: int, bytes_each: float = 1) -> None:
             f"{path}: {width} x {height} pixels is too small to be a radiograph "
             f"(at least {SMALLEST_SIDE} on each side). Take the original file."
         )
+
+
+def give_back(large: bool) -> None:
+    """Return what was freed to the system: glibc keeps hundreds of megabytes for each thread."""
+    if large:
+        with suppress(OSError, AttributeError, TypeError):  # on another system
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def check_scans(content: bytes) -> None:
@@ -78,15 +100,16 @@ class _OddError(ValueError):
     """What is wrong with a file, in words that quote nothing of it."""
 
 
-def read_dicom(path: Path) -> np.ndarray:
+def read_dicom(path: Path) -> tuple[np.ndarray, list[str]]:
     """Read the one frame of a DICOM file as a viewer would show it, (Rows, Columns) uint8.
 
-    As in :func:`cxrlib.images.read_grey`; of several VOI tables, the first one is applied.
+    As in :func:`cxrlib.images.read_grey`; of several VOI tables, the first one is applied. Some
+    of `NOTES` say what is odd about the film.
     """
+    install = 'pip install "cxrlib[dicom]"'
     try:
         import pydicom
     except ImportError as error:
-        install = 'pip install "cxrlib[dicom]"'
         raise ImageError(f"{path}: DICOM needs pydicom. Install it with: {install}") from error
     with _discreet():
         try:
@@ -95,15 +118,18 @@ def read_dicom(path: Path) -> np.ndarray:
                 _check_shape(path, header)
             whole = pydicom.dcmread(path, specific_tags=[*SHAPE, *LOOK])
             _check_shape(path, whole)
-            return _as_shown(whole)
+            notes = _about(whole)
+            return _as_shown(_decode(whole, path), whole, notes), notes
         except ImageError:
             raise
+        except pydicom.errors.InvalidDicomError:
+            reason = "the letters DICM are not where they have to be"
         except Exception as error:  # pydicom raises many kinds, and so do its decoders
             reason = str(error) if isinstance(error, _OddError) else "it is damaged"
     # Not 'from error': its text, and all that a traceback shows, could name the patient
     raise ImageError(
         f"{path}: this DICOM file cannot be read ({reason}). Export it as PNG, or as DICOM "
-        "without compression (JPEG 2000 needs: pip install pylibjpeg pylibjpeg-openjpeg)."
+        f"without compression (most kinds of it need: {install})."
     )
 
 
@@ -150,24 +176,44 @@ def _check_shape(path: Path, header) -> None:
     check_size(path, int(header.Rows), int(header.Columns), samples * bits / 8)
 
 
+def _decode(dataset, path: Path) -> np.ndarray:
+    """Pixels as they are stored."""
+    from pydicom.pixels import get_decoder
+
+    syntax, plugins = dataset.file_meta.TransferSyntaxUID, []
+    give_back(dataset.Rows * dataset.Columns > LARGE)
+    if not syntax.is_compressed:
+        return dataset.pixel_array
+    with suppress(NotImplementedError):  # a compression of films that move, for instance
+        plugins = sorted(get_decoder(syntax).available_plugins, key="gdcm".__eq__)
+    if plugins:
+        _check_frame(dataset)
+    for plugin in plugins:
+        with suppress(Exception):
+            if plugin == "gdcm":  # last, and aside, for a damaged file can bring its process down
+                words = [sys.executable, "-P", "-c", GDCM, path.absolute()]
+                told = subprocess.run(words, capture_output=True, timeout=60, check=True)
+                return np.load(io.BytesIO(told.stdout))
+            dataset.pixel_array_options(decoding_plugin=plugin)
+            return dataset.pixel_array
+    raise _OddError(f"nothing installed here undoes its compression, {syntax.name}")
+
+
 def _check_frame(dataset) -> None:
     """Refuse a compressed image that is larger inside than the header says."""
     from PIL import Image, UnidentifiedImageError
     from pydicom.encaps import get_frame
-    from pydicom.pixels import get_decoder
 
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not get_decoder(syntax).is_available:
-        raise _OddError(f"nothing installed here undoes its compression, {syntax.name}")
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if frame.startswith(b"\xff\xd8"):
         check_scans(frame)
     try:
         with Image.open(Sparing(frame), formats=["JPEG", "JPEG2000"]) as inside:
             size = inside.size
-    except UnidentifiedImageError:  # of another kind, whose decoder knows its size beforehand
-        return
-    if size != (dataset.Columns, dataset.Rows):
+    except UnidentifiedImageError:  # JPEG-LS, or another whose decoder knows its size beforehand
+        lossless = re.search(rb"\xff\xf7...(..)(..)", frame, re.S)
+        size = lossless and tuple(int.from_bytes(one, "big") for one in lossless.groups()[::-1])
+    if size and size != (dataset.Columns, dataset.Rows):
         raise _OddError(f"{size[0]} x {size[1]} pixels are in it, its header says otherwise")
 
 
@@ -183,10 +229,16 @@ def patient_id(path: Path) -> str | None:
         return None
 
 
-def _as_shown(dataset) -> np.ndarray:
-    if dataset.file_meta.TransferSyntaxUID.is_compressed:
-        _check_frame(dataset)
-    pixels = dataset.pixel_array
+def _about(dataset) -> list[str]:
+    """Tell whether a film is a radiograph from the front; nothing is quoted but known words."""
+    views = [one.get("CodeMeaning") for one in dataset.get("ViewCodeSequence") or ()]
+    views = " ".join(map(str, [*views, dataset.get("ViewPosition")]))
+    lateral = re.search(r"\b(?<!postero[- ])([LR]L|[LR]?LAT|lateral)\b(?! decub)", views, re.I)
+    found = {f"modality {dataset.get('Modality')}, no radiograph", lateral and LATERAL}
+    return [note for note in NOTES if note in found]
+
+
+def _as_shown(pixels, dataset, notes: list[str]) -> np.ndarray:
     dataset.pop("PixelData", None)  # the same once more
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         raise _OddError("its pixels are numbers of colours, not grey values")
@@ -195,27 +247,98 @@ def _as_shown(dataset) -> np.ndarray:
         return _in_strips(pixels, lambda rows: np.rint(rows @ weights * (255 / top)))
     if pixels.dtype.kind in "iu" and pixels.itemsize <= 2:  # each value once: 65,536 at most
         raw = pixels.view(f"u{pixels.itemsize}")  # of negative numbers the same bits
-        seen = np.zeros(2 ** (8 * pixels.itemsize), bool)
-        for rows in _strips(raw):
-            seen[rows] = True
-        numbers = np.flatnonzero(seen).astype(raw.dtype)
-        table = np.zeros(len(seen), np.uint8)
-        table[numbers] = _stretched(numbers.view(pixels.dtype), dataset)
+        counts = sum(np.bincount(rows.ravel(), minlength=1 << 16) for rows in _strips(raw))
+        numbers = np.flatnonzero(counts).astype(raw.dtype)
+        table = np.zeros(len(counts), np.uint8)
+        table[numbers] = _show(numbers.view(pixels.dtype), dataset, notes, counts[numbers])
         grey = look_up(table, raw)
     else:
-        grey = _stretched(pixels, dataset)
-    return 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
+        grey = _show(pixels, dataset, notes)
+    negative = dataset.PhotometricInterpretation == "MONOCHROME1"  # it comes with INVERSE as a rule
+    return 255 - grey if negative or dataset.get("PresentationLUTShape") == "INVERSE" else grey
 
 
-def _stretched(values: np.ndarray, dataset) -> np.ndarray:
-    """Apply the file's tables, and bring the darkest..brightest value to 0..255."""
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
-
+def _show(values, dataset, notes: list[str], counts=None) -> np.ndarray:
+    """Apply the file's tables to values, of which there are `counts` pixels, and stretch them."""
     padding = dataset.get("PixelPaddingValue")
     if padding is not None and (values != padding).any():  # what fills the film's edge
         values = np.where(values == padding, values[values != padding].min(), values)
-    shown = apply_voi_lut(apply_modality_lut(values, dataset), dataset, index=0)
-    shown = shown.astype(np.float64) - shown.min()
-    if not np.isfinite(shown).all():
-        raise _OddError("its tables give values that are no numbers")
-    return np.rint(shown * (255 / (shown.max() or 1))).astype(np.uint8)
+    measured = _apply(MODALITY, values, dataset, notes)
+    values = values if measured is None else measured
+    for name in ("ModalityLUTSequence", "RescaleSlope"):  # or windows turn with a negative slope
+        dataset.pop(name, None)
+    shown = _apply(VIEW, values, dataset, notes)
+    return stretch(values, counts) if shown is None else stretch(shown, rare=0)
+
+
+def _apply(tables: dict, values, dataset, notes: list[str]):
+    """Apply the first of some tables that makes sense, and note those that don't; else None."""
+    for note, apply in tables.items():
+        with suppress(Exception):  # pydicom raises many kinds
+            found = apply(values, dataset)
+            if found is None:
+                continue
+            if np.isfinite(found).all() and (np.ptp(found) > 0 or np.ptp(values) == 0):
+                return found
+        notes.append(note)
+    return None
+
+
+def _look_up(sequence: str, values, dataset):
+    """Look values up in a table of the file, which fits its descriptor (PS3.3 C.11.1.1)."""
+    if not dataset.get(sequence):
+        return None
+    (count, first, bits), entries = dataset[sequence][0].LUTDescriptor, dataset[sequence][0].LUTData
+    if isinstance(entries, bytes):
+        little = dataset.file_meta.TransferSyntaxUID.is_little_endian
+        entries = np.frombuffer(entries, "<u2" if little else ">u2")
+    entries = np.atleast_1d(entries)
+    if len(entries) != (count or 1 << 16) or entries.max() >> bits:
+        raise ValueError
+    return entries[np.clip(values.astype(np.float64) - first, 0, len(entries) - 1).astype(int)]
+
+
+def _rescale(values, dataset):
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    return None if slope is None or intercept is None else values * float(slope) + float(intercept)
+
+
+def _window(values, dataset):
+    """Apply the first window (PS3.3 C.11.2.1.2)."""
+    from pydicom.pixels import apply_windowing
+
+    lacks = None in (dataset.get("WindowCenter"), dataset.get("WindowWidth"))
+    return None if lacks else apply_windowing(values, dataset)
+
+
+MODALITY = {  # what is noted where it makes no sense, and what applies it
+    "modality table contradicts its descriptor, left out": partial(_look_up, "ModalityLUTSequence"),
+    "rescale slope makes no sense, left out": _rescale,
+}
+VIEW = {
+    "VOI table contradicts its descriptor, left out": partial(_look_up, "VOILUTSequence"),
+    "window narrower than 1 or without any contrast, left out": _window,
+}
+OTHERS = ("CT", "MR", "US", "NM", "PT", "MG", "XA", "RF", "XC", "RTIMAGE")
+NOTES = (LATERAL, *MODALITY, *VIEW, *(f"modality {one}, no radiograph" for one in OTHERS))
+
+
+def stretch(values: np.ndarray, counts=None, rare: float = RARE) -> np.ndarray:
+    """Bring values to 0..255, uint8: the darkest..brightest, but for `rare` defective pixels.
+
+    There are `counts` pixels of each value, 1 by default. Beyond the quantiles that leave out so
+    many, a fortieth of the range between them is still shown, which is enough for sound films.
+    """
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise _OddError("some of its values are no numbers")
+    low, high = values.min(), values.max()
+    cut = [rare, 1 - rare]
+    inner = np.quantile(values, cut, weights=counts, method="inverted_cdf") if rare else (low, high)
+    if inner[0] < inner[1]:
+        more = (inner[1] - inner[0]) / 40
+        low, high = max(low, inner[0] - more), min(high, inner[1] + more)
+    values.clip(low, high, out=values)  # in place, for there may be many
+    values -= low
+    values *= 255 / ((high - low) or 1)
+    return np.rint(values, out=values).astype(np.uint8)

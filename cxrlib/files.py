@@ -82,7 +82,8 @@ def cannot_write(path: Path | str, error: OSError) -> str:
     why = f"{error.strerror}. Use a folder that you may write to"
     if error.errno in FULL:
         why = "the disk is full. Free some space, or use another disk"
-    return f"{path} cannot be written: {why} (CXR_CACHE moves the cache, --out the results)."
+    moves = "CXR_CACHE moves the cache, --out the results, CXR_RUN those of a notebook run by hand"
+    return f"{path} cannot be written: {why} ({moves})."
 
 
 def remove_partials(path: Path, age: float = 0) -> None:
@@ -125,13 +126,15 @@ class Sparing(io.BytesIO):
     def __init__(self, content: bytes):
         super().__init__(content)
         self.left = 3000 + len(content) // 256
+        self.bytes = 256_000_000 + len(content)  # a part of the file may be given as many parts
 
     def read(self, size=-1):
         """Read as any file does; a ValueError once it was read too often."""
-        self.left -= 1
-        if self.left < 0:
+        found = super().read(size)
+        self.left, self.bytes = self.left - 1, self.bytes - len(found)
+        if min(self.left, self.bytes) < 0:
             raise ValueError("its header has no end, or its parts are too many")
-        return super().read(size)
+        return found
 
 
 def parse_yaml(text: str):

@@ -1,39 +1,38 @@
 """An image file -> grey uint8; resizing; and the on-disk array of decoded images.
 
-PNG and JPEG are read by Pillow, DICOM by :mod:`cxrlib.dicom`. A stranger's file of kilobytes can
-ask a decoder for gigabytes or hours: it, its header and size are checked before a pixel is decoded.
+DICOM is read by :mod:`cxrlib.dicom`, all else by Pillow. A stranger's file of kilobytes can ask a
+decoder for gigabytes or hours: it, its header and size are checked before a pixel is decoded.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import re
-from contextlib import nullcontext, suppress
+import warnings
+from contextlib import closing, nullcontext, suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from cxrlib import dicom
 from cxrlib.cohort import SIDE
 from cxrlib.compute import disk, share
-from cxrlib.dicom import MOST_DECODED, MOST_PIXELS, ImageError, check_size
-from cxrlib.files import Sparing, cache_folder
+from cxrlib.dicom import LARGE, MOST_DECODED, MOST_PIXELS, SMALLEST_SIDE, ImageError, check_size
+from cxrlib.files import Sparing, cache_folder, shipped
 
-LARGE = MOST_PIXELS // 4  # so large images wait for each other, however many the cores
+WIDE = {"I", "F"}  # 32 bits
+MOST_PARTS = 1 << 16  # of a TIFF, which Pillow lists beforehand
 STRIP = 4_000_000  # pixels of a coloured image that are turned grey at once
-FORMATS = ["", "PNG", "JPEG", "DICOM"]  # as the array on disk counts them
-VERSION = 3  # of the decoded arrays in the cache: raise it when reading or resizing changes
-BEGINS = {  # how files of a format begin, whatever their names say
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "JPEG": rb"\xff\xd8\xff",
-    "GIF": rb"GIF8",
-    "BMP": rb"BM",
-    "TIFF": rb"II[*+]\0|MM\0[*+]",
-    "WEBP": rb"RIFF....WEBP",
-}
+FORMATS = ["", "PNG", "JPEG", "DICOM", "GIF", "BMP", "TIFF", "WEBP"]  # numbers in the array on disk
+VERSION = 4  # of the decoded arrays in the cache: raise it when reading or resizing changes
+FIRST = "the first of several frames or pages"
+NOTES = (FIRST, *dicom.NOTES)  # what may be odd about a film; a bit each in the array on disk
 
 
 def read_grey(path) -> np.ndarray:
@@ -42,46 +41,59 @@ def read_grey(path) -> np.ndarray:
     Colours become luminance, transparent parts black. A file of 16 bits is scaled by the smallest
     of 8, 10, 12, 14, 16 bits that holds its brightest pixel: detectors of 12 bits store 0..4095.
     DICOM goes through its modality and VOI (window) tables, then its own darkest..brightest value
-    becomes 0..255; MONOCHROME1 is inverted. An ImageError says what is wrong, and what to do.
+    becomes 0..255, without defective pixels (:func:`cxrlib.dicom.stretch`) where no window shuts
+    them out; MONOCHROME1 is inverted. A TIFF of 32 bits is stretched, too. An ImageError says what
+    is wrong, and what to do; a UserWarning, what is odd about a film (`NOTES`).
     """
-    return read(Path(path))[0]
+    grey, *_, notes = read(Path(path))
+    for note in notes:
+        warnings.warn(f"{path}: {note}.", stacklevel=2)
+    return grey
 
 
-def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[int, int]]:
-    """Grey image, the name of its file format, and height and width in the file.
+def read(path: Path, side: int | None = None) -> tuple[np.ndarray, str, tuple[int, int], list[str]]:
+    """Grey image, the name of its file format, height and width in the file, and some `NOTES`.
 
     Where a `side` is given, the image may come smaller than in the file, but not than that.
     """
-    content = _read_bytes(path)
-    if not content:
-        image = dicom.read_dicom(path)
+    name, content = _recognise(path)
+    if name == "DICOM":
+        image, notes = dicom.read_dicom(path)
+        dicom.give_back(image.size > LARGE)
         shrunk = Image.fromarray(image).reduce(shrinks_by(*image.shape, side))
-        return np.asarray(shrunk), "DICOM", image.shape
-    name = _recognise(path, content)
+        return np.asarray(shrunk), name, image.shape, notes
     try:
         if name == "JPEG":
             dicom.check_scans(content)
-        with Image.open(Sparing(content), formats=[name]) as header:
+        elif name == "TIFF":
+            _check_parts(path, content)
+        with _open(name, content) as header:
             size = header.height, header.width
-            check_size(path, *size)
+            _check_header(path, name, header)
+            several = name != "JPEG" and getattr(header, "is_animated", False)
         scale = shrinks_by(*size, side)
-        with dicom.one_at_a_time if size[0] * size[1] > LARGE else nullcontext():
-            image = (_jpeg if name == "JPEG" else _png)(path, content, scale)
+        large = size[0] * size[1] * (4 if name == "WEBP" else 1) > LARGE
+        with dicom.one_at_a_time if large else nullcontext():
+            dicom.give_back(large)
+            decode_it = _jpeg if name == "JPEG" else _raster
+            image = decode_it(path, name, content, scale)
+            dicom.give_back(large)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         check_size(path, MOST_PIXELS, 2)  # Pillow does not say how large it is
     except Exception as error:  # Pillow raises many kinds
-        odd = isinstance(error, UnidentifiedImageError)
-        reason = "its header makes no sense" if odd else error
-        raise ImageError(f"{path}: truncated or damaged ({reason}). Fetch it again.") from error
+        odd = f"its header makes no sense, or it is a {name} of a kind that is not read here"
+        reason = odd if isinstance(error, UnidentifiedImageError) else error
+        remedy = "Fetch it again, or save it as PNG."
+        raise ImageError(f"{path}: truncated or damaged ({reason}). {remedy}") from error
     if image.shape != (-(-size[0] // scale), -(-size[1] // scale)):
         size = size[::-1]  # its EXIF data turns it
-    return image, name, size
+    return image, name, size, [FIRST] * several
 
 
-def _read_bytes(path: Path) -> bytes:
-    """All of a file; nothing of a DICOM file, which pydicom reads."""
+def _recognise(path: Path) -> tuple[str, bytes]:
+    """Name the format that a file begins like; give all but DICOM, which pydicom reads."""
     if not path.is_file():
         raise ImageError(f"{path}: there is no such file. Check the name and the folder.")
     try:
@@ -89,25 +101,57 @@ def _read_bytes(path: Path) -> bytes:
             most = f"{MOST_DECODED // 10**6} MB"
             raise ImageError(f"{path}: more than {most} is no radiograph. Save it as PNG.")
         with path.open("rb") as file:
-            head = file.read(132)
-            if not head:
-                raise ImageError(f"{path}: the file is empty. Fetch or export it again.")
-            if head[128:] == b"DICM" or path.suffix.lower() in {".dcm", ".dicom"}:
-                return b""
-            return head + file.read()
+            head = file.read(1000)
+            name, remedy = next(
+                (kind["is"], kind["remedy"])
+                for kind in _kinds()
+                if re.match(kind["begins"], head.decode("latin-1"), re.S)
+            )
+            if not remedy and name != "DICOM":
+                return name, head + file.read()
     except OSError as error:
         raise ImageError(f"{path}: it cannot be opened ({error.strerror}).") from error
+    if name == "DICOM" or (name == "not an image" and path.suffix.lower() in {".dcm", ".dicom"}):
+        return "DICOM", b""  # pydicom knows better what is wrong with it
+    raise ImageError(f"{path}: {name}. {remedy}.")
 
 
-def _recognise(path: Path, content: bytes) -> str:
-    """Name the format that a file has, if it can be read."""
-    name = next((one for one, begins in BEGINS.items() if re.match(begins, content, re.S)), None)
-    if not name:
-        raise ImageError(f"{path}: not an image. PNG, JPEG and DICOM are read.")
-    if name not in FORMATS:
-        one = "if it is animated or has several pages, one of them."
-        raise ImageError(f"{path}: {name} is not read here. Save it as PNG; {one}")
-    return name
+@cache
+def _kinds() -> list[dict[str, str]]:
+    """How files begin that are read, and how what else lies about under an image's name."""
+    text = (shipped("data") / "kinds_of_files.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _open(name: str, content: bytes) -> Image.Image:
+    # Run lengths of BMP are read one by one; its header has no parts that could be many
+    return Image.open((io.BytesIO if name == "BMP" else Sparing)(content), formats=[name])
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Tell, before it is loaded, whether its values have 16 bits; of colours, Pillow keeps 8."""
+    return ";16" in str(image.tile[:1])
+
+
+def _check_parts(path: Path, content: bytes) -> None:
+    """Refuse a TIFF whose strips are very many, or whose tiles are larger than an image may be."""
+    with Sparing(content) as file:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8 + 8 * (content[2] == 43)))
+        file.seek(tags.next)
+        tags.load(file)
+    if max(len(tags.get(tag, ())) for tag in (273, 324)) > MOST_PARTS:
+        raise ValueError("its parts are too many")
+    check_size(path, *(max(tags.get(tag, 0), SMALLEST_SIDE) for tag in (323, 322)))
+
+
+def _check_header(path: Path, name: str, image: Image.Image) -> None:
+    """Check how much an image asks of its decoder, before a pixel is decoded."""
+    each = 12 if name == "WEBP" else len(image.getbands()) * (1 + _is_deep(image))  # of five copies
+    if name == "TIFF" and image.mode in WIDE:
+        each = 24  # to stretch them, as in DICOM
+    elif name == "BMP" and image.info.get("compression") in {1, 2}:
+        check_size(path, 256, image.width)  # so many rows may be left out at once
+    check_size(path, image.height, image.width, each)
 
 
 def shrinks_by(height: int, width: int, side: int | None) -> int:
@@ -123,12 +167,12 @@ def shrinks_by(height: int, width: int, side: int | None) -> int:
     return 1
 
 
-def _jpeg(path: Path, content: bytes, scale: int) -> np.ndarray:
+def _jpeg(path: Path, name: str, content: bytes, scale: int) -> np.ndarray:
     """Grey pixels of a JPEG, which shrinks while it is decoded, and is turned as its EXIF says."""
     # The last scan of a whole JPEG is followed by an end mark; what follows could be filling.
     if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
         raise ImageError(f"{path}: truncated, the end of the image is missing. Fetch it again.")
-    with Image.open(Sparing(content), formats=["JPEG"]) as image:
+    with _open(name, content) as image:
         image.draft("L", (image.width // scale, image.height // scale))
         image.load()
     with suppress(Exception):  # where the EXIF data are damaged, it stays as it is
@@ -136,28 +180,37 @@ def _jpeg(path: Path, content: bytes, scale: int) -> np.ndarray:
     return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
-def _png(path: Path, content: bytes, scale: int) -> np.ndarray:
-    """Grey pixels of a PNG, shrunk."""
-    image = Image.open(Sparing(content), formats=["PNG"])
-    if image.is_animated:
-        raise ImageError(f"{path}: it is animated. Save one frame as PNG.")
-    deep = content[24] == 16
-    check_size(path, image.height, image.width, len(image.getbands()) * (1 + deep))
-    with Image.open(Sparing(content), formats=["PNG"]) as again:
-        again.verify()  # the check sums, which are not looked at else
-    coloured = image.mode in {"P", "LA", "RGB", "RGBA"} or "transparency" in image.info
-    grey = _greys(image, coloured)
-    if coloured and deep and grey.max() < 64:  # Pillow keeps 8 of a colour's 16 bits
-        if content[25] not in {2, 6}:
-            raise ImageError(f"{path}: its greys have few of 16 bits. Save it without opacity.")
-        with Image.open(Sparing(content), formats=["PNG"]) as low:  # and here the other 8
-            low.tile = [low.tile[0]._replace(args=f"{image.mode};16L")]
-            grey = _greys(image, coloured, low)
+def _raster(path: Path, name: str, content: bytes, scale: int) -> np.ndarray:
+    """Grey pixels of any other image, or of its first frame, shrunk."""
+    with closing(_open(name, content)) as image:  # whose references go in circles
+        tags, grey = getattr(image, "tag_v2", {}), _read_greys(path, name, image, content)
     if grey.dtype == np.uint16:
         top = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if grey.max() < 2**bits)
         table = np.rint(np.arange(top + 1) * (255 / top)).astype(np.uint8)
         grey = dicom.look_up(table, grey)
+    if tags.get(262) == 0 and image.mode not in {"1", "L"}:  # white is 0; those Pillow turns
+        grey = 255 - grey
     return np.asarray(Image.fromarray(grey).reduce(scale))  # each block's mean; the last is smaller
+
+
+def _read_greys(path: Path, name: str, image: Image.Image, content: bytes) -> np.ndarray:
+    """Grey pixels as stored, uint8 or uint16."""
+    if name == "PNG":
+        with _open(name, content) as again:
+            again.verify()  # the check sums, which are not looked at else
+    deep = _is_deep(image)
+    image.load()  # a TIFF may be turned by this
+    if name == "TIFF" and image.mode in WIDE:
+        return dicom.stretch(np.asarray(image))
+    coloured = image.mode[0] not in "1LI" or image.mode == "LA" or "transparency" in image.info
+    grey = _greys(image, coloured)
+    if not coloured or not deep or grey.max() >= 64:
+        return grey
+    if name != "PNG" or content[25] not in {2, 6}:
+        raise ImageError(f"{path}: its greys have few of 16 bits. Save it without opacity.")
+    with _open(name, content) as low:  # Pillow keeps 8 of a colour's 16 bits: the other 8
+        low.tile = [low.tile[0]._replace(args=f"{image.mode};16L")]
+        return _greys(image, coloured, low)
 
 
 def _greys(image: Image.Image, coloured: bool, low: Image.Image | None = None) -> np.ndarray:
@@ -197,7 +250,8 @@ class Decoded(NamedTuple):
     images: np.ndarray  # memory map, (n, side, side) uint8; a row that failed is black
     failures: dict[int, str]  # what is wrong with each row that could not be read
     sizes: np.ndarray  # (n, 2) int32, height and width in the file; 0 where it failed
-    formats: list[str]  # "PNG", "JPEG", "DICOM", or "" where it failed
+    formats: list[str]  # of `FORMATS`, "" where it failed
+    notes: dict[str, list[int]]  # which rows each of `NOTES` is true of
 
 
 def decode(paths, folder=None, side=SIDE, workers=None, progress=True, keys=None) -> Decoded:
@@ -211,23 +265,30 @@ def decode(paths, folder=None, side=SIDE, workers=None, progress=True, keys=None
     """
     paths = [Path(path) for path in paths]
     keys = map(_key, paths) if keys is None else map(str, keys)
-    digest = hashlib.sha256("\n".join([f"v{VERSION} {side}", *keys]).encode()).hexdigest()[:20]
+    text = "\n".join([f"v{VERSION} {side}", *keys])
+    # A file's name may hold bytes that are no text
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:20]
     place = Path(folder or cache_folder("decoded")) / digest
     images, numbers, failures = disk.fill(place, paths, side, decode_block, workers, progress)
-    return Decoded(images, failures, numbers[:, 1:], [FORMATS[one] for one in numbers[:, 0]])
+    kinds, bits = numbers[:, 0] & 255, numbers[:, 0] >> 8
+    rows = {note: np.flatnonzero(bits >> bit & 1).tolist() for bit, note in enumerate(NOTES)}
+    notes = {note: found for note, found in rows.items() if found}
+    return Decoded(images, failures, numbers[:, 1:], [FORMATS[kind] for kind in kinds], notes)
 
 
 def decode_block(paths, side: int, workers: int = 1) -> list:
-    """Decode files now: of each its format's number, height, width, and the image (side, side).
+    """Decode files now: of each its format and notes, height, width, and the image (side, side).
 
-    The image is uint8; of a file that cannot be read, a str says what is wrong with it.
+    The image is uint8, format and notes are one number. Of a file that cannot be read, a str says
+    what is wrong with it.
     """
     found = [None] * len(paths)
 
     def decode_one(number):
         try:
-            image, kind, size = read(Path(paths[number]), side)
-            found[number] = (FORMATS.index(kind), *size), resize(image, side)
+            image, kind, size, notes = read(Path(paths[number]), side)
+            bits = sum(1 << 8 + NOTES.index(note) for note in notes)
+            found[number] = (FORMATS.index(kind) + bits, *size), resize(image, side)
         except ImageError as error:
             found[number] = str(error)
 

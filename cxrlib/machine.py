@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+import warnings
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
@@ -20,6 +21,9 @@ PACKAGES = (  # those that shape a result
     *("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
     *("tensorflow", "tensorflow-cpu", "jax", "torch", "openvino", "papermill"),
 )
+# How Keras computes in the course, whatever keras.json, the shell or a start-up file say
+KERAS = {"floatx": "float32", "dtype_policy": "float32", "epsilon": 1e-7}
+KERAS |= {"image_data_format": "channels_last", "max_epochs": None, "max_steps_per_epoch": None}
 engines_used: set[tuple[str, str]] = set()  # engine, precision: of frozen features, so far
 
 
@@ -39,11 +43,27 @@ def environment() -> dict:
         "backend_version": getattr(sys.modules.get(backend), "__version__", None),
         "device": device(),
         "training_precision": training_precision() if keras else None,
+        "keras_settings": keras_settings(keras) if keras else None,
         "engine": ", ".join(sorted({name for name, _ in engines_used})) or None,
         "precision": ", ".join(sorted({precision for _, precision in engines_used})) or None,
         "cores": os.cpu_count(),
         "versions": versions,
     }
+
+
+def keras_settings(keras) -> dict:
+    """Those of KERAS that this version of Keras knows, as they are now."""
+    there = {name: getattr(keras.config, name)() for name in KERAS if hasattr(keras.config, name)}
+    return there | {"dtype_policy": there["dtype_policy"].name}
+
+
+@cache
+def _set_up(keras) -> None:
+    odd = {name: now for name, now in keras_settings(keras).items() if now != KERAS[name]}
+    for name in odd:
+        getattr(keras.config, f"set_{name}")(KERAS[name])
+    if odd:
+        warnings.warn(f"Keras was set to {odd} here; the course sets it back.", stacklevel=3)
 
 
 @contextmanager
@@ -71,14 +91,16 @@ def device() -> str:
 
 
 def start_keras():
-    """Import Keras and wake its backend, without TensorFlow's first lines in the notebook."""
+    """Import Keras, set it up as the course computes, and wake its backend without a word."""
     if "keras" in sys.modules:
+        _set_up(sys.modules["keras"])
         return sys.modules["keras"]
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         import keras
 
+        _set_up(keras)
         keras.layers.Conv2D(1, 1)(keras.ops.zeros((1, 1, 1, 1)))
     finally:
         os.dup2(kept, 2)

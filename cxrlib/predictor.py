@@ -102,9 +102,9 @@ class Predictor:
 
     def predict(self, image) -> Prediction:
         """Ask about a grey image (h, w) uint8, or a file as in :func:`cxrlib.images.read_grey`."""
-        from cxrlib.images import read_grey, resize
+        from cxrlib.images import read, resize
 
-        grey = image if isinstance(image, np.ndarray) else read_grey(image)
+        grey, *_, notes = (image, []) if isinstance(image, np.ndarray) else read(Path(image))
         seen = resize(grey, SIDE)[None]
         maps = self._maps(seen)
         asked = seen if self.backbone_name is None else maps.mean(axis=(1, 2))
@@ -114,7 +114,9 @@ class Predictor:
             self._derivatives[first] = explain.Derivative(self._reader[1], maps.shape, first)
         heat = explain.enlarge(explain.weigh(maps, self._derivatives[first](maps)), SIDE)[0]
         named = dict(zip(self.classes, map(float, found), strict=True))
-        return Prediction(named, heat, seen[0], self._warnings(grey))
+        return Prediction(
+            named, heat, seen[0], [*self._warnings(grey), *(f"The film: {note}." for note in notes)]
+        )
 
     def _warnings(self, grey: np.ndarray) -> list[str]:
         found = []

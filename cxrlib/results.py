@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cxrlib.compute import settings
 from cxrlib.files import harmless, original, shipped, whole_file, write_json
 from cxrlib.machine import environment
 
@@ -128,7 +129,7 @@ def record(
         "parameters": dict(parameters),
         "seed": parameters.get("seed"),
         "seconds": seconds,
-        "environment": there,
+        "environment": there | {"settings": settings()},
         "command": os.environ.get("CXR_COMMAND"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "notes": notes,

@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import sys
+import warnings
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -135,7 +136,100 @@ def test_turned_jpeg_is_turned_when_shrunk_too(tmp_path, orientation):
     assert np.abs(upright - whole).max() <= 2
 
 
+@pytest.mark.parametrize("shape", [(64, 48), (400, 640)])
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "TIFF", "WEBP"])
+def test_other_formats_are_read_whatever_their_names(tmp_path, kind, shape):
+    truth = np.add.outer(np.arange(shape[0]), np.arange(shape[1])).astype(np.uint8)
+    for name, pixels in (("a.png", truth), ("b.dcm", np.dstack([truth] * 3))):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        if kind != "GIF" or name == "a.png":  # else its palette is not exact
+            Image.fromarray(pixels).save(tmp_path / name, format=kind, **options)
+            np.testing.assert_array_equal(read_grey(tmp_path / name), truth)
+            assert images.read(tmp_path / name)[1:] == (kind, shape, [])
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_the_first_of_several_frames_is_read_and_said(tmp_path, kind):
+    first, then = (Image.fromarray(np.ascontiguousarray(one)) for one in (RAMP, 255 - RAMP))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    first.save(tmp_path / "a", format=kind, save_all=True, append_images=[then], **options)
+    with pytest.warns(UserWarning, match="a: the first of several frames or pages") as said:
+        np.testing.assert_array_equal(read_grey(tmp_path / "a"), RAMP)
+    assert said[0].filename == __file__
+
+
+@pytest.mark.parametrize("packed", ["raw", "tiff_lzw", "tiff_deflate", "packbits"])
+def test_sixteen_bit_tiff_is_scaled_as_png_is(tmp_path, packed):
+    deep = RAMP.astype(np.uint16) * 18  # of 12 bits
+    Image.fromarray(deep).save(tmp_path / "a.tif", compression=packed)
+    grey = read_grey(tmp_path / "a.tif")
+    np.testing.assert_array_equal(grey, np.rint(deep * (255 / 4095)))
+    np.testing.assert_array_equal(grey, read_grey(write(tmp_path / "a.png", deep)))
+
+
+def test_tiff_where_white_is_zero_of_other_types_and_turned(tmp_path):
+    path = tmp_path / "a.tif"
+    for kind in (np.uint8, np.uint16):
+        top = np.iinfo(kind).max
+        path.write_bytes(mutants.tiff(RAMP.astype(kind) * kind(top // 255), strip=5, white=0))
+        np.testing.assert_array_equal(read_grey(path), RAMP)
+    values = RAMP / 100.0 - 1
+    stretched = np.rint(RAMP * (255 / 220))
+    for array in (values.astype(np.float32), RAMP.astype(np.int32) - 100):
+        Image.fromarray(array).save(path)
+        assert np.abs(read_grey(path) - stretched).max() <= 1
+    Image.fromarray(RAMP).save(path, tiffinfo={274: 6})  # to be turned by 90 degrees
+    np.testing.assert_array_equal(read_grey(path), np.rot90(RAMP, -1))
+    values[0, 0] = np.nan
+    Image.fromarray(values.astype(np.float32)).save(path)
+    with pytest.raises(ImageError, match=r"a\.tif: .*values are no numbers"):
+        read_grey(path)
+
+
+def test_bmp_of_run_lengths(tmp_path):
+    (tmp_path / "a.bmp").write_bytes(mutants.run_length_bmp(np.tile(RAMP, (3, 3))))
+    np.testing.assert_array_equal(read_grey(tmp_path / "a.bmp"), np.tile(RAMP, (3, 3)))
+
+
 # --- what is refused, by name and with a remedy -------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "TIFF", "WEBP"])
+@pytest.mark.parametrize("part", [0.05, 0.5, 0.9])
+def test_truncated_others(tmp_path, kind, part):
+    content = noisy(tmp_path, "a", format=kind).read_bytes()
+    (tmp_path / "a").write_bytes(content[: int(part * len(content))])
+    with pytest.raises(ImageError, match=r"a: truncated or damaged.*Fetch it again"):
+        read_grey(tmp_path / "a")
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123456\n"
+LINK = "../../.git/annex/objects/Xk/0f/SHA256E-s6148--b5bb9d.png/SHA256E-s6148--b5bb9d.png"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.dcm"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (LFS.encode(), "Git LFS.*git lfs pull"),
+        (LINK.encode(), "git-annex.*git annex get"),
+        (b"/annex/objects/SHA256E-s6148--b5bb9d.png\n", "git-annex.*git annex get"),
+        (b"\n <!DOCTYPE html><html><body>404</body></html>", "a web page.*Download it again"),
+        (b"\xef\xbb\xbf<HTML><title>Sign in</title>", "a web page.*Download it again"),
+        (b"PK\3\4\x14\0\0\0\x08\0", "an archive.*Unpack it"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "an archive.*Unpack it"),
+        (b"a.png".ljust(257, b"\0") + b"ustar\x0000", "an archive.*Unpack it"),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF.*Export"),
+        (b"", "empty.*Fetch or export it again"),
+        (bytes(5000), "nothing but zeros.*Fetch it again"),
+        ("image,label\nröntgen.png,covid\n".encode(), "text, not an image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC.*Save it as PNG"),
+    ],
+)
+def test_what_is_no_image_is_called_what_it_is(tmp_path, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ImageError, match=rf"{re.escape(name)}: .*{told}"):
+        read_grey(tmp_path / name)
 
 
 @pytest.mark.parametrize("side", [None, 50])
@@ -218,23 +312,9 @@ def test_file_larger_than_any_image_is_refused_unread(tmp_path):
         read_grey(path)
 
 
-def test_animated_png(tmp_path):
-    one = Image.fromarray(RAMP)
-    one.save(tmp_path / "a.png", save_all=True, append_images=[Image.fromarray(255 - RAMP)])
-    with pytest.raises(ImageError, match=r"a\.png: it is animated.*Save one frame as PNG"):
-        read_grey(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
-def test_other_formats_are_named(tmp_path, kind):
-    Image.fromarray(RAMP).save(tmp_path / "a.png", format=kind)
-    with pytest.raises(ImageError, match=f"{kind} is not read here. Save it as PNG"):
-        read_grey(tmp_path / "a.png")
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("empty", "is empty"), ("text", "not an image"), ("gone", "no such"), ("folder", "no such")],
+    [("empty", "is empty"), ("text", "a web page"), ("gone", "no such"), ("folder", "no such")],
 )
 def test_empty_missing_folder_and_text(tmp_path, name, message):
     (tmp_path / "empty.png").touch()
@@ -324,8 +404,8 @@ def test_dicom_is_scaled_from_darkest_to_brightest(tmp_path):
 
 def test_dicom_without_ending_is_recognised_and_shrinks(tmp_path):
     path = dicom(tmp_path / "IM0001", np.tile(RAMP, (4, 4)))
-    image, kind, size = images.read(path, 48)
-    assert (image.shape, kind, size) == ((64, 48), "DICOM", (256, 192))
+    image, *said = images.read(path, 48)
+    assert (image.shape, *said) == ((64, 48), "DICOM", (256, 192), [])
 
 
 def test_dicom_window_and_rescale(tmp_path):
@@ -363,10 +443,197 @@ def test_dicom_with_another_image_inside_than_it_says(tmp_path):
 def test_dicom_truncated_or_no_dicom(tmp_path):
     path = dicom(tmp_path / "a.dcm", RAMP)
     path.write_bytes(path.read_bytes()[:-2000])
-    (tmp_path / "b.dcm").write_text("hello")
-    for name in ("a.dcm", "b.dcm"):
-        with pytest.raises(ImageError, match=f"{name}: this DICOM file cannot be read"):
+    (tmp_path / "b.dcm").write_bytes(b"\1\2\3")
+    for name, reason in (("a.dcm", "it is damaged"), ("b.dcm", "the letters DICM")):
+        with pytest.raises(ImageError, match=rf"{name}: this DICOM .* cannot be read \({reason}"):
             read_grey(tmp_path / name)
+
+
+GRADIENT = np.add.outer(np.arange(400), np.arange(400)).astype(np.uint16) * 5  # 0..3990
+STRETCHED = np.rint(GRADIENT * (255 / 3990))
+
+
+def read_noting(path):
+    """Grey values, and what is said of the film."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        grey = read_grey(path)
+    return grey, [str(one.message).removeprefix(f"{path}: ") for one in said]
+
+
+def table_of(entries, descriptor):
+    pydicom = pytest.importorskip("pydicom")
+    item = pydicom.Dataset()
+    item.LUTDescriptor = descriptor
+    item.add_new(0x00283006, "OW", np.asarray(entries, "<u2").tobytes())
+    return [item]
+
+
+RISING, FALLING = np.arange(4096) * 16, np.arange(4095, -1, -1) * 16
+
+
+@pytest.mark.parametrize(
+    ("elements", "note"),
+    [
+        ({"WindowCenter": 0, "WindowWidth": 0}, "window"),
+        ({"WindowCenter": [2000, 9], "WindowWidth": [0.5, 90]}, "window"),
+        ({"WindowCenter": -9000, "WindowWidth": 100}, "window"),  # nothing is seen through it
+        ({"WindowCenter": 0, "WindowWidth": -1, "VOILUTFunction": "SIGMOID"}, "window"),
+        ({"WindowCenter": 9, "WindowWidth": 90, "VOILUTFunction": "ODD"}, "window"),
+        ({"VOILUTSequence": (FALLING, [4096, 0, 8])}, "VOI table"),
+        ({"VOILUTSequence": (FALLING, [4096, 0, 12])}, "VOI table"),
+        ({"VOILUTSequence": (FALLING, [4000, 0, 16])}, "VOI table"),
+        ({"VOILUTSequence": (FALLING, [5000, 0, 16])}, "VOI table"),
+        ({"ModalityLUTSequence": (FALLING, [4096, 0, 8])}, "modality table"),
+        ({"RescaleSlope": 0, "RescaleIntercept": 5}, "rescale slope"),
+        ({"RescaleSlope": "1e308", "RescaleIntercept": "1e308"}, "rescale slope"),
+    ],
+)
+def test_dicom_is_read_without_what_makes_no_sense(tmp_path, elements, note):
+    elements = {
+        name: table_of(*value) if "Sequence" in name else value for name, value in elements.items()
+    }
+    grey, said = read_noting(dicom(tmp_path / "a.dcm", GRADIENT, **elements))
+    np.testing.assert_array_equal(grey, STRETCHED)
+    assert len(said) == 1 and said[0].startswith(note)
+
+
+@pytest.mark.parametrize(
+    ("elements", "formula"),
+    [
+        ({"VOILUTSequence": (FALLING // 16, [4096, 0, 12])}, lambda x: 4095 - x),
+        ({"VOILUTSequence": (RISING // 256, [4096, 0, 8])}, lambda x: x // 16),
+        ({"VOILUTSequence": (RISING[:3000], [3000, 500, 16])}, lambda x: np.clip(x, 500, 3499)),
+        ({"ModalityLUTSequence": (FALLING, [4096, 0, 16])}, lambda x: 4095 - x),
+        (
+            {"WindowCenter": 0.2, "WindowWidth": 0.4, "VOILUTFunction": "LINEAR_EXACT"},
+            lambda x: x > 0.4,
+        ),
+        ({"WindowCenter": 2000, "WindowWidth": 1}, lambda x: x > 1999.5),
+        ({"WindowCenter": [2000, 1], "WindowWidth": [2001, 1]}, lambda x: x.clip(999.5, 2999.5)),
+        (
+            {
+                **{"RescaleSlope": -1, "RescaleIntercept": 4000},
+                **{"WindowCenter": 2000, "WindowWidth": 2001},
+            },
+            lambda x: (4000 - x).clip(999.5, 2999.5),
+        ),
+        ({"RescaleSlope": 2, "RescaleIntercept": -7}, lambda x: x),
+        (dict.fromkeys(("WindowCenter", "WindowWidth", "RescaleSlope"), ""), lambda x: x),
+    ],
+)
+def test_dicom_tables_that_make_sense_apply(tmp_path, elements, formula):
+    elements = {
+        name: table_of(*value) if "Sequence" in name else value for name, value in elements.items()
+    }
+    grey, said = read_noting(dicom(tmp_path / "a.dcm", GRADIENT, **elements))
+    wanted = formula(GRADIENT.astype(float)) * 1.0
+    wanted = (wanted - wanted.min()) * (255 / np.ptp(wanted))
+    assert said == [] and np.abs(grey - wanted).max() <= 0.6
+
+
+@pytest.mark.parametrize("level", [0, 65_535])
+def test_defective_pixels_change_little_and_sound_films_nothing(tmp_path, level):
+    film, away = GRADIENT + 9000, np.zeros((400, 400), bool)
+    np.testing.assert_array_equal(read_grey(dicom(tmp_path / "a.dcm", film)), STRETCHED)
+    away[::100, ::100] = True
+    grey = read_grey(dicom(tmp_path / "a.dcm", np.where(away, level, film).astype(np.uint16)))
+    assert np.abs(grey - STRETCHED)[~away].max() <= 10
+    assert (grey[away] == (255 if level else 0)).all()
+
+
+def test_mostly_empty_film_keeps_what_is_rare(tmp_path):
+    film = np.zeros((200, 200), np.uint16)
+    film[100, 100:110] = 50, 100, 150, 200, 250, 300, 350, 400, 450, 500
+    grey = read_grey(dicom(tmp_path / "a.dcm", film))
+    np.testing.assert_array_equal(grey[100, 100:110], np.rint(film[100, 100:110] * (255 / 500)))
+
+
+@pytest.mark.parametrize(
+    ("photometric", "shape", "inverted"),
+    [
+        ("MONOCHROME2", "IDENTITY", False),
+        ("MONOCHROME2", "INVERSE", True),
+        ("MONOCHROME1", "INVERSE", True),  # which go together (PS3.3 C.8.11.3.1.1)
+        ("MONOCHROME1", None, True),
+    ],
+)
+def test_dicom_is_inverted_once(tmp_path, photometric, shape, inverted):
+    elements = {"PhotometricInterpretation": photometric, "PresentationLUTShape": shape}
+    grey = read_grey(dicom(tmp_path / "a.dcm", GRADIENT, **elements))
+    np.testing.assert_array_equal(grey, 255 - STRETCHED if inverted else STRETCHED)
+
+
+@pytest.mark.parametrize(
+    ("elements", "said"),
+    [
+        ({"Modality": "CT"}, ["modality CT, no radiograph."]),
+        ({"Modality": "DX", "ViewPosition": "LL"}, ["a lateral view."]),
+        ({"Modality": "CR", "ViewPosition": "LATERAL"}, ["a lateral view."]),
+        ({"Modality": "CR", "ViewPosition": "PA"}, []),
+        ({"Modality": "DX", "ViewPosition": "LLD"}, []),  # on the left side, and from the front
+        ({"Modality": "Jane Doe", "ViewPosition": "Jane Doe"}, []),
+    ],
+)
+def test_dicom_that_is_no_frontal_radiograph_is_named(tmp_path, elements, said):
+    grey, found = read_noting(dicom(tmp_path / "a.dcm", GRADIENT, **elements))
+    assert found == said
+    np.testing.assert_array_equal(grey, STRETCHED)
+
+
+def test_dicom_files_of_pydicom(tmp_path):
+    """Those in its wheel: read as it reads them, or refused for what is true of them."""
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("gdcm")
+    folder, outcomes = Path(pydicom.__file__).parent / "data" / "test_files", {}
+    for path in sorted(folder.glob("*.dcm")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                outcomes[path.name] = read_grey(path).shape
+            except ImageError as error:
+                outcomes[path.name] = str(error).removeprefix(f"{path}: ")
+                try:
+                    decoded = pydicom.dcmread(path).pixel_array.any()
+                except Exception:
+                    decoded = False
+                assert not decoded or "damaged" not in outcomes[path.name], path
+    wanted = {
+        "SC_rgb_jpeg_gdcm.dcm": (100, 100),  # JPEG Lossless
+        "MR_small_jpeg_ls_lossless.dcm": (64, 64),
+        "SC_rgb_jls_lossy_line.dcm": (100, 100),
+        "JPEG2000.dcm": (1024, 256),
+        "JPEG-lossy.dcm": "JPEG Extended",  # of 12 bits
+        "JPGExtended.dcm": "JPEG Extended",
+        "examples_palette.dcm": "numbers of colours",
+        "examples_ybr_color.dcm": "30 frames",
+        "rtplan.dcm": "it holds no image",
+        "MR_truncated.dcm": "it is damaged",
+    }
+    assert len(outcomes) > 60
+    for name, outcome in wanted.items():
+        found = outcomes[name]
+        assert found == outcome if isinstance(outcome, tuple) else outcome in found, (name, found)
+
+
+def test_gdcm_decodes_what_pydicom_would(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("gdcm")
+    files = pydicom.data.get_testdata_files
+    (packed,), (plain,) = files("MR_small_jpeg_ls_lossless.dcm"), files("MR_small.dcm")
+    one, other = read_noting(Path(packed)), read_noting(Path(plain))
+    np.testing.assert_array_equal(one[0], other[0])
+    assert one[1] == other[1] == ["modality MR, no radiograph."]
+
+
+def test_compression_that_nothing_undoes_is_named(tmp_path):
+    pytest.importorskip("pydicom")
+    for syntax, name in (("4.201", "High-Throughput JPEG 2000"), ("4.100", "MPEG2")):
+        content = mutants.dicom(mutants.film(), f"1.2.840.10008.1.2.{syntax}", b"\xff\x4f\xff\x51")
+        (tmp_path / "a.dcm").write_bytes(content)
+        with pytest.raises(ImageError, match=f"undoes its compression, {name}") as error:
+            read_grey(tmp_path / "a.dcm")
+        assert "damaged" not in str(error.value)
 
 
 def test_dicom_without_pydicom(tmp_path, monkeypatch):
@@ -428,6 +695,27 @@ def test_decode_collects_bad_files_and_tries_them_again(tmp_path):
     again = decode([*paths, tmp_path / "gone.png"], progress=False, keys=[*keys, "f"])
     assert list(again.failures) == [5]
     assert again.images[3].min() == 3
+
+
+def test_notes_outlive_the_process_that_decoded(tmp_path):
+    first, *others = make_files(tmp_path, 4)
+    Image.fromarray(RAMP).save(
+        others[0], format="TIFF", save_all=True, append_images=[Image.fromarray(RAMP)]
+    )
+    odd = {"Modality": "CT", "ViewPosition": "RL", "WindowCenter": 0, "WindowWidth": 0}
+    dicom(others[1], GRADIENT, **odd)
+    dicom(others[2], GRADIENT, Modality="CT")
+    wanted = {
+        "the first of several frames or pages": [1],
+        "a lateral view": [2],
+        "window narrower than 1 or without any contrast, left out": [2],
+        "modality CT, no radiograph": [2, 3],
+    }
+    for _ in range(2):
+        found = decode([first, *others, tmp_path / "gone"], side=32, progress=False)
+        assert found.notes == wanted
+        assert found.formats == ["PNG", "TIFF", "DICOM", "DICOM", ""]
+    assert len(images.NOTES) < 23  # the bits that an int32 has above the format
 
 
 def decode_until_killed(paths):

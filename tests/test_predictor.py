@@ -64,6 +64,16 @@ def test_prediction_has_probabilities_heat_map_and_warnings(images, tmp_path):
     assert "far from square" in text
 
 
+def test_what_is_odd_about_a_film_is_among_the_warnings(images, tmp_path):
+    from PIL import Image
+
+    first, then = (Image.fromarray(image) for image in images[:2])
+    first.save(tmp_path / "film.tif", save_all=True, append_images=[then])
+    found, same = (small_cnn().predict(film) for film in (tmp_path / "film.tif", images[0]))
+    assert found.probabilities == same.probabilities
+    assert found.warnings == ["The film: the first of several frames or pages."]
+
+
 def test_no_model_damaged_model_and_foreign_model_are_told_apart(images, tmp_path):
     with pytest.raises(predictor.PredictorError, match="holds no model"):
         predictor.load(tmp_path)

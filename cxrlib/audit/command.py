@@ -17,6 +17,7 @@ from cxrlib import NOT_CLINICAL
 from cxrlib.audit import subject
 from cxrlib.audit.subject import SECRET
 from cxrlib.files import printable, short_path, write_json
+from cxrlib.sources import table_options
 
 COLOURS = {"red": "red", "amber": "yellow", "green": "green", "grey": "bright_black"}
 EXIT_CODES = """
@@ -47,6 +48,7 @@ class _Remembering(click.Command):
     help="Column that names the source: hospital, machine, data set.  "
     "[default: source; scanner for phantom]",
 )
+@table_options
 @click.option("--label", "labels", multiple=True, help="Audit these classes only. Repeatable.")
 @click.option(
     "--features",
@@ -78,14 +80,14 @@ class _Remembering(click.Command):
 @click.pass_context
 def audit_command(
     ctx, place, out, by, labels, features, weights, limit, allow_missing, seed, json_file,
-    fail_on, open_page,
+    fail_on, open_page, described,
 ):  # fmt: skip
     """Look for shortcuts and leaks in an image set.
 
-    PLACE is a folder with one folder a label; a CSV file with the columns image and label, and
-    if you have them patient, source, view and split; or a collection of this course: phantom
-    (synthetic: a set with a secret, to practise on), open or external. PNG, JPEG and DICOM are
-    read.
+    PLACE is a folder with one folder a label; a table with the columns image and label, and if
+    you have them patient, source, view and split; the table of a known set, such as NIH
+    ChestX-ray14 or RSNA Pneumonia; or a collection of this course: phantom (synthetic: a set
+    with a secret, to practise on), open or external. PNG, JPEG and DICOM are read.
 
     The probes ask what else than the disease tells the labels apart: the border, the corners,
     the file, the hospital; copies of images; patients on both sides of a split. You get one page
@@ -98,6 +100,8 @@ def audit_command(
       cxr audit films.csv --by hospital --label healthy --label covid --open
       cxr audit films.csv --features VGG16 --out vgg16.html
       cxr audit my_images --json audit.json --fail-on red
+      cxr audit Data_Entry_2017_v2020.csv --images films --allow-missing \\
+        --class healthy="No Finding" --class effusion=Effusion
     """  # noqa: D301 (click wants a real backspace before lines that it shall not wrap)
     start = time.monotonic()
     kind = subject.kind_of(place)
@@ -105,12 +109,17 @@ def audit_command(
     by = by or ("scanner" if kind == "phantom" else "source")
     labels = list(dict.fromkeys(labels))
     notes: list[str] = []
-    table = subject.check_table(kind, place, by, labels, notes)
+    if kind == "folder":
+        described["folder"] = place
+    elif described:
+        option = next(iter(described)).replace("classes", "class").replace("_", "-")
+        raise click.UsageError(f"--{option} is for images of your own; {place} needs none.")
+    table = subject.check_table(kind, described, by, labels, allow_missing, notes)
     _check_file(out, "--out", ".html", ".htm")
     if json_file:
         _check_file(json_file, "--json", ".json")
     extract, seen = _features(features, weights, seed)
-    cohort, cut = subject.load(kind, place, table, labels, limit, allow_missing, seed, notes)
+    cohort, cut = subject.load(kind, described, table, labels, limit, allow_missing, seed, notes)
     from cxrlib.audit import examine, page
     from cxrlib.audit.lights import count_of
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -17,6 +17,7 @@ STEPS = (  # those that take their time
     "Source within one class",
     "Image-level split",
 )
+SHOWN_SOURCES = 4  # of which films are shown
 MOST = 150  # images for the leak's nearest neighbour, which takes a minute for a thousand
 
 
@@ -63,6 +64,7 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
     single = shortcuts.together(cohort, pairs)  # no fold parts copies of one image
     few = judge.few_patients(single)
     findings = [judge.size(cohort), judge.two_classes(cohort), judge.copies(cohort, pairs)]
+    findings.append(judge.odd_films(cohort, shortcuts.odd_films(cohort)))
     source = judge.source_and_label(cohort, by)
     findings += [judge.split(cohort, pairs), source]
 
@@ -86,12 +88,40 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
             runs = shortcuts.leakage(single, classes, repeats=10, most=MOST, seed=seed)
         findings.append(judge.image_split(runs, MOST))
 
+    findings = [_with_films(one, single, classes, by, told, seed) for one in findings]
     findings.sort(key=lambda finding: LIGHTS.index(finding.light))
     grouped = cohort.table.groupby(["label", by], dropna=False, observed=True)
     counts = grouped.agg(images=("image", "size"), patients=("patient", "nunique"))
     synthetic = bool(cohort.table["source"].astype(str).str.startswith("phantom").any())
     facts = _facts(single, classes, by, extract, seed)
     return Audit(cohort.name, counts, findings, facts, synthetic)
+
+
+def _with_films(finding, cohort, classes, by, told, seed) -> Finding:
+    """Give a red light the films that say so, and where in them it lies.
+
+    Copies show themselves already (a figure of the pairs, a table of what stands on two sides).
+    """
+    if finding.light != "red":
+        return finding
+    view, column = "whole image", by
+    if finding.name in judge.NAMES.values():
+        view = next(view for view, name in judge.NAMES.items() if name == finding.name)
+        column = "label"
+    elif finding.name == "Source within one class":
+        cohort = cohort.where(label=told.loc[told["auc"].idxmax(), "label"])
+    elif finding.name != "Source and label":
+        return finding
+    if column != "label":  # its most frequent values
+        patients = cohort.table.groupby(by)["patient"].nunique().nlargest(SHOWN_SOURCES)
+        classes = list(patients.index[patients >= shortcuts.FEWEST])
+    if len(classes) < 2:
+        return finding
+    found = shortcuts.loudest(cohort, view, classes, column, seed=seed)
+    caption = f"The films that speak loudest for each {column}, by {finding.name.lower()}"
+    finding.figures[caption] = ("loudest_plot", cohort, found)
+    finding.tables[caption] = found.films
+    return replace(finding, meaning=f"{finding.meaning} {found.said}")
 
 
 def _ready(cohort, classes, by):

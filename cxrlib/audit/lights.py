@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 
 from cxrlib import metrics, shortcuts
-from cxrlib.shortcuts import duplicates, leaks, views
+from cxrlib.shortcuts import duplicates, leaks, odd, views
 
 LIGHTS = ("red", "amber", "green", "grey")
 RED, AMBER = 0.01, 0.05  # p values
 STRONG = 0.3  # Cramer's V: above it, knowing the source is knowing much of the label
 NOTABLE = 0.6  # AUC: below it, even a sure effect would hardly lift a model's score
 NEARLY = 0.9  # share of what the whole image knows beyond chance
+UNEVEN = 0.1  # difference between the labels' shares of patients with odd films
 SMALL = 30  # patients in a class
 FEW_A_SOURCE = 5  # patients: in a table with fewer in half of its rows, V is high by chance
 KINDS = {"patient": "patient", "near-duplicate": "near-duplicate", "origin": "augmented film"}
@@ -74,7 +75,7 @@ def size(cohort) -> Finding:
     advice = "Report intervals by patient. Cross-validate by patient rather than test once."
     if one_image_each(cohort):
         meaning += " Every image counts as a patient of its own here."
-        advice += " If patients have several images, add a column 'patient': see the CSV format."
+        advice += " If patients have several images, name them: --patient-column, --patient-from."
     return Finding(
         "Size of the set",
         "amber" if n < SMALL else "green",
@@ -124,6 +125,40 @@ def copies(cohort, pairs) -> Finding:
     if len(bad):
         found.figures["Pairs of images that look the same"] = ("pairs_plot", cohort, bad)
     return found
+
+
+def odd_films(cohort, found) -> Finding:
+    """Judge films unlike the rest of their set, as ``odd_films`` found them."""
+    name = "Odd films"
+    meaning = (
+        "Films that are inverted, turned, of another view or no radiograph teach a model what no "
+        "patient has. A label whose films are odd is a shortcut."
+    )
+    if len(cohort) < odd.FEWEST:
+        told = f"Of fewer than {odd.FEWEST} films nobody can say what is usual."
+        return Finding(name, "grey", told, meaning, "Look at each of them.")
+    labels = shortcuts.odd_by_label(cohort, found)
+    worst = labels.loc[labels["p"].idxmin()]
+    light = light_of(worst["p"], worst["share"] - worst["share of others"] >= UNEVEN)
+    counts = found["reason"].str.split(" of ").str[0].value_counts()
+    told = "; ".join(f"{reason}: {count}" for reason, count in counts.items()) or "none"
+    headline = (
+        f"{len(found)} of {count_of(len(cohort), 'film')} look unlike the rest ({told}): "
+        f"of {worst['share']:.0%} of the patients with {worst['label']}, and of "
+        f"{worst['share of others']:.0%} of the others (corrected p {word_p(worst['p'])})."
+    )
+    judged = _judged(
+        name,
+        "amber" if light == "green" and len(found) else light,
+        headline,
+        meaning,
+        "Look at each. Turn back what was turned, leave out what is not frontal: in all labels.",
+        "Nothing; a heart on the right, or a lateral film, may go unnoticed.",
+        {"Odd films": found.round({"score": 1}), "By label": labels[labels["odd"] > 0]},
+    )
+    if len(found):
+        judged.figures["Films unlike the rest, and why"] = ("odd_plot", cohort, found)
+    return judged
 
 
 def split(cohort, pairs) -> Finding:

@@ -58,10 +58,13 @@ def worded(note: str) -> str:
     return click.wrap_text(printable(f"Note: {note}"), 88, preserve_paragraphs=True)
 
 
-def check_table(kind: str, place: str, by: str, labels: list[str], notes: list[str]):
+def check_table(
+    kind: str, described: dict, by: str, labels: list[str], allow_missing: bool, notes: list[str]
+):
     """Complain about labels and columns that do not exist before an image is opened.
 
-    Returns a table with a row an image that there is; of phantoms, which are made later, a few.
+    `described` says where a folder or a table is, and how to read it. Returns a table with a row
+    an image; of phantoms, which are made later, a few.
     """
     from cxrlib import sources
     from cxrlib.audit.examine import AuditError
@@ -76,7 +79,8 @@ def check_table(kind: str, place: str, by: str, labels: list[str], notes: list[s
         if kind == "phantom":
             table = sources.load(kind, patients=3, size=64).table  # made in no time
         else:
-            table = folders.make_table(place)[0] if kind == "folder" else sources.manifest(kind)
+            known = {**described, "allow_missing": allow_missing or None}
+            table = folders.make_table(**known)[0] if described else sources.manifest(kind)
     there = sorted(table["label"].dropna().unique())
     for label in labels:
         if label not in there:
@@ -84,19 +88,20 @@ def check_table(kind: str, place: str, by: str, labels: list[str], notes: list[s
     if len(labels or there) < 2:
         only = (labels or there or ["none"])[0]
         raise AuditError(
-            f"{place}: the only label is {only!r}. An audit asks what tells labels apart: give it "
-            "two or more, one folder or one value of the column 'label' each."
+            f"{described.get('folder', kind)}: the only label is {only!r}. An audit asks what "
+            "tells labels apart: give it two or more, one folder or one value of the column "
+            "'label' each, or make classes of findings: --class NAME=\"FINDING\"."
         )
     if by not in table:
         raise _unknown("column", by, table, "--by")
     return table
 
 
-def load(kind, place, table, labels, limit, allow_missing, seed, notes):
+def load(kind, described, table, labels, limit, allow_missing, seed, notes):
     """Load the images, and add to `notes` what the page must say first.
 
-    `table` is as :func:`check_table` gives it, the others are as on the command line. Returns the
-    cohort, and the labels of which `limit` left some out.
+    `described` and `table` are as in :func:`check_table`, the others as on the command line.
+    Returns the cohort, and the labels of which `limit` left some out.
     """
     from cxrlib import sources
     from cxrlib.audit.lights import count_of
@@ -110,9 +115,8 @@ def load(kind, place, table, labels, limit, allow_missing, seed, notes):
                 if limit:
                     cohort = cohort.take(table.groupby("label").cumcount() < limit)
             else:
-                where = {"folder": place} if kind == "folder" else {}
                 options = {"allow_missing": allow_missing, "limit": limit, "seed": seed}
-                cohort = sources.load(kind, **where, **options)
+                cohort = sources.load(kind, **described, **options)
     except sources.SourceError as error:
         # Whoever types a command does not write Python
         words = str(error).replace("allow_missing=True", "--allow-missing")
@@ -133,8 +137,7 @@ def load(kind, place, table, labels, limit, allow_missing, seed, notes):
             "among the rest stay unseen."
         )
     if kind == "folder":
-        cohort = cohort.take(range(len(cohort)), name_of(place))
-        notes += _patients_unknown(place, cohort)
+        cohort = cohort.take(range(len(cohort)), name_of(described["folder"]))
     return cohort, cut
 
 
@@ -150,26 +153,3 @@ def remedy(cohort, cut: list[str], limit: int | None) -> str:
         words = " ".join(f"--label {shlex.quote(label)}" for label in enough)
         told += f" Those that are large enough: {words}"
     return told
-
-
-def _patients_unknown(place, cohort) -> list[str]:
-    """Warn of images whose patient nobody named."""
-    from cxrlib.audit.lights import count_of
-    from cxrlib.sources import folders
-
-    alone, path = folders.unnamed(cohort.table), Path(place).expanduser()
-    if path.is_file():  # a table may name a patient just like the file
-        given = folders.read_text_table(path)
-        if "patient" in given:
-            named = given["image"][given["patient"].map(folders.known).notna()]
-            alone &= ~cohort.table["image"].isin(named.map(folders.known))
-    count = int(alone.sum())
-    if not count:
-        return []
-    name = "names" if count == 1 else "name"
-    return [
-        f"{count} of {count_of(len(cohort), 'image')} {name} no patient. Each of these files "
-        "counts as a patient of its own. If some patients have several images, the probes look "
-        "better than they are, and leaks between patients stay hidden. Remedy: a CSV file with the "
-        "columns image, label and patient."
-    ]

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["cluster", "disk", "engine", "store"],
     submod_attrs={
         "cache": ["RowCache"],
+        "engine": ["settings"],
         "heads": ["Head", "TrainingError", "check_targets", "fit_heads", "moments"],
         "threads": ["ahead", "cores", "share"],
     },

@@ -25,6 +25,10 @@ from cxrlib.machine import accelerator, collection_paused, has_bfloat16, start_k
 
 SMALLEST = 128  # pixels; below, converting takes longer than it saves on a lesson's images
 CHUNKS = {"float32": 2, "bfloat16": 4}  # images in a request; more do not stay in its caches
+SHAPING = (  # variables of the shell that change how numbers are computed
+    *("CXR_ENGINE", "CXR_PRECISION", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION"),
+    *("NVIDIA_TF32_OVERRIDE", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS"),
+)
 failures: list[str] = []  # why this process has given up converting
 
 
@@ -67,6 +71,11 @@ def choose(size: int) -> Engine:
             why = "on a processor that needs OpenVINO (pip install 'cxrlib[fast]')"
         raise EngineError(f"CXR_PRECISION is bfloat16, but {why}: set it to float32, or unset it.")
     return Engine(name, precision)
+
+
+def settings() -> dict[str, str]:
+    """Which of SHAPING are set: recorded with results, and part of what a lesson hangs on."""
+    return {name: os.environ[name] for name in SHAPING if os.environ.get(name)}
 
 
 def _setting(variable: str, known) -> str | None:

@@ -8,5 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "runs": ["run"],
         "command": ["run_command", "report_command"],
+        "surroundings": ["Prepared"],
     },
 )

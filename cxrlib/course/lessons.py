@@ -18,6 +18,9 @@ from cxrlib.files import cache_folder, no_such, parse_yaml, sha256, shipped
 
 BACKENDS = ("tensorflow", "jax", "torch")
 SHAPES_NOTHING = ("audit", "course")  # rooms of the package that no notebook's results hang on
+PLACES = ("folder", "images")  # options of a source that name files
+TABLES = (".csv", ".tsv", ".txt", ".gz", ".zip")  # their films lie beside them
+KERAS_TAKES = {"float16", "float32", "float64", "channels_last", "channels_first"}
 IN_A_WHEEL = ("data", "notebooks")  # folders of the course that lie in the installed package
 SOURCES = ("source", "stage1_source", "inside_source", "outside_source")  # parameters
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -143,8 +146,9 @@ def _absolute(value):
     """Make a path to a folder or weights file absolute: notebooks run in another folder."""
     if isinstance(value, str) and value.endswith(".h5"):
         return str(Path(value).expanduser().absolute())
-    if isinstance(value, dict) and isinstance(value.get("folder"), str):
-        return value | {"folder": str(Path(value["folder"]).expanduser().absolute())}
+    if isinstance(value, dict):
+        named = {name: value[name] for name in PLACES if isinstance(value.get(name), str)}
+        return value | {name: str(Path(one).expanduser().absolute()) for name, one in named.items()}
     return value
 
 
@@ -176,15 +180,16 @@ def parameters(lesson: Lesson, profile: dict, settings: dict) -> dict:
 def backend() -> str:
     """Name of the Keras backend that notebooks will use, without importing Keras.
 
-    A CourseError if it is unknown or not installed.
+    A CourseError if it is unknown or not installed, or keras.json holds what Keras refuses.
     """
-    name = os.environ.get("KERAS_BACKEND")
-    if not name:
-        home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-        try:
-            name = json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"]
-        except (OSError, ValueError, KeyError, TypeError):
-            name = "tensorflow"
+    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
+    found = {}
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    shapes = ("floatx", "image_data_format")
+    if type(found) is not dict or {str(found[s]) for s in shapes if s in found} - KERAS_TAKES:
+        raise CourseError(f"Keras refuses {path} as it is: {found}. Mend it, or take it away.")
+    name = os.environ.get("KERAS_BACKEND") or found.get("backend", "tensorflow")
     if name not in BACKENDS:
         raise CourseError(no_such("Keras backend", name, list(BACKENDS)) + " Set KERAS_BACKEND.")
     if find_spec(name) is None:
@@ -196,11 +201,13 @@ def backend() -> str:
 
 
 def surroundings(package: Path | None = None) -> dict:
-    """Gather what outside a notebook shapes its results: package, data, backend, weights.
+    """Gather what outside a notebook shapes its results: package, data, backend, settings, weights.
 
     All files of the package count, down to the last folder, code or not; but for the rooms of
     :data:`SHAPES_NOTHING`. `package` is its folder.
     """
+    from cxrlib.compute import settings
+
     package = package or Path(cxrlib.__file__).parent
     data = shipped("data")
     used = {}
@@ -215,7 +222,8 @@ def surroundings(package: Path | None = None) -> dict:
     weights = os.environ.get("CXR_WEIGHTS")
     name = backend()
     versions = [_version(name), _version("keras")]
-    return {"files": used, "backend": [name, *versions], "weights": [weights, _stats(weights)]}
+    found = {"files": used, "backend": [name, *versions], "settings": settings()}
+    return found | {"weights": [weights, _stats(weights)]}
 
 
 def _version(name: str) -> str | None:
@@ -228,7 +236,7 @@ def _stats(*places) -> list:
     found = []
     for place in filter(None, places):
         place = Path(place).expanduser()
-        root = place.parent if place.suffix.lower() == ".csv" else place
+        root = place.parent if place.suffix.lower() in TABLES else place
         files = [root] if root.is_file() else sorted(root.rglob("*"))
         files = [file for file in files if file.is_file() and not file.name.startswith(".")]
         stats = [(str(file), file.stat()) for file in files]
@@ -244,7 +252,8 @@ def fingerprint(lesson: Lesson, values: dict, around: dict, out: Path) -> str:
     """
     results = [out / "results" / f"{need}.json" for need in lesson.needs]
     read_by_it = [sha256(path) if path.exists() else None for path in results]
-    places = [one.get("folder") for one in values.values() if isinstance(one, dict)]
+    options = [one for one in values.values() if isinstance(one, dict)]
+    places = [one.get(name) for one in options for name in PLACES]
     if {"open", "external"} & {values.get(name) for name in SOURCES}:
         places.append(cache_folder("files"))
     files = _stats(*places, values.get("weights"))

@@ -6,6 +6,7 @@ import shutil
 import sys
 import threading
 import time
+from contextlib import suppress
 
 
 class Progress:
@@ -56,7 +57,8 @@ class Progress:
         self._write(f"\r\033[K{text[:width]}" if self.live else f"{text}\n")
 
     def _write(self, text: str) -> None:
-        print(text, end="", file=self.stream, flush=True)
+        with suppress(OSError):  # the terminal may be closed meanwhile
+            print(text, end="", file=self.stream, flush=True)
 
 
 def clock(seconds: float) -> str:

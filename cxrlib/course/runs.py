@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -78,6 +79,8 @@ def run(
     ------
     CourseError
         If a notebook, profile, parameter or backend is unknown, or the folder is in use.
+    OSError
+        If no kernel starts, or the disk is full.
     KeyboardInterrupt
         On Ctrl-C, after the kernel is stopped.
     """
@@ -111,7 +114,8 @@ def run(
                 with Progress(title) as progress:
                     outcome = _take(lesson, out, note | {"fingerprint": mark}, progress, there)
             summary.outcomes.append(outcome)
-            click.echo(f"{title}  {_tell(outcome)}")
+            with suppress(OSError):  # a terminal that is closed ends no run of hours
+                click.echo(f"{title}  {_tell(outcome)}")
     return summary
 
 

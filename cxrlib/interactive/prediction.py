@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from cxrlib import NOT_CLINICAL, plots, predictor, results
-from cxrlib.images import ImageError, read_grey
+from cxrlib.images import ImageError, read
 from cxrlib.interactive.explorer import MOVE_IT, beside, explorer, message, options, picture, words
 from cxrlib.interactive.forms import Line
 from cxrlib.interactive.frontend import is_movable
 from cxrlib.phantom import make_cohort
 
-FORMATS = ".png,.jpg,.jpeg,.dcm,.dicom"
+FORMATS = ".png,.jpg,.jpeg,.dcm,.dicom,.tif,.tiff,.bmp,.webp,.gif"
 MOST_BYTES = 8_000_000  # Jupyter's server takes messages of 10 MB at most
 MOST_FILMS = 60  # in the list; more are no choice
 WARNING = f'<p style="font-weight:bold;margin:0">{NOT_CLINICAL}</p>'
@@ -114,7 +114,7 @@ def _make(asker):
     opacity = FloatSlider(0.4, min=0, max=1, step=0.05, **options("opacity of the heat"))
     controls = {"model": model, "film": film, "opacity": opacity}
     upload = FileUpload(accept=FORMATS, description="Upload a film", layout={"width": "15em"})
-    hint = HTML(words(f"PNG, JPEG or DICOM, at most {MOST_BYTES // 10**6} MB."))
+    hint = HTML(words(f"PNG, JPEG, TIFF, WebP, GIF or DICOM, at most {MOST_BYTES // 10**6} MB."))
     row = HBox([upload, hint], layout={"flex_flow": "row wrap"})
     box = explorer(controls, draw, above=WARNING, more=[row, told])
     box.upload, box.message = upload, told
@@ -140,8 +140,8 @@ def _make(asker):
 def read_upload(value) -> tuple[str, np.ndarray]:
     """Read what a FileUpload holds, of ipywidgets 7 (a dict by name) or 8 (a tuple of dicts).
 
-    Gives the name, which is a stranger's, and the image, (height, width) uint8. A file that is
-    too large or no usable image is an ImageError that names it.
+    Gives the name, which is a stranger's, with what is odd about the film, and the image, (height,
+    width) uint8. A file that is too large or no usable image is an ImageError that names it.
     """
     seven = isinstance(value, dict)
     name, entry = list(value.items())[-1] if seven else (value[-1]["name"], value[-1])
@@ -156,7 +156,8 @@ def read_upload(value) -> tuple[str, np.ndarray]:
         path = Path(folder) / f"film{suffix}"  # never the browser's name
         path.write_bytes(content)
         try:
-            return name, read_grey(path)
+            grey, *_, notes = read(path)
+            return " - ".join([name, *notes]), grey
         except ImageError as error:
             raise ImageError(str(error).replace(str(path), name)) from error
 

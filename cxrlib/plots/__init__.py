@@ -37,6 +37,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "drop_plot",
             "headline_plot",
             "leakage_plot",
+            "loudest_plot",
+            "odd_plot",
             "pairs_plot",
             "remedy_plot",
             "shortcut_plot",

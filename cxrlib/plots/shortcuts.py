@@ -8,6 +8,7 @@ from pathlib import PurePath
 import numpy as np
 
 from cxrlib.plots import style
+from cxrlib.plots.images import image_grid
 from cxrlib.plots.scores import reliability_diagram
 from cxrlib.plots.style import finish, interval, need, plain, score_rows, subplots
 from cxrlib.shortcuts import leaks, views
@@ -144,6 +145,51 @@ def pairs_plot(cohort, pairs, most=6, title="Images that look the same", note=""
             axis.set_title(plain(said), fontsize=7.5, loc="left")
     left = len(pairs) - len(shown)
     return finish(figure, title, f"Not shown: {left} more.\n{note}" if left else note)
+
+
+def loudest_plot(cohort, found, title="Films that speak loudest", note=""):
+    """Show the films of ``shortcuts.loudest``, what the view hides dimmed, and where it lies."""
+    need(found.films, "films", "class", "image", "score")
+    row = {name: number for number, name in enumerate(cohort.table["image"])}
+    groups = list(found.films.groupby("class", sort=False))
+    across = max(len(films) for _, films in groups) + (found.squares is not None)
+    figure, axes = subplots(len(groups), across, 1.75 * len(groups) + 1.1, 11, squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for line, (name, films) in zip(axes, groups, strict=True):
+        line[0].set_ylabel(plain(textwrap.fill(str(name), ACROSS)), fontsize=style.SMALL)
+        for axis, film in zip(line, films.itertuples(), strict=False):
+            image = cohort.images[row[film.image]]
+            shown = views.visible(found.view, len(image)) if found.view != "file" else True
+            image = np.where(shown, image, image * 0.35)
+            axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+            short = film.image if len(film.image) <= ACROSS else f"…{film.image[-ACROSS + 1 :]}"
+            axis.set_title(plain(f"{short}\n{film.score:+.2f}"), fontsize=7)
+            if found.view == "file":
+                facts = cohort.table.loc[row[film.image], list(views.FACTS)]
+                axis.set_xlabel(" ".join(map(str, facts)), fontsize=7)
+    if found.squares is not None:
+        axis = axes[0, -1]
+        drawn = axis.imshow(found.squares, cmap="viridis", vmin=0.5, vmax=1)
+        axis.set_title("where it lies", fontsize=style.SMALL)
+        axis.spines[:].set_visible(True)
+        bar = figure.colorbar(drawn, ax=axis, location="bottom", shrink=0.9)
+        bar.set_label("AUC of one square", fontsize=7)
+        bar.ax.tick_params(labelsize=7)
+    score = "The number is by how much the film's own class was ahead. "
+    return finish(figure, title, f"{found.said}\n{score}{note}", predictions=True)
+
+
+def odd_plot(cohort, found, most=24, title="Films unlike the rest, and why", note=""):
+    """Show films of ``shortcuts.odd_films``, `most` in all: each with label, source and reason."""
+    need(found, "found", "image", "label", "source", "reason", "score")
+    shown = found.groupby("label").head(max(1, most // found["label"].nunique())).head(most)
+    row = {name: number for number, name in enumerate(cohort.table["image"])}
+    films = [cohort.images[row[name]] for name in shown["image"]]
+    titles = [f"{film.label}, {film.source}: {film.reason}" for film in shown.itertuples()]
+    left = len(found) - len(shown)
+    return image_grid(films, titles, 6, title, f"Not shown: {left} more.\n{note}" if left else note)
 
 
 def views_plot(cohort, title="What a probe sees", note=""):

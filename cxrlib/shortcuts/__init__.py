@@ -4,12 +4,14 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    ["duplicates", "headline", "hospitals", "knob", "leaks", "probes", "remedies", "views"],
+    ["duplicates", "headline", "hospitals", "knob", "leaks", "odd", "probes", "remedies", "views"],
     {
         "giveaways": ["FEWEST", "association", "shortcuts", "sources_within_class"],
         "leaks": ["leakage", "leakage_summary"],
         "duplicates": ["near_duplicates", "patients_in_two_classes", "together"],
+        "odd": ["odd_by_label", "odd_films"],
         "hospitals": ["external_validation"],
+        "loudest": ["loudest"],
         "views": ["ShortcutError"],
     },
 )

@@ -8,11 +8,11 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["chexpert", "folders", "pinned"],
+    submodules=["chexpert", "folders", "pinned", "tables"],
     submod_attrs={
         "catalogue": ["SOURCES", "fetch", "load", "manifest", "verify"],
         "chexpert": ["chexpert_counts"],
-        "command": ["data_command"],
+        "command": ["data_command", "table_options"],
     },
 )
 __all__ = [*__all__, "SourceError"]

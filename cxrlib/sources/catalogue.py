@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxrlib.cohort import SIDE, Cohort
+from cxrlib.dicom import LATERAL
 from cxrlib.files import cache_folder, printable, shipped, whole_file
 from cxrlib.sources import SourceError, chexpert, folders, pinned
 
@@ -64,8 +65,9 @@ SOURCES = {
         "your own copy (11 GB in its small version)",
     ),
     "folder": Source(
-        "Your own images (PNG, JPEG, DICOM): folder=PATH, with one folder a label, or a CSV "
-        "with the columns image and label, and if you have them patient, view, source, licence.",
+        "Your own images (PNG, JPEG, DICOM): folder=PATH, with one folder a label, or a table "
+        "with the columns image and label, and if you have them patient, view, source, licence; "
+        "or the table of a known set, such as NIH ChestX-ray14, with images=PATH.",
         "yours",
         "your own copy",
     ),
@@ -86,7 +88,9 @@ def load(name: str, **options) -> Cohort:
         a label, chosen by ``seed``), ``side`` (pixels), ``progress``.
         open, external: ``download`` (False: nothing is fetched; see :func:`fetch`).
         chexpert: ``folder``, ``view``, ``uncertain`` (:func:`cxrlib.sources.chexpert.make_table`).
-        folder: ``folder`` (a folder of folders, or a CSV file).
+        folder: ``folder`` (a folder of folders, or a table), ``classes``, ``patient_from``
+        (:func:`cxrlib.sources.folders.make_table`); of a table also ``images``, ``image_column``
+        and so on (:func:`cxrlib.sources.tables.read`).
 
     Returns
     -------
@@ -209,9 +213,15 @@ def _load_chexpert(
 
 
 def _load_folder(
-    *, folder, allow_missing=False, limit=None, seed=0, side=SIDE, progress=True
-) -> Cohort:
-    table, root = folders.make_table(folder)
+    *, folder, classes=None, patient_from=None, images=None, image_column=None, label_column=None,
+    patient_column=None, view_column=None, split_column=None, allow_missing=False, limit=None,
+    seed=0, side=SIDE, progress=True,
+) -> Cohort:  # fmt: skip
+    table, root = folders.make_table(
+        folder, classes, patient_from, allow_missing, images=images, image_column=image_column,
+        label_column=label_column, patient_column=patient_column, view_column=view_column,
+        split_column=split_column,
+    )  # fmt: skip
     table = _at_most(table, limit, seed)
     return _decode(root.name or "folder", table, root, allow_missing, side, progress)
 
@@ -236,6 +246,14 @@ def _decode(name, table, root: Path, allow_missing, side, progress, keys=None) -
         if not allow_missing or len(found.failures) == len(table):
             raise SourceError(f"{message}\nMend them, or go on without them: allow_missing=True.")
         warnings.warn(message, stacklevel=4)
+    for note, rows in found.notes.items():
+        names = ", ".join(paths[row].name for row in rows[:3]) + ", ..." * (len(rows) > 3)
+        films = "1 film" if len(rows) == 1 else f"{len(rows)} films"
+        warnings.warn(f"{name}: {films}: {note} ({names}).", stacklevel=4)
+        if note == LATERAL:
+            table.loc[rows, "view"] = table.loc[rows, "view"].fillna("lateral")
+        elif told := re.match(r"modality (\w+)", note):
+            table.loc[rows, "modality"] = told[1]
     table["height"], table["width"] = found.sizes.T
     table["format"], table["bytes"] = found.formats, 0
     good = table.index.difference(list(found.failures))

@@ -1,12 +1,57 @@
-"""The commands ``cxr data list``, ``fetch`` and ``verify``."""
+"""The commands ``cxr data list``, ``fetch`` and ``verify``, and the options for tables of films."""
 
 from __future__ import annotations
+
+import functools
 
 import click
 
 from cxrlib.files import no_such
 
 SHOWN = 10  # files that are named; the rest is counted
+
+
+FOR_TABLES = {
+    "images": "Folder with a table's images, at any depth.",
+    "image_column": "Column with the path of an image.",
+    "label_column": "Column with the label or findings; given again, each column is a finding.",
+    "patient_column": "Column that names the patient.",
+    "view_column": "Column with the view, such as PA.",
+    "split_column": "Column that says train or test.",
+    "classes": 'Images with one of these findings are a class: healthy="No Finding|Normal". '
+    "Repeatable; images of no class are left out.",
+    "patient_from": "Regular expression that finds the patient in a path: its group, or all of it.",
+}
+
+
+def _classes(ctx, option, values) -> dict[str, list[str]]:
+    found = {}
+    for value in values:
+        name, _, findings = value.partition("=")
+        if not (name.strip() and findings.strip()):
+            raise click.BadParameter(f'{value!r} is not like healthy="No Finding|Normal".')
+        found.setdefault(name.strip(), []).extend(findings.split("|"))
+    return found
+
+
+def table_options(command):
+    """Give a command the options that tell how to read a table of films: a dict ``described``.
+
+    It holds those that were given, as keyword arguments of ``sources.load("folder", ...)``.
+    """
+
+    @functools.wraps(command)
+    def described(*words, **given):
+        found = {name: value for name in FOR_TABLES if (value := given.pop(name))}
+        return command(*words, **given, described=found)
+
+    for name, text in reversed(FOR_TABLES.items()):
+        kind = {"metavar": {"classes": "NAME=FINDING|...", "images": "DIR"}.get(name, "TEXT")}
+        kind |= {"multiple": True} if name in ("classes", "label_column") else {}
+        kind |= {"callback": _classes} if name == "classes" else {}
+        option = "--class" if name == "classes" else f"--{name.replace('_', '-')}"
+        described = click.option(option, name, help=text, **kind)(described)
+    return described
 
 
 @click.group("data")

@@ -1,4 +1,4 @@
-"""A teacher's or researcher's own images: one folder a label, or a CSV file."""
+"""A teacher's or researcher's own images: one folder a label, or a table that names them."""
 
 from __future__ import annotations
 
@@ -12,63 +12,75 @@ import pandas as pd
 
 from cxrlib.cohort import COLUMNS
 from cxrlib.dicom import patient_id
-from cxrlib.sources import SourceError
+from cxrlib.sources import SourceError, labels, tables
+from cxrlib.sources.labels import UNKNOWN, each_value, known
+from cxrlib.sources.paths import find_patients, is_drawing, some
 
-READ = {".png", ".jpg", ".jpeg", ".dcm", ".dicom"}
-REFUSED = {".gif", ".webp", ".bmp", ".tif", ".tiff"}  # listed, so that their error is seen
+READ = {".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp", ".gif"}
 DICOM = {".dcm", ".dicom", ""}  # exports often have no ending
-UNKNOWN = {"", "unknown", "nan", "none", "n/a", "na", "?"}  # words that say nothing
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
-DRAWINGS = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"}
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
-REMEDY = "Save it as CSV UTF-8, separated by commas (a choice of 'Save as' in a spreadsheet)."
 
 
-def make_table(folder) -> tuple[pd.DataFrame, Path]:
-    """Describe the images of a folder; no image is decoded.
+def make_table(
+    folder, classes=None, patient_from=None, allow_missing=None, **columns
+) -> tuple[pd.DataFrame, Path]:
+    """Describe the images of a folder or a table; no image is decoded.
 
     Parameters
     ----------
     folder : path-like
         A folder with one folder a label, searched in depth; where the upper folders are called
-        train, test or alike (`SPLITS`), those below them are the labels. Or a CSV file with the
-        columns ``image`` (path, relative to it) and ``label``, and any others of a cohort.
+        train, test or alike (`SPLITS`), those below them are the labels. Or a table.
+    classes : dict of str to list of str, optional
+        The findings, or folders, that make a class (:func:`cxrlib.sources.labels.choose`). Films
+        of none or of two are left out. By default a film's label is its only finding.
+    patient_from : str, optional
+        A regular expression that finds the patient in a path: its first group, or all of it.
+    allow_missing, **columns
+        Of a table, those of :func:`cxrlib.sources.tables.read`.
 
     Returns
     -------
     table : DataFrame
-        The columns of a cohort, those that the CSV file has besides, and ``path`` relative to
+        The columns of a cohort, those that the table has besides, and ``path`` relative to
         `root`; ``split`` where the upper folders name it. Text is stripped, and words that say
         nothing (`UNKNOWN`, in any case) are NaN, in every column but the image. The source is
-        the folder's name if no row names one. A patient who is not named is the file's path
-        without its ending (:func:`unnamed`); in a folder of labels, DICOM files give theirs as
-        a pseudonym (:func:`read_patients`) if all have one.
+        the set's or the folder's name if no row names one. A patient who is not named is the
+        file's path without its ending; in a folder of labels, DICOM files give theirs as a
+        pseudonym (:func:`read_patients`) if all have one.
     root : Path
 
-    Warns
-    -----
-    UserWarning
-        If labels differ only in case, or images were left out: those in folders called masks
-        or alike (`DRAWINGS`), which are no films, and those beside the label folders of a split.
+    It warns where films were left out or found elsewhere, labels differ only in case, or patients
+    are not known.
     """
     place = Path(folder).expanduser()
+    given = [name for name, value in columns.items() if value and name != "labelled"]
     if place.is_file():
-        if place.suffix.lower() in ARCHIVES:
+        if place.suffix.lower() in ARCHIVES and not tables.PACKED.search(place.name):
             raise SourceError(f"{place}: an archive is not read. Unpack it, and name its folder.")
-        table, root = _from_csv(place), place.parent
+        table, said, words, root = tables.read(place, allow_missing=allow_missing, **columns)
+    elif place.is_dir() and given:
+        raise SourceError(f"{place} is a folder: {given[0]} describes a table. Name a CSV file.")
     elif place.is_dir():
         table, root = _from_folders(place), place
+        said, words = labels.findings(table["label"], {"name": place})
     else:
         raise SourceError(f"{place}: there is no such folder or CSV file.")
+    table["label"], part = labels.choose(table["image"], said, words, classes, place.name)
+    table = table[part].reset_index(drop=True)
     for column in table.columns.difference(["image", "path"]):
-        table[column] = table[column].map(known).astype(object)
+        table[column] = each_value(table[column], known)
     for column in set(COLUMNS).difference(table):
         table[column] = pd.Series(np.nan, table.index, dtype=object)
+    if patient_from:
+        _take_patients(table, patient_from)
+    _tell_unnamed(table)
     table["patient"] = table["patient"].where(table["patient"].notna(), _stems(table))
     if table["source"].isna().all():  # else a gap would become a hospital of its own
         table["source"] = root.resolve().name
-    labels = pd.Series(table["label"].dropna().unique(), dtype=object)
-    for _, alike in labels.groupby(labels.str.casefold()):
+    names = pd.Series(table["label"].dropna().unique(), dtype=object)
+    for _, alike in names.groupby(names.str.casefold()):
         if len(alike) > 1:
             told = f"{' and '.join(sorted(alike))} are {len(alike)} labels; write them alike."
             warnings.warn(told, stacklevel=2)
@@ -76,24 +88,46 @@ def make_table(folder) -> tuple[pd.DataFrame, Path]:
     return table[[*COLUMNS, *others]], root
 
 
-def unnamed(table: pd.DataFrame) -> pd.Series:
-    """Tell which rows name no patient, so that :func:`make_table` took the file for one: bool."""
-    return table["patient"] == _stems(table)
+def _take_patients(table: pd.DataFrame, pattern: str) -> None:
+    """Take patients from the paths, and say which ones name none."""
+    found = find_patients(table["path"], pattern)
+    lacking = table["path"][found.isna()]
+    told = f"patient_from: {pattern!r} finds no patient in {len(lacking):,} of {len(table):,} paths"
+    if len(lacking) == len(table):
+        raise SourceError(f"{told}: {some(lacking, 3)}. Of p12_a.png, p(\\d+)_ takes 12.")
+    if len(lacking):
+        warnings.warn(f"{told}: {some(lacking)}.", stacklevel=3)
+    table["patient"] = found.where(found.notna(), table["patient"])
+
+
+def _tell_unnamed(table: pd.DataFrame) -> None:
+    """Warn of films whose patient nobody named; those without a label don't count."""
+    films = table[table["label"].notna()]
+    count = int(films["patient"].isna().sum())
+    if count:
+        warnings.warn(
+            f"{count} of {len(films)} image{'s' * (len(films) > 1)} name{'s' * (count == 1)} no "
+            "patient. Each of these files counts as a patient of its own. If some patients have "
+            "several images, scores look better than they are, and leaks between patients stay "
+            "hidden. Remedy: a column that names them (--patient-column), or a part of their "
+            "files' paths (--patient-from; in Python patient_from=...).",
+            stacklevel=3,
+        )
 
 
 def _stems(table: pd.DataFrame) -> pd.Series:
     return table["path"].map(lambda path: Path(path).with_suffix("").as_posix())
 
 
-def known(value):
-    """Text without spaces around it, or NaN where it says nothing."""
-    text = "" if pd.isna(value) else str(value).strip()
-    return np.nan if text.lower() in UNKNOWN else text
+def list_images(folder, **options) -> list[Path]:
+    """Find the image files of a folder, searched in depth; hidden ones are left out.
 
-
-def list_images(folder) -> list[Path]:
-    """Find the image files of a folder, searched in depth; hidden ones are left out."""
+    Of a table, find those that it names, with the options of :func:`make_table`.
+    """
     root = Path(folder).expanduser()
+    if root.is_file() or options:
+        table, root = make_table(root, labelled="classes" in options, **options)
+        return [root / path for path in table["path"]]
     found = [file for file in sorted(root.rglob("*")) if _is_image(root, file.relative_to(root))]
     if not found:
         raise SourceError(f"{root} holds no image ({', '.join(sorted(READ))}).")
@@ -156,15 +190,11 @@ def read_patients(paths) -> list[str | None]:
 
 def _label_folders(place: Path) -> list[Path]:
     found = sorted(each for each in place.iterdir() if each.is_dir() and each.name[0] != ".")
-    return [each for each in found if not _is_drawing(each.name)]
-
-
-def _is_drawing(folder: str) -> bool:
-    return re.split(r"[\W_]+", folder.lower().strip())[-1] in DRAWINGS  # 'lung masks' too
+    return [each for each in found if not is_drawing(each.name)]
 
 
 def _without_drawings(files: list[Path]) -> list[Path]:
-    drawn = {file for file in files if any(map(_is_drawing, file.parts[:-1]))}
+    drawn = {file for file in files if any(map(is_drawing, file.parts[:-1]))}
     if drawn:
         places = sorted({file.parent.as_posix() for file in drawn})
         warnings.warn(
@@ -178,48 +208,7 @@ def _without_drawings(files: list[Path]) -> list[Path]:
 def _is_image(root: Path, file: Path) -> bool:
     if any(part[0] == "." for part in file.parts) or not (root / file).is_file():
         return False
-    if file.suffix:
-        return file.suffix.lower() in READ | REFUSED
+    if file.suffix.lower() in READ:
+        return True
     with (root / file).open("rb") as content:
         return content.read(132)[128:] == b"DICM"
-
-
-def read_text_table(path: Path, **options) -> pd.DataFrame:
-    """Read a CSV file as text; a ValueError where lines or columns don't fit together."""
-    table = pd.read_csv(
-        path, dtype=str, encoding="utf-8-sig", compression=None, header=None, **options
-    )
-    names = table.iloc[0].fillna("").str.strip()
-    names = [name or f"column {number}" for number, name in enumerate(names, 1)]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise ValueError(f"the column {min(twice)!r} stands twice")
-    return table.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
-
-
-def _from_csv(path: Path) -> pd.DataFrame:
-    try:
-        table = read_text_table(path, skipinitialspace=True)
-    except (OSError, ValueError) as error:
-        why = str(error).strip()
-        what = "not separated by commas" if "Expected 1 fields" in why else "no CSV file in UTF-8"
-        raise SourceError(f"{path}: {what} ({why}). {REMEDY}") from error
-    missing = [column for column in ("image", "label") if column not in table]
-    if missing and re.search(r"[;\t]", "".join(table)):
-        raise SourceError(f"{path}: its columns are not separated by commas. {REMEDY}")
-    if missing:
-        has = ", ".join(table)
-        raise SourceError(f"{path}: the column {missing[0]!r} is missing; it has {has}.")
-    if table.empty:
-        raise SourceError(f"{path}: it lists no image.")
-    names = table["image"].fillna("").str.strip()
-    wrongs = {
-        "the column 'image' is empty": names == "",
-        "the column 'image' holds no file's name": names.str.contains("\0")
-        | (names.str.len() > 1000),
-        "this image is listed more than once": names.duplicated(),
-    }
-    for what, rows in wrongs.items():
-        if rows.any():
-            raise SourceError(f"{path}, line {rows.argmax() + 2}: {what}.")
-    return table.assign(image=names, path=names)

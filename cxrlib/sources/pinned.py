@@ -23,6 +23,7 @@ ATTEMPTS = 4
 LONGEST_WAIT = 60  # seconds, whatever the server's Retry-After asks for
 LARGEST = 100_000_000  # bytes, for a file whose size is not known
 CHUNK = 1 << 16  # bytes
+PROXIES, BUNDLES = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY", ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 MANY = 10  # files that failed, after which the rest is not tried
 
 
@@ -91,7 +92,7 @@ def fetch(files, folder, workers: int = 8, progress: bool = True) -> list[str]:
         If nothing answers, the server sends something else or keeps failing, or a path would leave
         the folder. What has arrived by then is kept.
     OSError
-        If the disk is full or read-only.
+        If the disk is full or read-only, or a setting of this machine keeps all requests back.
     """
     from tqdm import tqdm
 
@@ -149,7 +150,11 @@ def _fetch_one(pinned: Pinned, folder: Path, address: str, stop: threading.Event
                 raise SourceError(f"the {file.stat().st_size} bytes that came are not the file")
         except SourceError as error:
             why = str(error)
-        except requests.RequestException as error:
+        except OSError as error:
+            if told := _setting_at_fault(error):
+                raise OSError(f"Nothing can be fetched from {address}: {told}") from error
+            if not isinstance(error, requests.RequestException):
+                raise
             if error.response is None:
                 why = f"the connection breaks, or there is none ({type(error).__name__})"
                 nobody = (requests.ConnectionError, requests.exceptions.InvalidURL)
@@ -165,6 +170,31 @@ def _fetch_one(pinned: Pinned, folder: Path, address: str, stop: threading.Event
             break
         stop.wait(min(int(pause) if pause.isdecimal() else 2**attempt / 4, LONGEST_WAIT))
     raise failure(f"{pinned.path}: {why}")
+
+
+def _setting_at_fault(error: OSError) -> str:
+    """Say which setting of this machine stops every request, and the remedy; "" if none does."""
+    from requests.exceptions import InvalidProxyURL, InvalidSchema
+
+    said = str(error)
+    if isinstance(error, InvalidSchema) and "SOCKS" in said:
+        return (
+            f"a proxy that speaks SOCKS ({PROXIES}) needs a package. Install it: "
+            "pip install 'requests[socks]'; or unset the variable."
+        )
+    if isinstance(error, (InvalidSchema, InvalidProxyURL)):
+        return f"{said} Mend or unset {PROXIES}."
+    if "CA certificate bundle" in said:
+        named = [name for name in BUNDLES if os.environ.get(name, "-") in said]
+        named = " and ".join(named) or "REQUESTS_CA_BUNDLE"
+        return f"{said}. Set {named} to a file that is there, or unset it."
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        now = os.environ.get("REQUESTS_CA_BUNDLE", "not set")
+        return (
+            "its certificate is unknown here. Where a firewall reads along, set REQUESTS_CA_BUNDLE "
+            f"(now: {now}) to a file with the firewall's; else look at this machine's clock."
+        )
+    return ""
 
 
 class _Limited(io.BufferedWriter):

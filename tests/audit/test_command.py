@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -123,7 +124,7 @@ def test_options_reach_the_audit_and_the_page(films, run):
     assert data["facts"]["Command"] == f"{typed} --out new/page.html --json new/found.json"
     assert data["facts"]["Seed"] == "7" and data["facts"]["Time"].endswith(" seconds")
     notes = " ".join(data["notes"])
-    unlabelled = int(notes.split(" images have no label")[0])
+    unlabelled = int(re.search(r"(\d+) images have no label", notes)[1])
     assert "--limit 5: only 5 of 6 images of a, 6 images of c took part, chosen by seed 7" in notes
     assert unlabelled == 5  # of six; the limit holds for them too
     assert Path("new/page.html").exists() and "Data: new/found.json" in found.stdout
@@ -139,6 +140,46 @@ def test_patients_that_the_csv_names_are_believed(films, run):
     assert "3 of 24 images name no patient" in cxr("some.csv").output
 
 
+@pytest.mark.parametrize("where", [["--images", "films"], []])
+def test_one_command_audits_a_known_table(films, run, where):
+    rows = [f"healthy{n}.png,No Finding,{n},PA" for n in range(12)]
+    rows += [f"covid{n}.png,Effusion|Mass,{20 + n},AP" for n in range(12)]
+    rows += ["x.png,Hernia,1,PA", "covid3.png,Effusion|Mass,23,AP"]
+    head = "Image Index,Finding Labels,Patient ID,View Position"
+    Path("nih.csv").write_text("\n".join([head, *rows]))
+    words = [*where, "--class", "healthy=No Finding", "--class", "ill=Effusion|Emphysema"]
+    assert "1 of 25 images cannot be used" in cxr("nih.csv", *words).output
+    found = cxr("nih.csv", *words, "--allow-missing")
+    assert found.exit_code == 0, found.output
+    assert "nih: 24 images of 24 patients (" in found.stderr and "no patient" not in found.output
+    counts = run.cohort.table.groupby(["label", "view", "source"]).size()
+    assert dict(counts) == {
+        ("healthy", "PA", "NIH ChestX-ray14"): 12,
+        ("ill", "AP", "NIH ChestX-ray14"): 12,
+    }
+    page = Path("audit-nih.html").read_text(encoding="utf-8")
+    for told in (
+        "they were left out: x.png",
+        "counted once: 1 row of a film",
+        "no film has the finding Emph",
+    ):
+        assert told in page, told
+
+
+def test_options_for_tables_that_make_no_sense(films, run):
+    found = cxr("films", "--patient-from", "(")
+    assert found.exit_code == 1 and "'(' is no regular expression" in found.output
+    found = cxr("films", "--class", "healthy")
+    assert found.exit_code == 2 and "is not like healthy=" in found.output
+    found = cxr("phantom", "--class", "a=b")
+    assert found.exit_code == 2 and "--class is for images of your own" in found.output
+    found = cxr(
+        "films", "--class", "ill=covid", "--class", "well=healthy", "--patient-from", r"(\d+)"
+    )
+    assert found.exit_code == 0 and set(run.cohort.table["label"]) == {"ill", "well"}
+    assert run.cohort.table["patient"].nunique() == 12 and "no patient" not in found.output
+
+
 def test_unreadable_images_are_named(films, run):
     (films / "covid" / "covid3.png").write_bytes(b"no image")
     found = cxr("films")
@@ -147,8 +188,8 @@ def test_unreadable_images_are_named(films, run):
     assert "allow_missing" not in found.output and not Path("audit-films.html").exists()
     found = cxr("films", "--allow-missing")
     assert found.exit_code == 0 and len(run.cohort) == 23
-    assert "covid3.png: not an image" in found.stdout
-    assert "covid3.png: not an image" in Path("audit-films.html").read_text(encoding="utf-8")
+    assert "covid3.png: text" in found.stdout
+    assert "covid3.png: text, not an image" in Path("audit-films.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -300,9 +341,9 @@ def test_one_of_a_thing_is_no_plural(films, run):
 def test_warnings_while_a_folder_is_read_become_notes(films, run, monkeypatch):
     make = folders.make_table
 
-    def warning(folder):
+    def warning(*words, **options):
         warnings.warn("films: 3 masks were skipped.", stacklevel=2)
-        return make(folder)
+        return make(*words, **options)
 
     monkeypatch.setattr(folders, "make_table", warning)
     found = cxr("films")

@@ -67,18 +67,33 @@ def test_a_telling_scanner_raises_red_lights(confounded):
     assert confounded.findings[0].light == "red" == confounded.light
 
 
+def test_red_lights_show_the_films_that_say_so(honest, confounded):
+    """Six patients of each class, and where in the film it lies, in words and as a figure."""
+    views = {"Lungs covered", "Border alone", "Corners alone", "File alone"}
+    for finding in confounded.findings:
+        loud = [given for given in finding.figures.values() if given[0] == "loudest_plot"]
+        assert bool(loud) == (finding.name in {*views, "Source and label"}), finding.name
+        if loud:
+            found = loud[0][2]
+            assert found.said in finding.meaning
+            assert set(found.films.groupby("class").size()) == {6}
+            assert any(table is found.films for table in finding.tables.values())
+    for finding in honest.findings:
+        assert "loudest_plot" not in [name for name, *_ in finding.figures.values()]
+
+
 def test_every_finding_says_what_it_means_and_what_to_do(honest, confounded):
     for found in (*honest.findings, *confounded.findings):
         assert found.light in audit.LIGHTS
         assert found.headline.endswith(".") and found.meaning and found.advice
         assert "nan" not in found.headline
-    assert len({finding.name for finding in honest.findings}) == len(honest.findings) == 13
+    assert len({finding.name for finding in honest.findings}) == len(honest.findings) == 14
 
 
 def test_the_page_draws_what_the_findings_want_drawn(confounded, tmp_path):
     page = auditpage.write(confounded, tmp_path / "page.html").read_text(encoding="utf-8")
     wanted = [caption for finding in confounded.findings for caption in finding.figures]
-    assert len(wanted) == 3 and page.count("<img src=") == 3
+    assert len(wanted) == 8 and page.count("<img src=") == 8
     assert all(f'alt="{caption}"' in page for caption in wanted)
 
 
@@ -234,3 +249,35 @@ def test_the_light_of_a_source_needs_its_own_p_and_its_own_size(rows, confounded
 )  # fmt: skip
 def test_a_light_needs_both_a_small_p_and_a_large_effect(p, large, light):
     assert judge.light_of(p, large) == light
+
+
+def odd_of(labels, odd):
+    """Judge a cohort whose films at the places `odd` are said to be inverted."""
+    cohort = tiny_cohort(40, per_patient=1, side=32, labels=labels)
+    rows = cohort.table.iloc[odd][["image", "label", "source"]]
+    return judge.odd_films(cohort, rows.assign(reason="inverted", score=9.0))
+
+
+def test_no_odd_film_is_green_a_few_are_amber_and_a_label_of_them_is_red():
+    assert odd_of(CLASSES, []).light == "green"
+    few = odd_of(CLASSES, [0, 1])  # one of each label
+    assert few.light == "amber" and "inverted: 2" in few.headline
+    many = odd_of(CLASSES, range(1, 21, 2))  # ten of the twenty ill ones
+    assert many.light == "red" and "50% of the patients with covid" in many.headline
+    assert list(many.tables) == ["Odd films", "By label"]
+
+
+def test_an_inverted_class_is_red_and_shown():
+    cohort = phantoms(0, patients=40)
+    images = np.array(cohort.images[:])
+    ill = np.flatnonzero(cohort.table["label"] == "covid")[:20]
+    images[ill] = 255 - images[ill]
+    cohort = Cohort(cohort.table, images, "spoiled")
+    found = judge.odd_films(cohort, shortcuts.odd_films(cohort))
+    assert found.light == "red" and "inverted: 20" in found.headline
+    assert "odd_plot" in next(iter(found.figures.values()))
+
+
+def test_of_few_films_nothing_is_said():
+    cohort = tiny_cohort(20, per_patient=1, side=32)
+    assert judge.odd_films(cohort, shortcuts.odd_films(cohort)).light == "grey"

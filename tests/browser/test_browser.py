@@ -163,7 +163,9 @@ def test_the_predictor_app_answers_and_takes_files(apps):
         upload(tab, hostile, b"no film")
         alarm = tab.get_by_role("alert")
         alarm.wait_for()
-        assert alarm.inner_text() == f"{hostile}: not an image. PNG, JPEG and DICOM are read."
+        assert alarm.inner_text() == (
+            f"{hostile}: text, not an image. Check the name, or fetch the image again."
+        )
         film = cv2.imencode(".png", render("covid", size=300).image)[1].tobytes()
         upload(tab, "mine.png", film)
         wait_for_alt(tab, "^your file: mine.png, with a heat map")

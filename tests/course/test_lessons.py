@@ -89,6 +89,26 @@ def test_backends(monkeypatch, tmp_path):
     assert lessons.backend() == "jax"
 
 
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [({"floatx": "float8"}, "floatx"), ({"image_data_format": 1}, "image_data_format"), ([], "")],
+)
+def test_a_keras_json_that_keras_refuses_is_named(monkeypatch, tmp_path, content, named):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "keras.json").write_text(json.dumps(content))
+    with pytest.raises(CourseError, match=rf"keras\.json.*{named}.*take it away"):
+        lessons.backend()
+
+
+def test_what_changes_how_numbers_are_computed_is_in_the_fingerprint(monkeypatch, all_of_them):
+    def mark():
+        return lessons.fingerprint(all_of_them[0], {}, lessons.surroundings(), NOTEBOOKS)
+
+    first = mark()
+    monkeypatch.setenv("CXR_PRECISION", "bfloat16")
+    assert mark() != first
+
+
 def test_a_profile_with_a_misspelt_parameter_is_refused(all_of_them):
     lessons.check_profile(all_of_them, "quick", {"seed": 1})
     with pytest.raises(CourseError, match=r"Profile quick.*'sede'.*Did you mean seed"):
@@ -97,8 +117,11 @@ def test_a_profile_with_a_misspelt_parameter_is_refused(all_of_them):
 
 def test_paths_mean_the_same_place_in_the_notebooks_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = lessons.parse_settings(["source_options={folder: films, limit: 2}", "weights=w.h5"])
-    assert given["source_options"] == {"folder": str(tmp_path / "films"), "limit": 2}
+    options = "source_options={folder: films.csv, images: films, limit: 2}"
+    given = lessons.parse_settings([options, "weights=w.h5"])
+    assert given["source_options"] == {
+        "folder": str(tmp_path / "films.csv"), "images": str(tmp_path / "films"), "limit": 2
+    }  # fmt: skip
     assert given["weights"] == str(tmp_path / "w.h5")
 
 

@@ -1,5 +1,6 @@
 """Runs of tiny notebooks with papermill: finished, broken, killed, resumed."""
 
+import errno
 import io
 import json
 import os
@@ -8,10 +9,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from cxrlib import results
+from cxrlib.course import execute
 from cxrlib.course import folder as runfolder
 from cxrlib.course import runs as course
 from cxrlib.course.lessons import CourseError
@@ -93,6 +96,60 @@ def test_a_kernel_that_dies_and_a_cell_that_takes_too_long(tmp_path):
     assert "longer than 1 s" in why and '"The long part"' in why and "import os" in why
 
 
+SEES = """
+import json, os
+from pathlib import Path
+seen = {"asserts": __debug__, "plots": os.environ.get("MPLBACKEND"), "told": "greeting" in dir()}
+Path(os.environ["CXR_RUN"], "seen.json").write_text(json.dumps(seen))
+"""
+
+
+def test_odd_surroundings_neither_stop_a_kernel_nor_reach_it(tmp_path, monkeypatch):
+    """Braces in names, a full home, a long TMPDIR, a shell's settings for Python"""
+    place, long = tmp_path / "a {x} {} b", tmp_path / ("long" * 30)
+    (place / "profiles").mkdir(parents=True)
+    long.mkdir()
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "source": SEES}
+    book = {"cells": [cell | {"execution_count": None}], "metadata": {}}
+    (place / "01_a.ipynb").write_text(json.dumps(book | {"nbformat": 4, "nbformat_minor": 5}))
+    (place / "profiles" / "quick.yaml").write_text("{}")
+    (tmp_path / "greet.py").write_text("greeting = 'from a start-up file'")
+    (tmp_path / "home").write_text("no folder, so nothing can be written below it")
+    odd = {"HOME": "home", "TMPDIR": long.name, "PYTHONSTARTUP": "greet.py", "IPYTHONDIR": "home"}
+    for name, at in odd.items():
+        monkeypatch.setenv(name, str(tmp_path / at))
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.setenv("MPLBACKEND", "none")
+    summary = course.run(out=place / "run{}", notebooks=place)
+    assert [(one.status, one.why) for one in summary.outcomes] == [("done", "")]
+    seen = json.loads((place / "run{}" / "seen.json").read_text())
+    assert seen.pop("plots") != "none" and seen == {"asserts": True, "told": False}
+    assert (place / "run{}" / "notebooks" / "01_a.ipynb").exists()
+
+
+def test_a_kernel_that_never_starts_says_why_and_ends_the_run(tmp_path, monkeypatch):
+    """A package that is broken, so that no kernel starts"""
+    (tmp_path / "ipykernel_launcher.py").write_text("raise ImportError('a broken pyzmq')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    with pytest.raises(execute.NoKernelError, match=r"(?s)a broken pyzmq.*pip install") as found:
+        run(tmp_path / "run")
+    assert len(str(found.value).splitlines()) <= 7
+    assert not runfolder.read_states(tmp_path / "run")  # 01 is not called failed, none follows
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert run(tmp_path / "run", only=["01"])[0] == {"01_first": "done"}
+
+
+def test_a_kernel_that_says_nothing_is_given_up(tmp_path, monkeypatch):
+    """A kernel that is never heard of, as where messages within a machine are blocked"""
+    (tmp_path / "ipykernel_launcher.py").write_text("import time; time.sleep(600)")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    monkeypatch.setattr(execute, "LONGEST_START", 1)
+    with pytest.raises(execute.NoKernelError, match=r"(?s)in 1 seconds.*gave no answer.*TMPDIR"):
+        run(tmp_path / "run")
+
+
 def start(out, *settings):
     """Start ``cxr run`` in a process group of its own, like a terminal does."""
     command = [sys.executable, "-m", "cxrlib.cli", "run", "--notebooks", str(NOTEBOOKS)]
@@ -145,6 +202,14 @@ def test_a_run_by_hand_finds_the_same(tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
     course_found = results.load(tmp_path / "run", "03_model").predictions
     assert results.load(tmp_path / "hand", "03_model").predictions.equals(course_found)
+
+
+def test_a_terminal_that_is_gone_ends_no_run():
+    stream = io.StringIO()
+    stream.write = mock.Mock(side_effect=OSError(errno.EIO, "Input/output error"))
+    with Progress("[3/7] 03_custom_cnn", stream):
+        pass
+    stream.write.assert_called()
 
 
 def test_progress_rewrites_a_line_on_a_terminal_only():

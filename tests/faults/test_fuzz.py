@@ -116,7 +116,10 @@ def test_an_audits_table(tmp_path, tally, record_property, content):
     wrong = (sources.SourceError, click.UsageError, AuditError)
     names = "films.csv", "There is no column"
     attempt(
-        tally, lambda: subject.check_table("folder", str(path), "source", [], []), wrong, *names
+        tally,
+        lambda: subject.check_table("folder", {"folder": path}, "source", [], False, []),
+        wrong,
+        *names,
     )
     record_property("what", "random CSV files for an audit")
 

@@ -73,7 +73,8 @@ def test_mutated_images(tmp_path, record_property, files):
     assert summary["unnamed"] == summary["differ"] == [] and summary["memory"] < MEGABYTES
     assert files / 2 < summary["bad"] < files  # neither are all harmless, nor all refused
     what = (
-        "mutated PNG, JPEG and DICOM files and bombs: none crashed the reader, kept it busy or "
+        "mutated PNG, JPEG, DICOM, TIFF, BMP, WebP and GIF files and bombs: none crashed the "
+        "reader, kept it busy or "
         f"made its memory exceed {MEGABYTES} MB (at most {summary['memory']:.0f} MB), and each "
         "bad one was named"
     )

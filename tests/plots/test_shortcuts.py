@@ -10,11 +10,14 @@ import pytest
 from cxrlib import NOT_CLINICAL, shortcuts
 from cxrlib.phantom import make_cohort
 from cxrlib.plots import shortcuts as auditplots
+from cxrlib.plots import style
 from cxrlib.shortcuts import hospitals as transfer
 from cxrlib.shortcuts import leaks, remedies, views
 
 NOTE = "synthetic data, said the test"
 LABELS = ("healthy", "covid")
+PICTURES = ("pairs", "odd", "views", "loudest")
+NAMES = ("leakage", "shortcut", "drop", "calibration", "remedy", "headline", *PICTURES)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +57,18 @@ def figures(cohort, tables, pairs):
         "calibration": auditplots.calibration_plot(tables["external"], note=NOTE),
         "remedy": auditplots.remedy_plot(tables["remedies"], note=NOTE),
         "pairs": auditplots.pairs_plot(cohort, pairs, most=2, note=NOTE),
+        "odd": auditplots.odd_plot(cohort, odd_ones(cohort), most=4, note=NOTE),
         "views": auditplots.views_plot(cohort, note=NOTE),
+        "loudest": auditplots.loudest_plot(cohort, shortcuts.loudest(cohort, "border"), note=NOTE),
         "headline": auditplots.headline_plot(headline_scores(), note=NOTE),
     }
+
+
+def odd_ones(cohort):
+    """Five films of each label, inverted, it is said."""
+    found = cohort.table.groupby("label").head(5)[["image", "label", "source"]]
+    found = found.assign(reason="inverted", score=9.0).sort_values("label")
+    return found.reset_index(drop=True)
 
 
 def headline_scores():
@@ -80,16 +92,25 @@ def dots(axis, marker):
     return np.concatenate([np.ravel(line.get_xdata()) for line in lines])
 
 
-@pytest.mark.parametrize(
-    "name", ["leakage", "shortcut", "drop", "calibration", "remedy", "pairs", "views", "headline"]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_figure_says_what_its_reader_must_know(figures, name):
     figure = figures[name]
     figure.savefig(io.BytesIO(), format="png")
     assert NOTE in texts(figure)
-    assert (NOT_CLINICAL in texts(figure)) == (name not in ("pairs", "views"))
-    if name not in ("pairs", "views"):
+    assert (NOT_CLINICAL in texts(figure)) == (name not in ("pairs", "odd", "views"))
+    if name not in PICTURES:
         assert figure.axes[0].get_ylabel() and figure.axes[-1].get_xlabel()
+
+
+def test_the_loudest_films_stand_beside_the_place(cohort):
+    found = shortcuts.loudest(cohort, "border")
+    figure = auditplots.loudest_plot(cohort, found)
+    shown = {axis.get_title().split("\n")[0].lstrip("…") for axis in figure.axes}
+    assert all(any(name.endswith(end) for end in shown if end) for name in found.films["image"])
+    assert "where it lies" in shown and found.said.rstrip(".") in texts(figure)
+    assert "AUC of one square" in texts(figure)
+    files = auditplots.loudest_plot(cohort, shortcuts.loudest(cohort, "file"))
+    assert "PNG" in texts(files) and "where it lies" not in texts(files)
 
 
 def test_each_repeat_is_a_dot(figures, tables):
@@ -204,3 +225,16 @@ def test_the_headline_draws_values_and_what_a_blind_model_scores(figures):
         np.testing.assert_allclose(dots(axis, "|"), [0.55, 0.55])
     assert "never looks" in texts(figures["headline"])
     assert "accuracy" in accuracy.get_xlabel() and "AUC" in auc.get_xlabel()
+
+
+def test_odd_films_of_every_label_are_shown_with_their_reason(figures, cohort):
+    shown = [axis for axis in figures["odd"].axes if axis.images]
+    titles = [" ".join(axis.get_title().split()) for axis in shown]
+    assert titles == [f"{label}, phantom: inverted" for label in ("covid",) * 2 + ("healthy",) * 2]
+    first = odd_ones(cohort)["image"][0]
+    row = int(cohort.table.index[cohort.table["image"] == first][0])
+    np.testing.assert_array_equal(shown[0].images[0].get_array(), cohort.images[row])
+    assert "Not shown: 6 more." in texts(figures["odd"])
+    assert titles[0] in style.describe(figures["odd"])
+    with pytest.raises(ValueError, match="nothing to draw"):
+        auditplots.odd_plot(cohort, odd_ones(cohort).head(0))

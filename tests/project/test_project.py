@@ -182,3 +182,20 @@ def test_ruff_is_content(command):
     words = [sys.executable, "-m", "ruff", *command, "--no-cache", "."]
     found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_app_opens_the_apps_in_a_folder_with_a_space(tmp_path):
+    place = tmp_path / "my course"
+    (place / ".venv" / "bin").mkdir(parents=True)
+    (place / "notebooks" / "apps").mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", place)
+    for name in ("python", "voila"):
+        program = place / ".venv" / "bin" / name
+        program.write_text('#!/bin/sh\necho "$PWD"\n')
+        program.chmod(0o755)
+    (place / "pyproject.toml").touch()
+    (place / ".venv" / ".installed").touch()
+    words = ["make", "--no-print-directory", "app"]
+    found = subprocess.run(words, cwd=place, capture_output=True, text=True)
+    assert found.stdout.splitlines()[-1:] == [str(place / "notebooks" / "apps")], found.stderr

@@ -8,9 +8,14 @@ from PIL import Image
 
 from cxrlib.sources import SourceError
 from cxrlib.sources import catalogue as sources
-from cxrlib.sources.folders import make_table, unnamed
+from cxrlib.sources.folders import make_table
 
 REMEDY = "Save it as CSV UTF-8, separated by commas"
+
+
+def unnamed(table):
+    """Whose patient nobody named goes by the file."""
+    return table["patient"] == table["path"].str.replace(r"\.\w+$", "", regex=True)
 
 
 def save(path, value=100):
@@ -72,14 +77,12 @@ def test_csv_with_extras(folder):
         (b"image,diagnosis\na.png,covid\n", "column 'label' is missing.*image, diagnosis"),
         (b"image,label\n,covid\n", "line 2.*'image' is empty"),
         (b'image,label\na.png,covid\n" ",covid\n', "line 3.*'image' is empty"),
-        (b"image,label\na.png,covid\na.png,covid\n", "listed more than once"),
+        (b"image,label\na.png,covid\na.png,ill\n", "a.png is listed more than.*'covid'.*'ill'"),
         (b"image,label\n", "lists no image"),
         (b"", "no CSV file"),
         (b"\xff\xfe\x00\x01\n\xff", r"list\.csv"),
-        (b"image;label\na.png;covid\n", f"not separated by commas.*{REMEDY}"),
-        (b"image;label;age\na.png;covid;50,2\n", f"not separated by commas.*{REMEDY}"),
-        (b"image\tlabel\na.png\tcovid\n", f"not separated by commas.*{REMEDY}"),
-        ("image,label\na.png,ges\xfcnd\n".encode("latin-1"), f"no CSV file in UTF-8.*{REMEDY}"),
+        (b"PK\3\4 and more", f"no CSV file.*spreadsheet.*{REMEDY}"),
+        (b"a,b,b\n1,2,3\n", "the column 'b' stands twice"),
     ],
 )
 def test_bad_csv(tmp_path, content, message):
@@ -100,8 +103,7 @@ def test_no_folder_no_label_and_no_image(folder, tmp_path_factory):
 
 def test_bad_images_are_all_named(folder):
     (folder / "covid/c0.png").write_bytes(b"")
-    frames = [Image.fromarray(np.full((40, 40), value, np.uint8)) for value in (0, 200)]
-    frames[0].save(folder / "covid/moving.gif", save_all=True, append_images=frames[1:])
+    (folder / "covid/page.gif").write_text("<html>not found</html>")
     path = csv(folder, "image,label\ncovid/c1.png,covid\ncovid/gone.png,covid\n")
     with pytest.raises(SourceError, match=r"gone\.png: there is no such file"):
         sources.load("folder", folder=path, progress=False)
@@ -111,11 +113,23 @@ def test_bad_images_are_all_named(folder):
     with pytest.raises(SourceError) as error:
         sources.load("folder", folder=folder, progress=False)
     assert re.search(r"2 of 7(?s:.)*c0\.png: the file is empty", str(error.value))
-    assert re.search(r"moving\.gif: .*animated", str(error.value))
+    assert re.search(r"page\.gif: a web page", str(error.value))
     with pytest.warns(UserWarning, match="2 of 7"):
         cohort = sources.load("folder", folder=folder, progress=False, allow_missing=True)
     assert cohort.images[:2][:, 9, 9].tolist() == [11, 12]
     assert (cohort.table["height"] > 0).all()
+
+
+def test_odd_films_are_named_once_a_set_and_again_from_the_cache(folder):
+    for number in range(5):
+        frames = [Image.fromarray(np.full((40, 40), value, np.uint8)) for value in (0, 200)]
+        path = folder / f"covid/odd{number}.tif"
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    told = r": 5 films: the first of several .*\(odd0\.tif, odd1\.tif, odd2\.tif, \.\.\.\)\.$"
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=told) as said:
+            sources.load("folder", folder=folder, progress=False)
+        assert sum("first of several" in str(one.message) for one in said) == 1
 
 
 def test_limit_is_a_label_and_by_seed(folder):
@@ -270,3 +284,24 @@ def test_damaged_dicom_or_none_to_read_it_with(exported, monkeypatch):
     path.unlink()
     monkeypatch.setitem(sys.modules, "pydicom", None)
     assert unnamed(make_table(folder)[0]).all()
+
+
+def test_what_a_header_says_of_view_and_modality_is_known_to_the_audit(tmp_path):
+    pytest.importorskip("pydicom")
+    from mutants import dicom, film
+
+    folder = tmp_path / "films" / "covid"
+    folder.mkdir(parents=True)
+    elements = {"plain": {"Modality": "DX", "ViewPosition": "PA"}, "slice": {"Modality": "CT"}}
+    for name, more in (elements | {"side": {"ViewPosition": "LL"}}).items():
+        (folder / f"{name}.dcm").write_bytes(dicom(film(), **more))
+    with pytest.warns(UserWarning, match="modality CT"):
+        table = sources.load("folder", folder=folder.parent, progress=False).table
+    table = stripped(
+        table.assign(image=table["image"].str[6:-4]).set_index("image"), "modality", "view"
+    )
+    assert table.to_dict("index") == {
+        "plain": {"modality": None, "view": None},
+        "side": {"modality": None, "view": "lateral"},
+        "slice": {"modality": "CT", "view": None},
+    }

@@ -9,9 +9,11 @@ import signal
 import socket
 import subprocess
 import threading
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
+import requests
 
 from cxrlib import files
 from cxrlib.sources import SourceError, pinned
@@ -243,6 +245,43 @@ def test_gives_up_after_many_failures(loopback, tmp_path, quick):
     with pytest.raises(SourceError, match="Try again later"):
         pinned.fetch(wanted, tmp_path, workers=2, progress=False)
     assert len({path for path, _ in loopback.asked}) < 60
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "remedy"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", r"pip install 'requests\[socks\]'"),
+        ("HTTPS_PROXY", "http://", "HTTPS_PROXY"),
+        ("REQUESTS_CA_BUNDLE", "/nowhere/firewall.pem", "Set REQUESTS_CA_BUNDLE to a file"),
+        ("CURL_CA_BUNDLE", "/nowhere/firewall.pem", "Set CURL_CA_BUNDLE to a file"),
+    ],
+)
+def test_a_setting_that_stops_all_requests_is_named_at_once(
+    tmp_path, monkeypatch, setting, value, remedy
+):
+    """A proxy or a certificate's file that is set and cannot be used"""
+    if "socks" in value and find_spec("socks"):
+        pytest.skip("the package for SOCKS is installed")
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name in pinned.BUNDLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(setting, value)
+    monkeypatch.setenv("CXR_MIRROR", "https://127.0.0.1:9")
+    monkeypatch.setattr(pinned, "ATTEMPTS", 10**9)  # it is not tried again
+    with pytest.raises(OSError, match=remedy) as found:
+        fetch(tmp_path, pin("a.png", CONTENT))
+    assert type(found.value) is OSError and "Try again later" not in str(found.value)
+    assert "/nowhere" not in value or value in str(found.value)
+
+
+def test_a_certificate_that_is_unknown_here_is_called_so(monkeypatch):
+    said = "[SSL: CERTIFICATE_VERIFY_FAILED] unable to get local issuer certificate"
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/own.pem")
+    told = pinned._setting_at_fault(requests.exceptions.SSLError(said))
+    assert "set REQUESTS_CA_BUNDLE" in told and "/etc/own.pem" in told
+    assert not pinned._setting_at_fault(requests.ConnectionError("refused"))
 
 
 def test_no_network_is_one_message_with_what_to_do(tmp_path, monkeypatch, quick):

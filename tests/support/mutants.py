@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-KINDS = ("png", "jpg", "dcm")
+KINDS = ("png", "jpg", "dcm", "tif", "other")
 MEGABYTE = 1 << 20
 
 
@@ -115,7 +115,68 @@ def _run_lengths(grey):
     return struct.pack("<16I", 1, 64, *[0] * 14) + b"".join(rows)
 
 
-MAKERS = {"png": sound_pngs, "jpg": sound_jpegs, "dcm": sound_dicoms}
+def sound_tiffs():
+    plain = Image.fromarray(film())
+    deep = Image.fromarray(film().astype(np.uint16) * 16)
+    colour = Image.fromarray(np.dstack([film(seed=n) for n in range(3)]))
+    found = [_saved(image, format="TIFF") for image in (plain, deep, colour)]
+    packed = ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")
+    found += [_saved(plain, format="TIFF", compression=one) for one in packed]
+    found.append(_saved(plain, format="TIFF", save_all=True, append_images=[plain]))
+    found.append(_saved(Image.fromarray(film().astype(np.float32)), format="TIFF"))
+    return [*found, tiff(film(), strip=1), tiff(film(), white=0)]
+
+
+def sound_others():
+    plain = Image.fromarray(film())
+    colour = Image.fromarray(np.dstack([film(seed=n) for n in range(4)]))
+    found = [_saved(plain, format=kind) for kind in ("BMP", "GIF", "WEBP")]
+    found += [_saved(colour.convert("RGB"), format="BMP"), _saved(colour, format="WEBP")]
+    found.append(_saved(plain, format="WEBP", lossless=True))
+    found.append(_saved(plain, format="GIF", save_all=True, append_images=[plain.rotate(90)]))
+    return [*found, run_length_bmp(film())]
+
+
+def tiff(pixels, strip=None, white=1, **tags):
+    """A grey TIFF as bytes, in strips of so many rows; `tags` (t322=...) are added, or replace."""
+    height, width = pixels.shape
+    strip = strip or height
+    data = np.ascontiguousarray(pixels if white else np.iinfo(pixels.dtype).max - pixels).tobytes()
+    count, size = -(-height // strip), strip * width * pixels.itemsize
+    entries = {256: width, 257: height, 258: 8 * pixels.itemsize, 259: 1, 262: white, 277: 1}
+    entries |= {278: strip, 273: [8 + n * size for n in range(count)], 279: [size] * count}
+    entries |= {int(name[1:]): value for name, value in tags.items()}
+    place = 8 + len(data)
+    lists, rows = b"", b""
+    for tag, value in sorted(entries.items()):
+        values = value if isinstance(value, list) else [value]
+        packed = struct.pack(f"<{len(values)}I", *values)
+        if len(values) > 1:
+            packed, lists = struct.pack("<I", place + len(lists)), lists + packed
+        rows += struct.pack("<HHI", tag, 4, len(values)) + packed
+    head = b"II*\0" + struct.pack("<I", place + len(lists))
+    return head + data + lists + struct.pack("<H", len(entries)) + rows + bytes(4)
+
+
+def run_length_bmp(pixels, width=None, codes=None):
+    """A grey BMP of run lengths as bytes."""
+    height = len(pixels)
+    if codes is None:
+        runs = [b"".join(bytes([1, value]) for value in row) + b"\0\0" for row in pixels[::-1]]
+        codes = b"".join(runs) + b"\0\1"
+    palette = b"".join(bytes([n, n, n, 0]) for n in range(256))
+    head = (40, width or pixels.shape[1], height, 1, 8, 1, len(codes), 0, 0, 256, 0)
+    start = struct.pack("<2sIHHI", b"BM", 54 + 1024 + len(codes), 0, 0, 54 + 1024)
+    return start + struct.pack("<IiiHHIIiiII", *head) + palette + codes
+
+
+MAKERS = {
+    "png": sound_pngs,
+    "jpg": sound_jpegs,
+    "dcm": sound_dicoms,
+    "tif": sound_tiffs,
+    "other": sound_others,
+}
 
 
 @cache
@@ -249,7 +310,7 @@ def zeros(size, wbits=15):
 @cache
 def bombs():
     """Files that ask for far more time or memory than their own size: names and contents."""
-    return [*_png_bombs(), *_jpeg_bombs(), *_dicom_bombs()]
+    return [*_png_bombs(), *_jpeg_bombs(), *_dicom_bombs(), *_tiff_bombs(), *_other_bombs()]
 
 
 def _png_bombs():
@@ -346,6 +407,71 @@ def _dicom_bombs():
     yield "largest slope.dcm", dicom(deep, **slope)
     yield "bits that are none.dcm", dicom(grey, BitsStored=0, HighBit=65_535, BitsAllocated=3)
     yield "frames.dcm", dicom(grey, NumberOfFrames=2**31 - 1)
+
+
+def _tiff_bombs():
+    small, side = film(64, 64), 7_900
+    packed = {"t259": 8, "t278": side, "t273": 8, "t256": side, "t257": side}
+    yield "huge.tif", tiff(small, t256=60_000, t257=60_000)
+    yield "as large as allowed, raw.tif", tiff(small, t256=side, t257=side)
+    for bits in (8, 16, 32):
+        body = np.frombuffer(zeros(side * side * bits // 8), np.uint8).reshape(1, -1)
+        deflated = tiff(body, **packed, t279=body.size, t258=bits)
+        yield f"as large as allowed, {bits} bits.tif", deflated
+    tile = {"t322": 60_000, "t323": 60_000, "t324": 8, "t325": 90_000, "t259": 8}
+    yield "huge tile.tif", tiff(body, t256=64, t257=64, **tile)
+    whole = tiff(np.zeros((1, 1 << 20), np.uint8), t256=64, t257=64)
+    (start,) = struct.unpack("<I", whole[4:8])
+    rows = [struct.pack("<HHII", tag, 7, 1 << 20, 8) for tag in range(40_000, 60_000)]
+    kept = whole[start + 2 : -4]
+    count = struct.pack("<H", len(kept) // 12 + len(rows))
+    yield "the whole file in each tag.tif", whole[:start] + count + kept + b"".join(rows) + bytes(4)
+    endless = bytearray(tiff(small))
+    endless[-4:] = endless[4:8]  # the next page is this one
+    yield "pages without end.tif", bytes(endless)
+    many = {"t278": 1, "t273": [8] * 300_000, "t279": [64] * 300_000, "t257": 300_000}
+    yield "many strips in one place.tif", tiff(small, **many)
+    slow = sound("jpg")[2]
+    scan, end = slow.rindex(b"\xff\xda"), slow.rindex(b"\xff\xd9")
+    frame = slow.index(b"\xff\xc2") + 5
+    size = struct.pack(">HH", 7_990, 7_990)
+    slow = slow[:frame] + size + slow[frame + 4 : end] + slow[scan:end] * 3_000 + b"\xff\xd9"
+    odd = np.frombuffer(slow, np.uint8).reshape(1, -1)
+    jpeg = {"t259": 7, "t256": 7_990, "t257": 7_990, "t278": 7_990, "t279": len(slow)}
+    yield "scans.tif", tiff(odd, **jpeg)
+
+
+def _other_bombs():
+    grey = film(64, 64)
+    yield (
+        "huge.bmp",
+        run_length_bmp(grey[:1], 60_000).replace(
+            struct.pack("<ii", 60_000, 1), struct.pack("<ii", 60_000, 60_000)
+        ),
+    )
+    skip = b"\0\2\xff\xff" * 3_000
+    yield "run lengths that skip.bmp", run_length_bmp(grey, 7_900, skip)
+    yield "run lengths that skip, wide.bmp", run_length_bmp(grey[:32], 1_900_000, skip)
+    yield (
+        "as large as allowed.bmp",
+        run_length_bmp(np.zeros((7_900, 1)), 7_900, b"\xff\7" * 250_000),
+    )
+    for kind, width in (("GIF", 60_000), ("GIF", 7_900)):
+        whole = bytearray(_saved(Image.fromarray(grey), format=kind))
+        whole[6:10] = struct.pack("<HH", width, width)
+        yield f"{width} pixels wide.gif", bytes(whole)
+        frame = whole.index(b",\0\0\0\0") + 5
+        whole[frame : frame + 4] = struct.pack("<HH", width, width)
+        yield f"a frame {width} pixels wide.gif", bytes(whole)
+    frames = [Image.fromarray(np.roll(grey, n)) for n in range(9)]
+    moving = _saved(frames[0], format="GIF", save_all=True, append_images=frames[1:])
+    yield "many frames.gif", moving[:-1] + moving[moving.index(b"!\xf9") : -1] * 500 + b";"
+    for side in (4_000, 4_600, 16_383):
+        image = Image.new("RGBA", (side, side), (9, 9, 9, 9))
+        if side < 9_000:
+            plain = _saved(image, format="WEBP", lossless=True, method=0)
+            yield f"{side} pixels a side.webp", plain
+    yield "huge.webp", plain.replace(plain[24:30], b"\xff\xff\xff\xff\xff\xff", 1)
 
 
 def _deflated(plain):

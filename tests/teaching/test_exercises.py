@@ -276,6 +276,37 @@ def test_the_master_scores_full_marks_and_wrong_answers_nothing(graded):
     assert not [cell["id"] for cell in cells if grading.errors(cell)]
 
 
+@pytest.mark.slow
+@needs_nbgrader
+def test_an_empty_answer_earns_nothing_where_asserts_are_taken_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    lesson, course = LESSONS[0], grading.Course(tmp_path, LESSONS[0])
+    master = tmp_path / "source" / lesson / f"{lesson}.ipynb"
+    short = until_the_last_of(grading.read(lesson, "source"), ["check-1"])
+    master.write_text(grading.json.dumps(short), encoding="utf-8")
+    for student, whole in {
+        "solved": grading.answer(lesson),
+        "empty": grading.read(lesson, "release"),
+    }.items():
+        course.submit(student, until_the_last_of(whole, ["check-1"]))
+    assert course.type("generate_assignment", lesson, "--create").returncode == 0
+    assert course.type("autograde", lesson, "--create", GENEROUS).returncode == 0
+    full = grading.points(short)["check-1"]
+    assert course.grades() == {"solved": {"check-1": full}, "empty": {"check-1": 0}}
+
+
+@each_lesson
+def test_every_hidden_part_begins_by_refusing_to_run_without_asserts(lesson):
+    """Then the checks give nothing under a teacher's own settings for nbgrader, too."""
+    master = grading.read(lesson, "source")
+    for name in autograded(grading.points(master)):
+        hidden = grading.cut(grading.source(grading.find(master, name)), "HIDDEN TESTS")[1]
+        names = {}
+        with pytest.raises(RuntimeError, match="PYTHONOPTIMIZE"):
+            exec(compile("\n".join(hidden), name, "exec", optimize=1), names)
+        assert set(names) == {"__builtins__"}, "nothing ran before"
+
+
 # --- The same checks without a kernel for each submission -------------------------------------
 
 
