@@ -3,57 +3,67 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache, partial
 
-import cv2
 import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import Cohort
-from cxrlib.compute import cluster
+from cxrlib.compute import cluster, share
+from cxrlib.shortcuts import likeness
 
-ALIKE = 0.92  # correlation of the detail of two aligned images from which they are one film
-WORTH = 0.6  # correlation of thumbnails from which two images are worth aligning
-NEIGHBOURS = 5  # images that each image is aligned with, at most
-BLOCK = 512  # rows of the table of similarities in memory at once
-PAIRS = 64  # that one task aligns
+CLOSE, VERY = 0.65, 0.8  # correlation of aligned thumbnails from which two films are compared
+PAIRS = 64  # that one task compares
 
 
-def near_duplicates(cohort, threshold: float = ALIKE) -> pd.DataFrame:
-    """Find images that are the same film: recompressed, resized, brighter, slightly cropped.
+def near_duplicates(cohort, threshold: float = likeness.ALIKE) -> pd.DataFrame:
+    """Find images that are the same film, though people or programs have changed the copy.
 
-    Chest films resemble each other, so brightness is not compared but what is left when the
-    surroundings are subtracted and their contrast divided out: ribs, vessels, catheters. Each
-    image is compared with all others as a thumbnail of 32 x 32 pixels, then aligned with the
-    few most similar ones at 64 x 64 (Evangelidis and Psarakis 2008, doi:10.1109/TPAMI.2008.113).
-    A mirrored film, or one cropped by more than about 5 % of the side, is not found.
+    Found are copies that are recompressed, resized, framed, inverted, mirrored, stamped on,
+    brighter, of another contrast (also locally: CLAHE), a little noisy, or cropped to no less
+    than about 85 % of the side; docs/audit/README.md tells how many of each. Turned films,
+    stronger crops and strong noise are not.
+
+    Films are searched by their thumbnails, the most similar ones are aligned at 64 x 64 pixels,
+    and the best of these compared at 128 x 128 (``likeness``).
 
     Parameters
     ----------
     cohort : Cohort
     threshold : float
-        Correlation of the aligned images from which they count as one film. Different patients
-        reach 0.91 among phantoms, whose bones and vessels have one shape, and stay under 0.7
-        among real films: there, 0.8 finds more crops and no more mistakes.
+        Similarity from which two images count as one film: 1 less the distance of their detail,
+        scaled so that strangers among the phantoms, whose bones and vessels have one shape,
+        stay under 0.92. Strangers among real films stay under 0.85.
 
     Returns
     -------
     DataFrame
         A row a pair, most similar first: ``image``, ``other``, ``similarity`` (1 where exact),
-        ``same patient``, ``same label`` (NA where unknown), ``exact`` (identical pixels). Of
-        several identical images each is paired with the first of them only.
+        ``same patient``, ``same label`` (NA where unknown), ``exact`` (identical pixels),
+        ``how`` ('', 'mirrored', 'inverted' or both). Of several identical images each is paired
+        with the first of them only.
     """
-    small, first = _reduce(cohort)
+    small, boxes, first = _reduce(cohort)
     unique = np.flatnonzero(first == np.arange(len(first)))
-    pairs = unique[_worth_aligning(small[unique])]
-    some = (pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS))
-    tasks = [(small[each[:, 0]], small[each[:, 1]]) for each in some]
-    aligned = cluster.collect(_align_all, tasks, "near-duplicates", progress=False)
+    pairs = likeness.candidates(small[unique], boxes[unique])
+    pairs[["one", "other"]] = unique[pairs[["one", "other"]].to_numpy()]
+    moves = likeness.starts(pairs)
+    done = _each(likeness.align_all, pairs, moves, lambda number: (small[number], boxes[number]))
+    alike = np.concatenate([[], *(found for found, _ in done)])
+    moves = np.concatenate([moves[:0], *(found for _, found in done)])
+    closest = _closest(pairs, alike)
+    pairs, moves = pairs.iloc[closest].copy(), moves[closest]
+    moves[:, :, 2] *= likeness.FINE / likeness.COARSE
+    film = lru_cache(PAIRS)(lambda number: likeness.see(cohort.images[number], likeness.FINE))
+    compare = partial(likeness.compare_all, shared=likeness.shared_by_all(small[unique]))
+    alike = np.concatenate([[], *_each(compare, pairs, moves, film)])
+    turned = np.array(["", "mirrored", "inverted", "mirrored, inverted"])
+    pairs["how"] = turned[pairs["mirrored"] + 2 * pairs["inverted"]]
+    pairs[["one", "other"]] = np.sort(pairs[["one", "other"]], axis=1)
+    found = pairs.assign(similarity=alike, exact=False)[alike >= threshold]
     copies = np.setdiff1d(np.arange(len(first)), unique)
-    pairs = np.concatenate([np.stack([first[copies], copies], axis=1), pairs])
-    found = pd.DataFrame(pairs, columns=["one", "other"])
-    found["similarity"] = np.concatenate([np.ones(len(copies)), *aligned])
-    found["exact"] = found.index < len(copies)
-    found = found[found["exact"] | (found["similarity"] >= threshold)]
+    exact = {"one": first[copies], "other": copies, "similarity": 1.0, "exact": True, "how": ""}
+    found = pd.concat([pd.DataFrame(exact), found])[["one", "other", "similarity", "exact", "how"]]
     found = found.sort_values(["similarity", "one", "other"], ascending=[False, True, True])
     one, other = (cohort.table.iloc[found.pop(side)] for side in ("one", "other"))
     one, other, found = (each.reset_index(drop=True) for each in (one, other, found))
@@ -117,60 +127,50 @@ def together(cohort, pairs: pd.DataFrame):
     return Cohort(table, cohort.images, cohort.name, cohort.masks)
 
 
-def _reduce(cohort) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink the images to 64 x 64, and number for each the first one with the same pixels."""
-    small, seen = np.empty((len(cohort), 64, 64), dtype=np.uint8), {}
-    first = np.empty(len(cohort), dtype=np.int64)
-    for number in range(len(cohort)):
+def _reduce(cohort) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """See the images at 64 x 64, and number for each the first one with the same pixels."""
+    side = likeness.COARSE
+    small = np.empty((len(cohort), side, side), dtype=np.uint8)
+    boxes, pixels = np.empty((len(cohort), 4), dtype=int), [b""] * len(cohort)
+
+    def read(number):
         image = np.ascontiguousarray(cohort.images[number])
-        small[number] = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA)
-        first[number] = seen.setdefault(hashlib.sha256(image).digest(), number)
-    return small, first
+        small[number], boxes[number] = likeness.see(image, side)
+        pixels[number] = hashlib.sha256(image).digest()
+
+    share(read, len(cohort))
+    seen: dict[bytes, int] = {}
+    return small, boxes, np.array([seen.setdefault(each, n) for n, each in enumerate(pixels)])
 
 
-def _detail(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Subtract the surroundings and divide their contrast out."""
-    image = image.astype(np.float32)
-    image = image - cv2.GaussianBlur(image, (0, 0), sigma)
-    contrast = np.sqrt(cv2.GaussianBlur(image * image, (0, 0), sigma))
-    return image / (contrast + 2)  # 2 grey levels: what JPEG makes of an even area is no detail
+def _closest(pairs, alike) -> np.ndarray:
+    """Choose the rows of pairs of which neither film has a closer one; for VERY close, either."""
+    order = np.argsort(-alike, kind="stable")
+    order = order[alike[order] >= CLOSE]
+    ends = pairs[["one", "other"]].to_numpy()[order]
+    rank = pd.Series(ends.ravel()).groupby(ends.ravel()).cumcount().to_numpy().reshape(-1, 2)
+    mutual = (rank == 0).all(axis=1) | (rank == 0).any(axis=1) & (alike[order] >= VERY)
+    return np.sort(order[mutual])
 
 
-def _worth_aligning(small: np.ndarray) -> np.ndarray:
-    """Choose pairs, shape (m, 2), whose thumbnails are similar; in blocks, to save memory."""
-    thumbs = [cv2.resize(each, (32, 32), interpolation=cv2.INTER_AREA) for each in small]
-    detail = np.array([_detail(each, 6).ravel() for each in thumbs])
-    detail -= detail.mean(axis=1, keepdims=True)
-    detail /= np.linalg.norm(detail, axis=1, keepdims=True).clip(1e-9)
-    pairs = [np.empty((0, 2), dtype=np.int64)]
-    for start in range(0, len(detail), BLOCK):
-        similar = detail[start : start + BLOCK] @ detail.T
-        here = np.arange(len(similar))
-        similar[here, start + here] = -1  # itself
-        nearest = np.argpartition(-similar, min(NEIGHBOURS, len(detail) - 1), axis=1)
-        nearest = nearest[:, :NEIGHBOURS]
-        row, place = np.nonzero(np.take_along_axis(similar, nearest, axis=1) >= WORTH)
-        pairs.append(np.stack([start + row, nearest[row, place]], axis=1))
-    return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+def _each(function, pairs, moves, film) -> list:
+    """Hand pairs of films, the second one turned like the first, to a function, some at a time.
 
+    The films are made when their task is, so that no memory grows with the number of pairs.
+    """
+    mirrored, inverted = pairs["mirrored"].to_numpy(), pairs["inverted"].to_numpy()
+    in_place = pairs["window"].to_numpy() < 0
 
-def _align_all(ones, others) -> list[float]:
-    return [_aligned_correlation(one, other) for one, other in zip(ones, others, strict=True)]
+    def task(start):
+        some = slice(start, start + PAIRS)
+        ones, others = (
+            [np.stack(each) for each in zip(*map(film, pairs[end][some]), strict=True)]
+            for end in ("one", "other")
+        )
+        turned = mirrored[some]
+        others[0][turned], others[1][turned] = likeness.mirror(*(each[turned] for each in others))
+        others[0][inverted[some]] ^= 255
+        return *ones, *others, moves[some], in_place[some]
 
-
-def _aligned_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Correlate the detail of two images where they overlap, one moved and scaled to fit."""
-    rough = _detail(one, 4), _detail(other, 4)
-    rule = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
-    try:
-        start = np.eye(2, 3, dtype=np.float32)
-        _, move = cv2.findTransformECC(*rough, start, cv2.MOTION_AFFINE, rule, None, 5)
-    except cv2.error:  # nothing in common, so the alignment ran away
-        return -1.0
-    one, other = _detail(one, 2), _detail(other, 2)
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(other, move, one.shape, flags=how)
-    overlap = cv2.warpAffine(np.ones_like(other), move, one.shape, flags=how) > 0.99
-    if overlap.mean() < 0.6:
-        return -1.0
-    return float(np.corrcoef(one[overlap], moved[overlap])[0, 1])
+    tasks = map(task, range(0, len(pairs), PAIRS))
+    return cluster.collect(function, tasks, "near-duplicates", progress=False)
