@@ -13,7 +13,8 @@ import pandas as pd
 
 from cxrlib.sources import SourceError
 
-FILM = re.compile(r"\.(png|jpe?g|dcm|dicom|tiff?|bmp|gif|webp)$", re.I)
+ENDINGS = "bmp", "dcm", "dicom", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"
+FILM = re.compile(rf"\.({'|'.join(ENDINGS)})$", re.I)
 DRAWINGS = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"}
 DEEPEST = 4  # folders and a name, to tell files of one name apart
 SHOWN = 10  # names in a message; the rest is counted

@@ -209,10 +209,9 @@ def _guess(frame: pd.DataFrame) -> dict:
     image = columns.pop("image", None) or [
         name for name in frame if all(FILM.search(str(value).strip()) for value in first[name])
     ]
-    taken = sum(columns.values(), image)
-    held = {name: set(map(_number, frame[name].dropna().unique())) for name in frame}
-    ones = [name for name in frame if name not in taken and held[name]]
-    ones = [name for name in ones if held[name] <= {0, 1, -1}]
+    rest = [name for name in frame if name not in sum(columns.values(), image)]
+    held = {name: set(map(_number, frame[name].dropna().unique())) for name in rest}
+    ones = [name for name in rest if set() < held[name] <= {0, 1, -1}]
     found = {"image": image[0] if image else None, "columns": columns}
     return found | ({"findings": ones} if "label" not in columns and len(ones) > 1 else {})
 
@@ -229,14 +228,10 @@ def _placeholders(layout: dict) -> list[str]:
 def _joined(path: Path, frame: pd.DataFrame, layout: dict) -> pd.DataFrame:
     """Join the tables of the set that lie beside this one."""
     for name in layout.get("beside", ()):
-        there = [
-            one for one in (path.with_name(name), path.with_name(f"{name}.gz")) if one.exists()
-        ]
-        for other in there[:1]:
+        for other in sorted(path.parent.glob(f"{name}*"))[:1]:  # as it is, or packed
             right = _rows(_text(other), ",")
             right = right.iloc[1:].set_axis(right.iloc[0].str.strip(), axis=1)
-            keys = [column for column in right if column in frame]
-            frame = frame.merge(right, on=keys)
+            frame = frame.merge(right)  # on the columns that both have
     needed = [*_placeholders(layout), *layout.get("findings", ())[:1]]
     lacking = [column for column in needed if column not in frame]
     if "beside" in layout and lacking:
@@ -342,14 +337,12 @@ def _ones(path: Path, frame: pd.DataFrame, names: list[str]) -> pd.Series:
 def _films(path: Path, table: pd.DataFrame, layout: dict) -> pd.DataFrame:
     """Merge the rows of each film: boxes or readers, or rows that say the same."""
     keys = table["image"].str.replace("\\", "/", regex=False).str.removeprefix("./")
-    twice = keys[keys.duplicated()]
-    films = table.groupby(keys, sort=False)
+    twice, films = keys[keys.duplicated()], table.groupby(keys, sort=False)
     if twice.empty:
         return table.reset_index(drop=True)
     if "rows" in layout:
         said = table["cell"].dropna().groupby(keys).agg(lambda all_: JOINT.join(all_.unique()))
-        merged = films.first()
-        return merged.assign(cell=said.reindex(merged.index)).reset_index(drop=True)
+        return films.first().assign(cell=said).reset_index(drop=True)
     for column in table.columns.intersection(["cell", "patient", "split", "view"]):
         odd = films[column].nunique() > 1
         if odd.any():

@@ -125,7 +125,7 @@ def test_odd_films_are_named_once_a_set_and_again_from_the_cache(folder):
         frames = [Image.fromarray(np.full((40, 40), value, np.uint8)) for value in (0, 200)]
         path = folder / f"covid/odd{number}.tif"
         frames[0].save(path, save_all=True, append_images=frames[1:])
-    told = r": 5 films: the first of several .*\(odd0\.tif, odd1\.tif, odd2\.tif, \.\.\.\)\.$"
+    told = r": 5 films: the first of several .*\(odd0\.tif, odd1\.tif, odd2\.tif and 2 more\)\.$"
     for _ in range(2):
         with pytest.warns(UserWarning, match=told) as said:
             sources.load("folder", folder=folder, progress=False)
