@@ -224,6 +224,12 @@ LINK = "../../.git/annex/objects/Xk/0f/SHA256E-s6148--b5bb9d.png/SHA256E-s6148--
         (bytes(5000), "nothing but zeros.*Fetch it again"),
         ("image,label\nröntgen.png,covid\n".encode(), "text, not an image"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC.*Save it as PNG"),
+        (b"\\\1\0\0" + b"\0" * 340 + b"n+1\0", "NIfTI.*Export the radiograph"),
+        (b"\x93NUMPY\1\0", "an array.*Save it as PNG"),
+        (b"P5\n# made by hand\n40 40\n255\n", "PNM.*Save it as PNG"),
+        (b"P5 40 films\n", "text, not an image"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "old Office program.*CSV UTF-8"),
+        (b"\0\5\x16\7\0\2\0\0Mac OS X", "macOS.*take the file itself"),
     ],
 )
 def test_what_is_no_image_is_called_what_it_is(tmp_path, name, content, told):

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections import defaultdict
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,8 @@ class Index:
 
     def find(self, written: str, tail: int) -> tuple[int, list[str]]:
         """Find the files that share most of the last parts of a written path, and how many."""
+        if "://" in written:  # where the film was downloaded from
+            written = unquote(urlsplit(written).path)
         tails, last = _tails(written.replace("\\", "/")), re.split(r"[\\/]", written)[-1]
         for count in range(len(tails), tail - 1, -1):
             fit = self.tails.get(tails[count - 1], [])

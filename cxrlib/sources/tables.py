@@ -104,11 +104,17 @@ def _content(path: Path) -> bytes:
 
 
 def _text(path: Path) -> str:
+    from cxrlib import images
+
     try:
         content = _content(path)
     except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         told = f"{path}: an archive is not read if it is no single table ({error})."
         raise SourceError(f"{told} Unpack it, and name its folder.") from error
+    kind = images.kind_of(content[:1000])
+    if "not an image" not in kind["is"] and content[:4] != b"PK\3\4":
+        remedy = kind["remedy"] or "Name a table of films, or their folder"
+        raise SourceError(f"{path}: {kind['is']}, no table. {remedy}.")
     codes = ["utf-8-sig", *(["latin-1"] * (0 not in content))]
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         codes = ["utf-16"]
@@ -178,23 +184,26 @@ def _frame(path: Path, asked: list[str]) -> tuple[pd.DataFrame, dict]:
         except (ValueError, IndexError):
             continue
         sense = len(set(map(plain, asked)) & set(map(plain, cells))) + len(_by_words(cells))
-        firsts[mark] = _known_set(cells), (sense, 0 if sense else len(cells)), cells
+        layout = _known_set(cells)
+        rank = layout is not None, sense, 0 if sense else len(cells)
+        firsts[mark] = rank, layout, cells
     try:
-        mark = max(firsts, key=lambda one: (firsts[one][0] is not None, firsts[one][1]))
+        mark = max(firsts, key=lambda one: firsts[one][0], default=",")
         frame = _rows(text, mark)
     except ValueError as error:
         raise SourceError(f"{path}: no CSV file ({str(error).strip()}). {REMEDY}") from error
-    layout, (sense, _), names = firsts[mark]
+    (_, sense, _), layout, names = firsts[mark]
     headless = "first" in layout if layout else not sense and any(map(FILM.search, names))
     numbers = [f"column {number}" for number in range(1, len(names) + 1)]
     names = [name if name and not headless else n for name, n in zip(names, numbers, strict=True)]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise SourceError(f"{path}: no CSV file: the column {min(twice)!r} stands twice.")
+        told = f"{path}: the column {min(twice)!r} stands twice"
+        raise SourceError(f"{told}. Give each column a name of its own.")
     frame = frame.iloc[0 if headless else 1 :].set_axis(names, axis=1)
     frame.index += 1
     if frame.empty:
-        raise SourceError(f"{path}: it lists no image.")
+        raise SourceError(f"{path}: it lists no image. Write a line for each below the header.")
     if layout is None:
         return frame, _guess(frame)
     own = [*layout.get("header", ()), *layout.get("findings", ()), *_placeholders(layout)]
@@ -287,9 +296,14 @@ def _roles(path: Path, frame: pd.DataFrame, layout: dict, labelled: bool) -> pd.
         if len(none) and "name" not in layout:
             told = f"{path.name}: no label for {many(len(none), 'row')} without 1 in {some(ones)}"
             warnings.warn(f"{told}: {some(none)}.", stacklevel=5)
-    if "view" in table:
-        views = {plain(word): name for name, all_ in knowledge()["views"].items() for word in all_}
-        table["view"] = each_value(table["view"], lambda view: views.get(plain(view), view))
+    views = {plain(word): name for name, all_ in knowledge()["views"].items() for word in all_}
+    alike = {
+        "view": lambda view: views.get(plain(view), view),
+        "split": str.casefold,
+        "patient": lambda number: re.sub(r"^(\d+)\.0$", r"\1", number),  # a gap makes them floats
+    }
+    for role in table.columns.intersection(alike):
+        table[role] = each_value(table[role], alike[role])
     for role, text in ("source", layout.get("name")), ("licence", layout.get("licence")):
         if text and role not in table:
             table[role] = text

@@ -74,12 +74,16 @@ def test_csv_with_extras(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"image,diagnosis\na.png,covid\n", "column 'label' is missing.*image, diagnosis"),
+        (b"image,outcome\na.png,covid\n", "column 'label' is missing.*image, outcome"),
         (b"image,label\n,covid\n", "line 2.*'image' is empty"),
         (b'image,label\na.png,covid\n" ",covid\n', "line 3.*'image' is empty"),
         (b"image,label\na.png,covid\na.png,ill\n", "a.png is listed more than.*'covid'.*'ill'"),
         (b"image,label\n", "lists no image"),
-        (b"", "no CSV file"),
+        (b"", "the file is empty, no table"),
+        (b"\n\n", "no CSV file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid a\n", "LFS.*git lfs pull"),
+        (b"<html>Sign in</html>", "a web page.*no table.*signed in"),
+        (b"\x89PNG\r\n\x1a\n\0", "PNG, no table.*or their folder"),
         (b"\xff\xfe\x00\x01\n\xff", r"list\.csv"),
         (b"PK\3\4 and more", f"no CSV file.*spreadsheet.*{REMEDY}"),
         (b"a,b,b\n1,2,3\n", "the column 'b' stands twice"),
