@@ -70,9 +70,9 @@ def _fonts() -> dict[str, set[int]]:
 
 def legible(text: str) -> str:
     r"""Write characters that no font here has, and bytes that are no text, as ``\u80ba``."""
-    if text.isascii():
+    if text.isascii() and text.replace("\n", "").isprintable():
         return text
-    there = set(range(128)).union(*_fonts().values())
+    there = {ord("\n")}.union(*_fonts().values())
     return "".join(
         one if ord(one) in there else one.encode("unicode_escape").decode() for one in text
     )

@@ -17,6 +17,7 @@ from cxrlib.sources.paths import ENDINGS, FILM, find_patients, is_drawing, many,
 
 DICOM = {".dcm", ".dicom", ""}  # exports often have no ending
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+HIDDEN = re.compile(r"\.|__MACOSX$")  # the latter holds what macOS puts beside files, in archives
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 
 
@@ -180,8 +181,8 @@ def read_patients(paths) -> list[str | None]:
 
 
 def _label_folders(place: Path) -> list[Path]:
-    found = sorted(each for each in place.iterdir() if each.is_dir() and each.name[0] != ".")
-    return [each for each in found if not is_drawing(each.name)]
+    found = sorted(each for each in place.iterdir() if each.is_dir())
+    return [each for each in found if not (is_drawing(each.name) or HIDDEN.match(each.name))]
 
 
 def _without_drawings(files: list[Path]) -> list[Path]:
@@ -194,9 +195,11 @@ def _without_drawings(files: list[Path]) -> list[Path]:
 
 
 def _is_image(root: Path, file: Path) -> bool:
-    if any(part[0] == "." for part in file.parts) or not (root / file).is_file():
+    if any(map(HIDDEN.match, file.parts)) or not (root / file).is_file():
         return False
     if FILM.search(file.name):
         return True
+    from cxrlib.images import kind_of
+
     with (root / file).open("rb") as content:
-        return content.read(132)[128:] == b"DICM"
+        return not kind_of(content.read(1000))["remedy"]

@@ -335,7 +335,7 @@ def test_names_that_no_font_can_draw_are_escaped(monkeypatch, recwarn):
     monkeypatch.setattr(style, "FONTS", ())
     style._fonts.cache_clear()
     figure, axis = style.subplots()
-    axis.set_yticks([0, 1], ["gesund\udcff", "健康 é"])
+    axis.set_yticks([0, 1], ["gesund\udcff\x1b", "健康 é"])
     axis.plot([0, 1], [0, 1], label="新冠")
     axis.legend()
     axis.set_title("−1, healthy\nand more")
@@ -343,7 +343,7 @@ def test_names_that_no_font_can_draw_are_escaped(monkeypatch, recwarn):
     style._fonts.cache_clear()
     assert picture.startswith(b"\x89PNG") and not recwarn.list
     ticks = [text.get_text() for text in axis.get_yticklabels()]
-    assert ticks == [r"gesund\udcff", r"\u5065\u5eb7 é"]
+    assert ticks == [r"gesund\udcff\x1b", r"\u5065\u5eb7 é"]
     assert axis.get_legend().get_texts()[0].get_text() == r"\u65b0\u51a0"
     assert axis.get_title() == "−1, healthy\nand more"
     assert "新冠" in about["alt"]  # those who hear the page have fonts of their own

@@ -309,3 +309,14 @@ def test_what_a_header_says_of_view_and_modality_is_known_to_the_audit(tmp_path)
         "side": {"modality": None, "view": "lateral"},
         "slice": {"modality": "CT", "view": None},
     }
+
+
+def test_files_are_told_by_content_and_what_macos_adds_is_left_out(tmp_path):
+    for name in ("covid/a.png", "healthy/b.png", "__MACOSX/covid/a.png"):
+        save(tmp_path / name)
+    (tmp_path / "healthy/b.png").rename(tmp_path / "healthy/IM.0001")
+    (tmp_path / "healthy/notes").write_text("no film", encoding="utf-8")
+    bare = bytes.fromhex("0800050043530a00") + b"ISO_IR 100"  # DICOM without a preamble
+    (tmp_path / "covid/scan").write_bytes(bare)
+    table, _ = make_table(tmp_path)
+    assert table["path"].to_list() == ["covid/a.png", "covid/scan", "healthy/IM.0001"]
