@@ -37,7 +37,7 @@ LOOK = (
     *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable"),
 )
 GDCM = """import io, sys, numpy, pydicom
-data, out = pydicom.dcmread(sys.argv[1]), io.BytesIO()
+data, out = pydicom.dcmread(sys.argv[1], force=True), io.BytesIO()
 data.pixel_array_options(decoding_plugin="gdcm")
 numpy.save(out, data.pixel_array)
 sys.stdout.buffer.write(out.getbuffer())"""
@@ -59,7 +59,7 @@ def check_size(path, height: int, width: int, bytes_each: float = 1) -> None:
     if height * width * bytes_each > MOST_DECODED:
         raise ImageError(
             f"{path}: its pixels take {height * width * bytes_each / 1e6:.0f} MB, more than "
-            f"{MOST_DECODED // 10**6} MB. Save it as grey values, or scale it down."
+            f"{MOST_DECODED // 10**6} MB. Save it as a PNG of grey values, or scale it down."
         )
     if min(height, width) < SMALLEST_SIDE:
         raise ImageError(
@@ -114,9 +114,8 @@ def read_dicom(path: Path) -> tuple[np.ndarray, list[str]]:
     with _discreet():
         try:
             if not _is_deflated(path):  # else this would unpack it once more
-                header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(SHAPE))
-                _check_shape(path, header)
-            whole = pydicom.dcmread(path, specific_tags=[*SHAPE, *LOOK])
+                _check_shape(path, _open(path, stop_before_pixels=True, specific_tags=list(SHAPE)))
+            whole = _open(path, specific_tags=[*SHAPE, *LOOK])
             _check_shape(path, whole)
             notes = _about(whole)
             return _as_shown(_decode(whole, path), whole, notes), notes
@@ -128,8 +127,8 @@ def read_dicom(path: Path) -> tuple[np.ndarray, list[str]]:
             reason = str(error) if isinstance(error, _OddError) else "it is damaged"
     # Not 'from error': its text, and all that a traceback shows, could name the patient
     raise ImageError(
-        f"{path}: this DICOM file cannot be read ({reason}). Export it as PNG, or as DICOM "
-        f"without compression (most kinds of it need: {install})."
+        f"{path}: this DICOM file cannot be read ({reason}). Export it as PNG, or as DICOM without "
+        f"compression, for instance with gdcmconv --raw (most kinds of it need: {install})."
     )
 
 
@@ -146,16 +145,34 @@ def _discreet():
             logger.disabled = before
 
 
+def _is_bare(path: Path) -> bool:
+    """Tell files that begin with their first element: old ones have no preamble before it."""
+    with path.open("rb") as file:
+        head = file.read(132)
+    return head[:2] in (b"\2\0", b"\x08\0") and head[128:] != b"DICM"
+
+
+def _open(path: Path, **options):
+    """Read a file; one that does not tell how it is encoded is encoded as pydicom found out."""
+    import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    data = pydicom.dcmread(path, force=_is_bare(path), **options)
+    found = ImplicitVRLittleEndian if data.original_encoding[0] else ExplicitVRLittleEndian
+    data.file_meta.TransferSyntaxUID = data.file_meta.get("TransferSyntaxUID", found)
+    return data
+
+
 def _is_deflated(path: Path) -> bool:
     """Tell deflated files; refuse one that grows without limit, for pydicom unpacks it all."""
-    from pydicom.filereader import read_dataset, read_file_meta_info
+    from pydicom.filereader import read_dataset
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    if read_file_meta_info(path).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return False
     with path.open("rb") as file:
-        file.seek(132)  # behind the preamble and the letters DICM
-        read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+        file.seek(0 if _is_bare(path) else 132)  # behind the preamble and the letters DICM
+        meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            return False
         inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while part := file.read(1 << 14):  # which becomes a thousandfold at most
             size += len(inflate.decompress(part))
@@ -182,6 +199,9 @@ def _decode(dataset, path: Path) -> np.ndarray:
 
     syntax, plugins = dataset.file_meta.TransferSyntaxUID, []
     give_back(dataset.Rows * dataset.Columns > LARGE)
+    if not syntax.is_transfer_syntax:
+        known = syntax if syntax.is_valid else "a name that is none"
+        raise _OddError(f"nothing here knows its compression, {known}; its maker's software may")
     if not syntax.is_compressed:
         return dataset.pixel_array
     with suppress(NotImplementedError):  # a compression of films that move, for instance
@@ -220,10 +240,8 @@ def _check_frame(dataset) -> None:
 def patient_id(path: Path) -> str | None:
     """PatientID of a file's header; "" where it has none, None if damaged or without pydicom."""
     try:
-        import pydicom
-
         with _discreet():
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
+            header = _open(path, stop_before_pixels=True, specific_tags=["PatientID"])
             return str(header.get("PatientID") or "").strip()
     except Exception:  # pydicom raises many kinds
         return None

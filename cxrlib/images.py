@@ -102,11 +102,7 @@ def _recognise(path: Path) -> tuple[str, bytes]:
             raise ImageError(f"{path}: more than {most} is no radiograph. Save it as PNG.")
         with path.open("rb") as file:
             head = file.read(1000)
-            name, remedy = next(
-                (kind["is"], kind["remedy"])
-                for kind in _kinds()
-                if re.match(kind["begins"], head.decode("latin-1"), re.S)
-            )
+            name, remedy = kind_of(head)["is"], kind_of(head)["remedy"]
             if not remedy and name != "DICOM":
                 return name, head + file.read()
     except OSError as error:
@@ -121,6 +117,12 @@ def _kinds() -> list[dict[str, str]]:
     """How files begin that are read, and how what else lies about under an image's name."""
     text = (shipped("data") / "kinds_of_files.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
+
+
+def kind_of(head: bytes) -> dict[str, str]:
+    """Tell by its first 1,000 bytes what a file "is", and the "remedy" if it is no image."""
+    text = head.decode("latin-1")
+    return next(kind for kind in _kinds() if re.match(kind["begins"], text, re.S))
 
 
 def _open(name: str, content: bytes) -> Image.Image:

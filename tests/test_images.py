@@ -224,6 +224,12 @@ LINK = "../../.git/annex/objects/Xk/0f/SHA256E-s6148--b5bb9d.png/SHA256E-s6148--
         (bytes(5000), "nothing but zeros.*Fetch it again"),
         ("image,label\nröntgen.png,covid\n".encode(), "text, not an image"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC.*Save it as PNG"),
+        (b"\\\1\0\0" + b"\0" * 340 + b"n+1\0", "NIfTI.*Export the radiograph"),
+        (b"\x93NUMPY\1\0", "an array.*Save it as PNG"),
+        (b"P5\n# made by hand\n40 40\n255\n", "PNM.*Save it as PNG"),
+        (b"P5 40 films\n", "text, not an image"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "old Office program.*CSV UTF-8"),
+        (b"\0\5\x16\7\0\2\0\0Mac OS X", "macOS.*take the file itself"),
     ],
 )
 def test_what_is_no_image_is_called_what_it_is(tmp_path, name, content, told):
@@ -634,6 +640,44 @@ def test_compression_that_nothing_undoes_is_named(tmp_path):
         with pytest.raises(ImageError, match=f"undoes its compression, {name}") as error:
             read_grey(tmp_path / "a.dcm")
         assert "damaged" not in str(error.value)
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"])
+@pytest.mark.parametrize("without_meta", [False, True])
+def test_dicom_without_a_preamble_is_read(tmp_path, syntax, without_meta):
+    whole = dicom(tmp_path / "whole.dcm", RAMP, Modality="DX")
+    whole.write_bytes(mutants.dicom(RAMP, syntax, Modality="DX", PatientID="77"))
+    content = whole.read_bytes()
+    begin = 132 + 12 + int.from_bytes(content[140:144], "little") if without_meta else 132
+    bare = tmp_path / "scan"
+    bare.write_bytes(content[begin:])
+    assert content[begin : begin + 2] == (b"\x08\0" if without_meta else b"\2\0")
+    np.testing.assert_array_equal(read_grey(bare), read_grey(whole))
+    assert images.read(bare)[1] == "DICOM" and images.dicom.patient_id(bare) == "77"
+    bare.write_bytes(content[begin:-2000])
+    with pytest.raises(ImageError, match="scan: this DICOM file cannot be read"):
+        read_grey(bare)
+
+
+def test_deflated_dicom_without_a_preamble_is_limited(tmp_path, monkeypatch):
+    pytest.importorskip("pydicom")
+    content = mutants.dicom(mutants.film(), "1.2.840.10008.1.2.1.99")
+    (tmp_path / "a.dcm").write_bytes(content[132:])
+    np.testing.assert_array_equal(read_grey(tmp_path / "a.dcm").shape, mutants.film().shape)
+    monkeypatch.setattr(images.dicom, "MOST_DECODED", 7_000)
+    with pytest.raises(ImageError, match="deflated from more than"):
+        read_grey(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("syntax", ["1.3.6.1.4.1.99999.70000", "1.2.840.10008.1.2.4.999"])
+def test_a_compression_without_a_name_is_called_by_its_number(tmp_path, syntax):
+    pytest.importorskip("pydicom")
+    known = "1.2.840.10008.1.2.4.201"  # as long: pydicom writes no other
+    content = mutants.dicom(mutants.film(), known, b"\xff\x4f\xff\x51")
+    (tmp_path / "a.dcm").write_bytes(content.replace(known.encode(), syntax.encode()))
+    with pytest.raises(ImageError, match=rf"knows its compression, {syntax}\b.*gdcmconv") as error:
+        read_grey(tmp_path / "a.dcm")
+    assert "damaged" not in str(error.value)
 
 
 def test_dicom_without_pydicom(tmp_path, monkeypatch):

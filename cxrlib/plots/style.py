@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import textwrap
+from functools import cache
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, font_manager
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from cxrlib import NOT_CLINICAL
 
@@ -31,16 +33,49 @@ FIXED = {
 }
 OTHERS = (BLUE, ORANGE, PURPLE, BLACK, GREEN, VERMILLION, SKY)
 MARKERS = "osD^vP*X"
+FONTS = (  # after Matplotlib's own: what systems have for names in Chinese, Japanese and Korean
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei"),
+    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "PingFang SC", "Hiragino Sans GB"),
+)
 
 
 class CourseFigure(Figure):
     """A matplotlib figure that notebooks show exactly once; pyplot's own would appear twice."""
 
+    def draw(self, renderer) -> None:
+        r"""Draw; what the fonts of this machine lack in a name is written as ``\u80ba``."""
+        for axis in (axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis)):
+            names = [text.get_text() for text in axis.get_ticklabels()]
+            if names != (shown := [*map(legible, names)]):
+                axis.set_ticks(axis.get_ticklocs(), shown)
+        for text in self.findobj(Text):
+            text.set(text=legible(text.get_text()), family=list(_fonts()))
+        super().draw(renderer)
+
     def _repr_png_(self) -> tuple[bytes, dict]:
         """Bring the picture, and as its metadata what it shows, for those who cannot see it."""
+        said = describe(self)
         with io.BytesIO() as file:
             self.savefig(file, format="png", bbox_inches="tight")
-            return file.getvalue(), {"alt": describe(self)}
+            return file.getvalue(), {"alt": said}
+
+
+@cache
+def _fonts() -> dict[str, set[int]]:
+    """Names of the fonts that figures are written in, and the characters that each one has."""
+    there = {"DejaVu Sans", *font_manager.get_font_names()}
+    paths = {name: font_manager.findfont(name) for name in ("DejaVu Sans", *FONTS) if name in there}
+    return {name: set(font_manager.get_font(path).get_charmap()) for name, path in paths.items()}
+
+
+def legible(text: str) -> str:
+    r"""Write characters that no font here has, and bytes that are no text, as ``\u80ba``."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    there = {ord("\n")}.union(*_fonts().values())
+    return "".join(
+        one if ord(one) in there else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def describe(figure: Figure) -> str:

@@ -16,10 +16,10 @@ import pandas as pd
 
 from cxrlib.cohort import SIDE, Cohort
 from cxrlib.dicom import LATERAL
-from cxrlib.files import cache_folder, printable, shipped, whole_file
+from cxrlib.files import cache_folder, no_such, printable, shipped, whole_file
 from cxrlib.sources import SourceError, chexpert, folders, pinned
-
-SHOWN = 10  # names in a message; the rest is counted
+from cxrlib.sources.command import FOR_TABLES
+from cxrlib.sources.paths import SHOWN, many, some
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ def load(name: str, **options) -> Cohort:
     story = _source(name).story
     own = {"phantom": make_cohort, "chexpert": _load_chexpert, "folder": _load_folder}
     loader = own.get(name) or partial(_load_pinned, name)
-    known = inspect.signature(loader).parameters
+    known = {**inspect.signature(loader).parameters}
+    if known.pop("described", None):
+        known |= FOR_TABLES
     unknown = [option for option in options if option not in known]
     if unknown:
         raise SourceError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}.")
@@ -125,11 +127,11 @@ def manifest(name: str) -> pd.DataFrame:
     """
     if not _source(name).download:
         others = [other for other, source in SOURCES.items() if source.download]
-        raise SourceError(f"{name} has no files to fetch; {', '.join(others)} have.")
+        raise SourceError(f"{name} has no files to download; {' and '.join(others)} have.")
     texts = dict.fromkeys(["patient", "licence", "view", "commit", "git_sha1", "sha256"], str)
     path = shipped("data") / f"{name}.csv"
     try:
-        table = pd.read_csv(path, dtype=texts, index_col=False)
+        table = pd.read_csv(path, dtype={**texts, "bytes": "Int64"}, index_col=False)
         for file in _pinned(table):
             pinned.place(cache_folder("files"), file.path)
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -213,15 +215,9 @@ def _load_chexpert(
 
 
 def _load_folder(
-    *, folder, classes=None, patient_from=None, images=None, image_column=None, label_column=None,
-    patient_column=None, view_column=None, split_column=None, allow_missing=False, limit=None,
-    seed=0, side=SIDE, progress=True,
+    *, folder, allow_missing=False, limit=None, seed=0, side=SIDE, progress=True, **described
 ) -> Cohort:  # fmt: skip
-    table, root = folders.make_table(
-        folder, classes, patient_from, allow_missing, images=images, image_column=image_column,
-        label_column=label_column, patient_column=patient_column, view_column=view_column,
-        split_column=split_column,
-    )  # fmt: skip
+    table, root = folders.make_table(folder, allow_missing=allow_missing, **described)
     table = _at_most(table, limit, seed)
     return _decode(root.name or "folder", table, root, allow_missing, side, progress)
 
@@ -234,22 +230,21 @@ def _decode(name, table, root: Path, allow_missing, side, progress, keys=None) -
     paths = [root / path for path in table["path"]]
     found = images.decode(paths, side=side, progress=progress, keys=keys)
     if found.failures:
-        shown = "\n  ".join(list(found.failures.values())[:SHOWN])
-        more = len(found.failures) - SHOWN
-        message = f"{name}: {len(found.failures)} of {len(table)} images cannot be used:\n  {shown}"
-        if more > 0:
+        reasons = list(found.failures.values())
+        message = f"{name}: {len(reasons)} of {len(table)} images cannot be used:\n  "
+        message += "\n  ".join(reasons[:SHOWN])
+        if len(reasons) > SHOWN:
             listed = cache_folder("unreadable") / (re.sub(r"[^\w.-]+", "-", name)[:100] + ".txt")
-            text = "".join(f"{printable(one)}\n" for one in found.failures.values())
+            text = "".join(f"{printable(one)}\n" for one in reasons)
             with whole_file(listed) as part:
                 part.write_text(text, encoding="utf-8")
-            message += f"\n  and {more} more, all listed in {listed}"
-        if not allow_missing or len(found.failures) == len(table):
+            message += f"\n  and {len(reasons) - SHOWN} more, all listed in {listed}"
+        if not allow_missing or len(reasons) == len(table):
             raise SourceError(f"{message}\nMend them, or go on without them: allow_missing=True.")
         warnings.warn(message, stacklevel=4)
     for note, rows in found.notes.items():
-        names = ", ".join(paths[row].name for row in rows[:3]) + ", ..." * (len(rows) > 3)
-        films = "1 film" if len(rows) == 1 else f"{len(rows)} films"
-        warnings.warn(f"{name}: {films}: {note} ({names}).", stacklevel=4)
+        names = some((paths[row].name for row in rows), 3)
+        warnings.warn(f"{name}: {many(len(rows), 'film')}: {note} ({names}).", stacklevel=4)
         if note == LATERAL:
             table.loc[rows, "view"] = table.loc[rows, "view"].fillna("lateral")
         elif told := re.match(r"modality (\w+)", note):
@@ -263,19 +258,14 @@ def _decode(name, table, root: Path, allow_missing, side, progress, keys=None) -
 
 def _source(name: str) -> Source:
     if name not in SOURCES:
-        raise SourceError(f"There is no source {name!r}; there are {', '.join(SOURCES)}.")
+        raise SourceError(no_such("source", name, list(SOURCES)))
     return SOURCES[name]
 
 
 def _pinned(table: pd.DataFrame) -> list[pinned.Pinned]:
     rows = table.astype(object).where(table.notna(), None).itertuples()
     return [
-        pinned.Pinned(
-            f"{row.repo}/{row.commit}/{row.path}",
-            row.bytes and int(row.bytes),
-            row.sha256 or "",
-            row.git_sha1,
-        )
+        pinned.Pinned(f"{row.repo}/{row.commit}/{row.path}", row.bytes, row.sha256, row.git_sha1)
         for row in rows
     ]
 

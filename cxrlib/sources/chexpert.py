@@ -13,13 +13,10 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.sources import SourceError
+from cxrlib.sources.tables import knowledge
 
-# In the order of the paper's Fig. 2.
-FINDINGS = (
-    *("No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Lesion", "Lung Opacity"),
-    *("Edema", "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion"),
-    *("Pleural Other", "Fracture", "Support Devices"),
-)
+(SET,) = (one for one in knowledge()["sets"] if one["name"] == "CheXpert")
+FINDINGS = SET["findings"]  # in the order of the paper's Fig. 2
 PATHOLOGIES = FINDINGS[1:-1]  # a pacemaker or a tube is no disease
 POLICIES = ("ignore", "zeros", "ones")
 WHERE = "https://stanfordmlgroup.github.io/competitions/chexpert/"
@@ -49,7 +46,7 @@ def read_labels(train_csv) -> pd.DataFrame:
     if table["Path"].isna().any():
         line = int(np.flatnonzero(table["Path"].isna())[0]) + 2
         raise SourceError(f"{path}, line {line}: Path is blank.")
-    odd = ~table[list(FINDINGS)].isin([0, 1, -1, np.nan])
+    odd = ~table[FINDINGS].isin([0, 1, -1, np.nan])
     if odd.any(axis=None):
         column = odd.any().idxmax()
         value = table.loc[odd[column], column].iloc[0]
@@ -71,7 +68,7 @@ def chexpert_counts(train_csv) -> pd.DataFrame:
     """
     table = read_labels(train_csv)
     study = table["Path"].str.rsplit("/", n=1).str[0]
-    values = table.loc[~study.duplicated(), list(FINDINGS)].rename_axis(columns="finding")
+    values = table.loc[~study.duplicated(), FINDINGS].rename_axis(columns="finding")
     blank = values.isna()
     counts = {
         "positive": (values == 1).sum(),
@@ -92,7 +89,7 @@ def health(labels: pd.DataFrame, uncertain: str = "ignore") -> pd.Series:
     """
     if uncertain not in POLICIES:
         raise SourceError(f"uncertain={uncertain!r}: choose one of {', '.join(POLICIES)}.")
-    pathologies = labels[list(PATHOLOGIES)]
+    pathologies = labels[PATHOLOGIES]
     ill = (pathologies == 1).any(axis=1)
     unsure = ~ill & (pathologies == -1).any(axis=1)
     healthy = (labels["No Finding"] == 1) & ~ill & ~unsure
@@ -130,15 +127,14 @@ def make_table(folder, view: str | None = "frontal", uncertain: str = "ignore") 
         odd = labels.loc[patient.isna(), "Path"].iloc[0]
         raise SourceError(f"{odd!r} is not like train/patient00001/study1/view1_frontal.jpg.")
     kind = path.str.extract(r"_(frontal|lateral)\.")[0]
-    direction = labels["AP/PA"] if "AP/PA" in labels else pd.Series(np.nan, labels.index)
     table = pd.DataFrame(
         {
             "image": "chexpert/" + path.str.rsplit(".", n=1).str[0],
             "label": health(labels, uncertain),
             "patient": "chexpert-" + patient,
             "source": "CheXpert",
-            "view": direction.where(direction.notna(), kind),
-            "licence": "Stanford University Dataset Research Use Agreement",
+            "view": labels.get("AP/PA", kind).fillna(kind),
+            "licence": SET["licence"],
             "path": path,
         }
     )

@@ -6,11 +6,6 @@ import functools
 
 import click
 
-from cxrlib.files import no_such
-
-SHOWN = 10  # files that are named; the rest is counted
-
-
 FOR_TABLES = {
     "images": "Folder with a table's images, at any depth.",
     "image_column": "Column with the path of an image.",
@@ -83,11 +78,10 @@ def _check_name(ctx, option, name: str) -> str:
     """Refuse a collection that does not exist, or has nothing to download."""
     from cxrlib import sources
 
-    there = [key for key, source in sources.SOURCES.items() if source.download]
-    if name not in sources.SOURCES:
-        raise click.BadParameter(no_such("collection", name, there))
-    if name not in there:
-        raise click.BadParameter(f"{name} has no files to download; {' and '.join(there)} have.")
+    try:
+        sources.manifest(name)
+    except sources.SourceError as error:
+        raise click.BadParameter(str(error)) from error
     return name
 
 
@@ -129,6 +123,7 @@ def verify(ctx, name):
       cxr data verify open
     """  # noqa: D301
     from cxrlib import sources
+    from cxrlib.sources.paths import SHOWN
 
     table = sources.verify(name)
     for state, count in table["state"].value_counts().items():

@@ -7,18 +7,17 @@ import re
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import COLUMNS
 from cxrlib.dicom import patient_id
 from cxrlib.sources import SourceError, labels, tables
 from cxrlib.sources.labels import UNKNOWN, each_value, known
-from cxrlib.sources.paths import find_patients, is_drawing, some
+from cxrlib.sources.paths import ENDINGS, FILM, find_patients, is_drawing, many, some
 
-READ = {".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp", ".gif"}
 DICOM = {".dcm", ".dicom", ""}  # exports often have no ending
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+HIDDEN = re.compile(r"\.|__MACOSX$")  # the latter holds what macOS puts beside files, in archives
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 
 
@@ -69,14 +68,15 @@ def make_table(
         raise SourceError(f"{place}: there is no such folder or CSV file.")
     table["label"], part = labels.choose(table["image"], said, words, classes, place.name)
     table = table[part].reset_index(drop=True)
+    others = [column for column in table if column not in COLUMNS]
+    table = table.reindex(columns=[*COLUMNS, *others])
     for column in table.columns.difference(["image", "path"]):
         table[column] = each_value(table[column], known)
-    for column in set(COLUMNS).difference(table):
-        table[column] = pd.Series(np.nan, table.index, dtype=object)
     if patient_from:
         _take_patients(table, patient_from)
     _tell_unnamed(table)
-    table["patient"] = table["patient"].where(table["patient"].notna(), _stems(table))
+    stems = table["path"].map(lambda path: Path(path).with_suffix("").as_posix())
+    table["patient"] = table["patient"].where(table["patient"].notna(), stems)
     if table["source"].isna().all():  # else a gap would become a hospital of its own
         table["source"] = root.resolve().name
     names = pd.Series(table["label"].dropna().unique(), dtype=object)
@@ -84,8 +84,7 @@ def make_table(
         if len(alike) > 1:
             told = f"{' and '.join(sorted(alike))} are {len(alike)} labels; write them alike."
             warnings.warn(told, stacklevel=2)
-    others = [column for column in table if column not in COLUMNS]
-    return table[[*COLUMNS, *others]], root
+    return table, root
 
 
 def _take_patients(table: pd.DataFrame, pattern: str) -> None:
@@ -115,10 +114,6 @@ def _tell_unnamed(table: pd.DataFrame) -> None:
         )
 
 
-def _stems(table: pd.DataFrame) -> pd.Series:
-    return table["path"].map(lambda path: Path(path).with_suffix("").as_posix())
-
-
 def list_images(folder, **options) -> list[Path]:
     """Find the image files of a folder, searched in depth; hidden ones are left out.
 
@@ -130,7 +125,7 @@ def list_images(folder, **options) -> list[Path]:
         return [root / path for path in table["path"]]
     found = [file for file in sorted(root.rglob("*")) if _is_image(root, file.relative_to(root))]
     if not found:
-        raise SourceError(f"{root} holds no image ({', '.join(sorted(READ))}).")
+        raise SourceError(f"{root} holds no image ({', '.join(ENDINGS)}).")
     return found
 
 
@@ -159,7 +154,7 @@ def _from_folders(root: Path) -> pd.DataFrame:
         if label.name not in set(table["label"]):
             raise SourceError(
                 f"{label}: the class {label.name!r} has no image. "
-                f"Put some there ({', '.join(sorted(READ))}), or remove the folder."
+                f"Put some there ({', '.join(ENDINGS)}), or remove the folder."
             )
     patients = read_patients([root / file for file in files])
     table = table.assign(image=table["path"], patient=pd.Series(patients, dtype=object))
@@ -178,37 +173,33 @@ def read_patients(paths) -> list[str | None]:
     found = []
     for path in paths:
         number = patient_id(path) if path.suffix.lower() in DICOM else None
-        if number is not None:
-            words = number.lower()
-            anonymous = words.startswith("anon") and not re.search(r"\d", words)
-            if words in UNKNOWN or anonymous:
-                return [None] * len(paths)
+        if number is not None and (number.lower() in UNKNOWN or re.match(r"(?i)anon\D*$", number)):
+            return [None] * len(paths)
         found.append(number and hashlib.sha256(number.encode()).hexdigest()[:12])
     named = [pseudonym for pseudonym in found if pseudonym]
     return found if len(named) == 1 or len(set(named)) > 1 else [None] * len(paths)
 
 
 def _label_folders(place: Path) -> list[Path]:
-    found = sorted(each for each in place.iterdir() if each.is_dir() and each.name[0] != ".")
-    return [each for each in found if not is_drawing(each.name)]
+    found = sorted(each for each in place.iterdir() if each.is_dir())
+    return [each for each in found if not (is_drawing(each.name) or HIDDEN.match(each.name))]
 
 
 def _without_drawings(files: list[Path]) -> list[Path]:
     drawn = {file for file in files if any(map(is_drawing, file.parts[:-1]))}
     if drawn:
         places = sorted({file.parent.as_posix() for file in drawn})
-        warnings.warn(
-            f"{len(drawn)} images in folders of masks or annotations were left out, because they "
-            f"are no films: {', '.join(places[:5])}{', ...' if len(places) > 5 else ''}.",
-            stacklevel=4,
-        )
+        told = f"{many(len(drawn), 'image')} in folders of masks or annotations left out, because"
+        warnings.warn(f"{told} they are no films: {some(places, 5)}.", stacklevel=4)
     return [file for file in files if file not in drawn]
 
 
 def _is_image(root: Path, file: Path) -> bool:
-    if any(part[0] == "." for part in file.parts) or not (root / file).is_file():
+    if any(map(HIDDEN.match, file.parts)) or not (root / file).is_file():
         return False
-    if file.suffix.lower() in READ:
+    if FILM.search(file.name):
         return True
+    from cxrlib.images import kind_of
+
     with (root / file).open("rb") as content:
-        return content.read(132)[128:] == b"DICM"
+        return not kind_of(content.read(1000))["remedy"]

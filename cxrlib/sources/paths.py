@@ -7,13 +7,15 @@ import re
 import warnings
 from collections import defaultdict
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
 
 from cxrlib.sources import SourceError
 
-FILM = re.compile(r"\.(png|jpe?g|dcm|dicom|tiff?|bmp|gif|webp)$", re.I)
+ENDINGS = "bmp", "dcm", "dicom", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"
+FILM = re.compile(rf"\.({'|'.join(ENDINGS)})$", re.I)
 DRAWINGS = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"}
 DEEPEST = 4  # folders and a name, to tell files of one name apart
 SHOWN = 10  # names in a message; the rest is counted
@@ -70,6 +72,8 @@ class Index:
 
     def find(self, written: str, tail: int) -> tuple[int, list[str]]:
         """Find the files that share most of the last parts of a written path, and how many."""
+        if "://" in written:  # where the film was downloaded from
+            written = unquote(urlsplit(written).path)
         tails, last = _tails(written.replace("\\", "/")), re.split(r"[\\/]", written)[-1]
         for count in range(len(tails), tail - 1, -1):
             fit = self.tails.get(tails[count - 1], [])

@@ -104,11 +104,17 @@ def _content(path: Path) -> bytes:
 
 
 def _text(path: Path) -> str:
+    from cxrlib import images
+
     try:
         content = _content(path)
     except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         told = f"{path}: an archive is not read if it is no single table ({error})."
         raise SourceError(f"{told} Unpack it, and name its folder.") from error
+    kind = images.kind_of(content[:1000])
+    if "not an image" not in kind["is"] and content[:4] != b"PK\3\4":
+        remedy = kind["remedy"] or "Name a table of films, or their folder"
+        raise SourceError(f"{path}: {kind['is']}, no table. {remedy}.")
     codes = ["utf-8-sig", *(["latin-1"] * (0 not in content))]
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         codes = ["utf-16"]
@@ -178,23 +184,26 @@ def _frame(path: Path, asked: list[str]) -> tuple[pd.DataFrame, dict]:
         except (ValueError, IndexError):
             continue
         sense = len(set(map(plain, asked)) & set(map(plain, cells))) + len(_by_words(cells))
-        firsts[mark] = _known_set(cells), (sense, 0 if sense else len(cells)), cells
+        layout = _known_set(cells)
+        rank = layout is not None, sense, 0 if sense else len(cells)
+        firsts[mark] = rank, layout, cells
     try:
-        mark = max(firsts, key=lambda one: (firsts[one][0] is not None, firsts[one][1]))
+        mark = max(firsts, key=lambda one: firsts[one][0], default=",")
         frame = _rows(text, mark)
     except ValueError as error:
         raise SourceError(f"{path}: no CSV file ({str(error).strip()}). {REMEDY}") from error
-    layout, (sense, _), names = firsts[mark]
+    (_, sense, _), layout, names = firsts[mark]
     headless = "first" in layout if layout else not sense and any(map(FILM.search, names))
     numbers = [f"column {number}" for number in range(1, len(names) + 1)]
     names = [name if name and not headless else n for name, n in zip(names, numbers, strict=True)]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise SourceError(f"{path}: no CSV file: the column {min(twice)!r} stands twice.")
+        told = f"{path}: the column {min(twice)!r} stands twice"
+        raise SourceError(f"{told}. Give each column a name of its own.")
     frame = frame.iloc[0 if headless else 1 :].set_axis(names, axis=1)
     frame.index += 1
     if frame.empty:
-        raise SourceError(f"{path}: it lists no image.")
+        raise SourceError(f"{path}: it lists no image. Write a line for each below the header.")
     if layout is None:
         return frame, _guess(frame)
     own = [*layout.get("header", ()), *layout.get("findings", ()), *_placeholders(layout)]
@@ -209,10 +218,9 @@ def _guess(frame: pd.DataFrame) -> dict:
     image = columns.pop("image", None) or [
         name for name in frame if all(FILM.search(str(value).strip()) for value in first[name])
     ]
-    taken = sum(columns.values(), image)
-    held = {name: set(map(_number, frame[name].dropna().unique())) for name in frame}
-    ones = [name for name in frame if name not in taken and held[name]]
-    ones = [name for name in ones if held[name] <= {0, 1, -1}]
+    rest = [name for name in frame if name not in sum(columns.values(), image)]
+    held = {name: set(map(_number, frame[name].dropna().unique())) for name in rest}
+    ones = [name for name in rest if set() < held[name] <= {0, 1, -1}]
     found = {"image": image[0] if image else None, "columns": columns}
     return found | ({"findings": ones} if "label" not in columns and len(ones) > 1 else {})
 
@@ -229,14 +237,10 @@ def _placeholders(layout: dict) -> list[str]:
 def _joined(path: Path, frame: pd.DataFrame, layout: dict) -> pd.DataFrame:
     """Join the tables of the set that lie beside this one."""
     for name in layout.get("beside", ()):
-        there = [
-            one for one in (path.with_name(name), path.with_name(f"{name}.gz")) if one.exists()
-        ]
-        for other in there[:1]:
+        for other in sorted(path.parent.glob(f"{name}*"))[:1]:  # as it is, or packed
             right = _rows(_text(other), ",")
             right = right.iloc[1:].set_axis(right.iloc[0].str.strip(), axis=1)
-            keys = [column for column in right if column in frame]
-            frame = frame.merge(right, on=keys)
+            frame = frame.merge(right)  # on the columns that both have
     needed = [*_placeholders(layout), *layout.get("findings", ())[:1]]
     lacking = [column for column in needed if column not in frame]
     if "beside" in layout and lacking:
@@ -292,9 +296,14 @@ def _roles(path: Path, frame: pd.DataFrame, layout: dict, labelled: bool) -> pd.
         if len(none) and "name" not in layout:
             told = f"{path.name}: no label for {many(len(none), 'row')} without 1 in {some(ones)}"
             warnings.warn(f"{told}: {some(none)}.", stacklevel=5)
-    if "view" in table:
-        views = {plain(word): name for name, all_ in knowledge()["views"].items() for word in all_}
-        table["view"] = each_value(table["view"], lambda view: views.get(plain(view), view))
+    views = {plain(word): name for name, all_ in knowledge()["views"].items() for word in all_}
+    alike = {
+        "view": lambda view: views.get(plain(view), view),
+        "split": str.casefold,
+        "patient": lambda number: re.sub(r"^(\d+)\.0$", r"\1", number),  # a gap makes them floats
+    }
+    for role in table.columns.intersection(alike):
+        table[role] = each_value(table[role], alike[role])
     for role, text in ("source", layout.get("name")), ("licence", layout.get("licence")):
         if text and role not in table:
             table[role] = text
@@ -342,14 +351,12 @@ def _ones(path: Path, frame: pd.DataFrame, names: list[str]) -> pd.Series:
 def _films(path: Path, table: pd.DataFrame, layout: dict) -> pd.DataFrame:
     """Merge the rows of each film: boxes or readers, or rows that say the same."""
     keys = table["image"].str.replace("\\", "/", regex=False).str.removeprefix("./")
-    twice = keys[keys.duplicated()]
-    films = table.groupby(keys, sort=False)
+    twice, films = keys[keys.duplicated()], table.groupby(keys, sort=False)
     if twice.empty:
         return table.reset_index(drop=True)
     if "rows" in layout:
         said = table["cell"].dropna().groupby(keys).agg(lambda all_: JOINT.join(all_.unique()))
-        merged = films.first()
-        return merged.assign(cell=said.reindex(merged.index)).reset_index(drop=True)
+        return films.first().assign(cell=said).reset_index(drop=True)
     for column in table.columns.intersection(["cell", "patient", "split", "view"]):
         odd = films[column].nunique() > 1
         if odd.any():

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from cxrlib.audit import command as auditcli
 from cxrlib.audit import examine as audit
 from cxrlib.audit import page as auditpage
 from cxrlib.audit import subject as auditload
+from cxrlib.plots import style
 from cxrlib.sources import folders
 
 ORDER = ("red", "amber", "green", "grey")
@@ -353,6 +355,25 @@ def test_warnings_while_a_folder_is_read_become_notes(films, run, monkeypatch):
     assert page.count("films: 3 masks were skipped.") == 1
     # They are said too when the audit is refused
     assert "Note: films: 3 masks were skipped." in cxr("films", "--label", "covd").stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are always text")
+def test_names_in_any_script_or_none_are_audited(films, monkeypatch):
+    monkeypatch.setattr(style, "FONTS", ())
+    style._fonts.cache_clear()
+    (films / "covid").rename(films / "新冠")
+    (films / "healthy").rename(films / os.fsdecode(b"gesund\xff"))
+    for film in films.glob("*/*.png"):
+        film.rename(film.with_name(os.fsdecode("患者".encode() + b"\xfc $") + film.name[-6:]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
+        found = cxr("films", "--label", "新冠", "--label", os.fsdecode(b"gesund\xff"))
+    style._fonts.cache_clear()
+    assert found.exit_code == 0, found.output
+    assert "12 新冠" in found.stderr and "12 gesund\\udcff" in found.stderr
+    page = Path("audit-films.html").read_text(encoding="utf-8")
+    assert "新冠" in page and page.count("data:image/png") >= 2
 
 
 def test_scikit_learn_does_not_warn_on_the_terminal(films, monkeypatch):

@@ -329,3 +329,35 @@ def test_dollar_signs_in_names_are_no_formula_and_powers_of_ten_are():
     plots.heat_map(image, image / 255, r"film$\frac$.png $x$").savefig(io.BytesIO())
     plots.image_grid([image], [r"a$\frac$b"], suptitle=r"$\frac$").savefig(io.BytesIO())
     assert matplotlib.rcParams["text.parse_math"]
+
+
+def test_names_that_no_font_can_draw_are_escaped(monkeypatch, recwarn):
+    monkeypatch.setattr(style, "FONTS", ())
+    style._fonts.cache_clear()
+    figure, axis = style.subplots()
+    axis.set_yticks([0, 1], ["gesund\udcff\x1b", "健康 é"])
+    axis.plot([0, 1], [0, 1], label="新冠")
+    axis.legend()
+    axis.set_title("−1, healthy\nand more")
+    picture, about = figure._repr_png_()
+    style._fonts.cache_clear()
+    assert picture.startswith(b"\x89PNG") and not recwarn.list
+    ticks = [text.get_text() for text in axis.get_yticklabels()]
+    assert ticks == [r"gesund\udcff\x1b", r"\u5065\u5eb7 é"]
+    assert axis.get_legend().get_texts()[0].get_text() == r"\u65b0\u51a0"
+    assert axis.get_title() == "−1, healthy\nand more"
+    assert "新冠" in about["alt"]  # those who hear the page have fonts of their own
+
+
+def test_a_font_of_the_machine_draws_what_the_own_one_lacks(monkeypatch, recwarn):
+    (sign,) = "\N{MATHEMATICAL SCRIPT SMALL A}"  # in STIX, which Matplotlib brings
+    monkeypatch.setattr(style, "FONTS", ())
+    style._fonts.cache_clear()
+    assert style.legible(sign) == r"\U0001d4b6"
+    monkeypatch.setattr(style, "FONTS", ("No such font", "STIXGeneral"))
+    style._fonts.cache_clear()
+    figure, axis = style.subplots()
+    axis.set_title(sign)
+    figure._repr_png_()
+    style._fonts.cache_clear()
+    assert axis.get_title() == sign and not recwarn.list

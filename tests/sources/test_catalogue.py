@@ -124,7 +124,7 @@ def test_unknown_source_and_option():
         sources.load("open", limits=3)
     with pytest.raises(SourceError, match=r"phantom has no option 'patient'.*patients"):
         sources.load("phantom", patient=3)
-    with pytest.raises(SourceError, match=r"no files to fetch; open, external"):
+    with pytest.raises(SourceError, match=r"no files to download; open and external"):
         sources.fetch("phantom")
 
 

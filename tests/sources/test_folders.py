@@ -74,12 +74,16 @@ def test_csv_with_extras(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"image,diagnosis\na.png,covid\n", "column 'label' is missing.*image, diagnosis"),
+        (b"image,outcome\na.png,covid\n", "column 'label' is missing.*image, outcome"),
         (b"image,label\n,covid\n", "line 2.*'image' is empty"),
         (b'image,label\na.png,covid\n" ",covid\n', "line 3.*'image' is empty"),
         (b"image,label\na.png,covid\na.png,ill\n", "a.png is listed more than.*'covid'.*'ill'"),
         (b"image,label\n", "lists no image"),
-        (b"", "no CSV file"),
+        (b"", "the file is empty, no table"),
+        (b"\n\n", "no CSV file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid a\n", "LFS.*git lfs pull"),
+        (b"<html>Sign in</html>", "a web page.*no table.*signed in"),
+        (b"\x89PNG\r\n\x1a\n\0", "PNG, no table.*or their folder"),
         (b"\xff\xfe\x00\x01\n\xff", r"list\.csv"),
         (b"PK\3\4 and more", f"no CSV file.*spreadsheet.*{REMEDY}"),
         (b"a,b,b\n1,2,3\n", "the column 'b' stands twice"),
@@ -125,7 +129,7 @@ def test_odd_films_are_named_once_a_set_and_again_from_the_cache(folder):
         frames = [Image.fromarray(np.full((40, 40), value, np.uint8)) for value in (0, 200)]
         path = folder / f"covid/odd{number}.tif"
         frames[0].save(path, save_all=True, append_images=frames[1:])
-    told = r": 5 films: the first of several .*\(odd0\.tif, odd1\.tif, odd2\.tif, \.\.\.\)\.$"
+    told = r": 5 films: the first of several .*\(odd0\.tif, odd1\.tif, odd2\.tif and 2 more\)\.$"
     for _ in range(2):
         with pytest.warns(UserWarning, match=told) as said:
             sources.load("folder", folder=folder, progress=False)
@@ -305,3 +309,14 @@ def test_what_a_header_says_of_view_and_modality_is_known_to_the_audit(tmp_path)
         "side": {"modality": None, "view": "lateral"},
         "slice": {"modality": "CT", "view": None},
     }
+
+
+def test_files_are_told_by_content_and_what_macos_adds_is_left_out(tmp_path):
+    for name in ("covid/a.png", "healthy/b.png", "__MACOSX/covid/a.png"):
+        save(tmp_path / name)
+    (tmp_path / "healthy/b.png").rename(tmp_path / "healthy/IM.0001")
+    (tmp_path / "healthy/notes").write_text("no film", encoding="utf-8")
+    bare = bytes.fromhex("0800050043530a00") + b"ISO_IR 100"  # DICOM without a preamble
+    (tmp_path / "covid/scan").write_bytes(bare)
+    table, _ = make_table(tmp_path)
+    assert table["path"].to_list() == ["covid/a.png", "covid/scan", "healthy/IM.0001"]

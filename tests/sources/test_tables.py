@@ -285,3 +285,18 @@ def test_features_of_a_table(tmp_path):
     assert found == [tmp_path / films[0]]
     with pytest.warns(UserWarning):
         assert len(bulk._paths(path, {})) == 3
+
+
+def test_links_floats_and_letters_of_spreadsheets(tmp_path):
+    """A film by its link; patients that a gap made floats; a split in two spellings."""
+    text = (
+        "Image,Label,Patient_ID,split\n"
+        "https://films.example/set/a%20b+1.png?dl=1,covid,12.0,Train\n"
+        "https://films.example/set/c.png,healthy,12,TRAIN\n"
+        "films/d.png,healthy,1.2.840.0,test\n"
+    )
+    path = write(tmp_path, "t.csv", text, ["films/a b+1.png", "films/c.png", "films/d.png"])
+    table, _ = make_table(path)
+    assert table["path"].to_list() == ["films/a b+1.png", "films/c.png", "films/d.png"]
+    assert table["patient"].to_list() == ["12", "12", "1.2.840.0"]
+    assert table["split"].to_list() == ["train", "train", "test"]
