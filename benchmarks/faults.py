@@ -75,15 +75,15 @@ def plant(cohort, folder: Path) -> dict[str, str]:
     return faults
 
 
-def by_audit(folder: Path, work: Path) -> tuple[str, float, set[str]]:
+def by_audit(work: Path) -> tuple[str, float, set[str]]:
     """Films that `cxr audit` names as odd or as copies; here each is a patient of its own."""
-    seconds, _ = cxr_audit(folder, work, "--json", str(work / "found.json"))
+    seconds, _ = cxr_audit(work / "films", work, "--json", str(work / "found.json"))
     found = set()
     for finding in json.loads((work / "found.json").read_text())["findings"]:
-        if finding["name"] in ("Duplicates", "Odd films"):
-            shown = finding["tables"].get("Pairs") or finding["tables"]["Odd films"]
-            places = [n for n, one in enumerate(shown["columns"]) if one in ("image", "other")]
-            found |= {row[place] for row in shown["data"] for place in places}
+        for shown in (finding["tables"].get(name) for name in ("Pairs", "Odd films")):
+            for row in shown["data"] if shown else ():
+                named = dict(zip(shown["columns"], row, strict=True))
+                found |= {named["image"], named.get("other", named["image"])}
     return "`cxr audit`, all of it", seconds, found
 
 
@@ -106,39 +106,31 @@ def main() -> None:
     parser.add_argument("--cleanvision", metavar="PYTHON", help="a Python that has cleanvision")
     parser.add_argument("--write", action="store_true", help=f"put it into {PAGE.name}")
     given = parser.parse_args()
-    cohort = phantom.make_cohort(GOOD + EACH * len(SPOILED), (1, 1))
     if given.films:
         with warnings.catch_warnings(action="ignore"):  # no patient is named
             cohort = sources.load("folder", folder=given.films)
-    columns = []
+    else:
+        cohort = phantom.make_cohort(GOOD + EACH * len(SPOILED), (1, 1))
     with tempfile.TemporaryDirectory(prefix="cxr-faults-") as place:
-        folder, work = Path(place) / "films", Path(place) / "work"
-        work.mkdir()
-        faults = plant(cohort, folder)
-        tools = [by_audit(folder, work)]
+        faults = plant(cohort, Path(place) / "films")
+        tools = [by_audit(Path(place))]
         if given.cleanvision:
-            tools.append(by_cleanvision(given.cleanvision, folder))
+            tools.append(by_cleanvision(given.cleanvision, Path(place) / "films"))
         else:
-            print("No row of cleanvision: --cleanvision names a Python that has it.")
-    for name, seconds, found in tools:
-        counts = [
-            sum(name in found for name, one in faults.items() if one == fault)
-            for fault in (*SPOILED, *COPIES, "")
-        ]
-        columns.append([name, f"{seconds:.0f}", *counts])
-    good = sum(fault == "" for fault in faults.values())
-    first = ["", "seconds", *(f"{fault}, of {EACH}" for fault in (*SPOILED, *COPIES))]
-    rows = list(zip([*first, f"good films named, of {good}"], *columns, strict=True))
-    kind = "real films" if given.films else "phantoms"
-    command = "python benchmarks/faults.py" + (" --films FOLDER" if given.films else "")
-    text = f"""{table(rows[0], rows[1:])}
+            print("No column of cleanvision: --cleanvision names a Python that has it.")
+    rows = [["seconds", *(f"{seconds:.0f}" for _, seconds, _ in tools)]]
+    for fault in (*SPOILED, *COPIES, ""):
+        names = {name for name, planted in faults.items() if planted == fault}
+        kind = f"{fault or 'good films named'}, of {len(names)}"
+        rows.append([kind, *(len(names & found) for _, _, found in tools)])
+    films = " --films FOLDER" if given.films else ""
+    text = f"""{table(["", *(name for name, _, _ in tools)], rows)}
 
-`{command} --cleanvision PYTHON --write`: {len(faults)} {kind} of 300 x 300, seed 0. A film counts \
-as found if a tool names it for any reason; that a film is grey, which cleanvision says of all, \
-does not count. The seconds are those of the whole command, with its start. {machine()}."""
+`python benchmarks/faults.py{films} --cleanvision PYTHON --write`: {len(faults)} \
+{"real" if films else "synthetic"} films of 300 x 300, seed 0. {machine()}."""
     print(text)
     if given.write:
-        write("faults" + (" of real films" if given.films else ""), text, PAGE)
+        write("real faults" if films else "faults", text, PAGE)
 
 
 if __name__ == "__main__":
