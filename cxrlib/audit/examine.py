@@ -48,7 +48,8 @@ class Audit:
 def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) -> Audit:
     """Audit a cohort: every probe, a light for each, and what to do.
 
-    Images without a label are left out. `classes` are the labels to tell apart, by default all;
+    Images without a label are left out; of more than a thousand, classifiers see whole patients
+    with so many. `classes` are the labels to tell apart, by default all;
     the column `by` names the source, hospital or scanner; `extract` is a frozen backbone, as in
     :func:`cxrlib.shortcuts.views.features`; ``progress(number, total, name)`` is called before
     each step. Raises AuditError where there are fewer than two classes, fewer than ten patients
