@@ -6,10 +6,13 @@ Every source of the course (phantoms, open collections, CheXpert, a folder) give
 
 from __future__ import annotations
 
+import mmap
+
 import numpy as np
 import pandas as pd
 
 COLUMNS = ("image", "label", "patient", "source", "view", "licence")
+FORGET = getattr(mmap, "MADV_DONTNEED", None)  # not on Windows
 SIDE = 300  # pixels; the paper stores 300 x 300 images (section IV.A)
 
 
@@ -45,6 +48,9 @@ class Rows:
 
     def __getitem__(self, key) -> np.ndarray:
         """Read one image (int) or a stack of images (slice, list, array or mask)."""
+        pages = getattr(self.array, "base", None)
+        if isinstance(pages, mmap.mmap) and self.array.mode == "r" and FORGET is not None:
+            pages.madvise(FORGET)  # what was read before, or all of the file counts as memory
         return np.asarray(self.array[self.rows[key]])
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:

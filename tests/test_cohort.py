@@ -1,4 +1,7 @@
+import sys
+
 import numpy as np
+import psutil
 import pytest
 
 from cxrlib.cohort import Cohort, CohortError, Rows
@@ -22,6 +25,23 @@ def test_rows_read_only_what_is_asked_for():
     assert list(chosen.rows) == [6, 2]
     assert chosen[0].shape == (2, 2) and array.read == 1
     assert np.asarray(chosen).shape == (2, 2, 2) and array.read == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux which pages of files are held")
+def test_films_read_from_a_file_do_not_stay_in_memory(tmp_path):
+    films = np.random.default_rng(0).integers(0, 256, (400, 300, 300), dtype=np.uint8)  # 36 MB
+    np.save(tmp_path / "films.npy", films)
+    rows = Rows(np.load(tmp_path / "films.npy", mmap_mode="r"))
+    before = psutil.Process().memory_info().shared
+    assert all(np.array_equal(rows[number], film) for number, film in enumerate(films))
+    assert psutil.Process().memory_info().shared - before < 5e6
+
+
+def test_a_map_that_may_be_written_keeps_what_was_written(tmp_path):
+    np.save(tmp_path / "films.npy", np.zeros((3, 8, 8), np.uint8))
+    films = np.load(tmp_path / "films.npy", mmap_mode="c")  # written to memory only
+    films[1] = 7
+    assert Rows(films)[1].min() == Rows(films)[[0, 1]].max() == 7
 
 
 def test_selections_keep_table_and_images_aligned():

@@ -18,6 +18,7 @@ STEPS = (  # those that take their time
     "Image-level split",
 )
 SHOWN_SOURCES = 4  # of which films are shown
+PROBED = 1000  # images that a probe sees: it compares each with each
 MOST = 150  # images for the leak's nearest neighbour, which takes a minute for a thousand
 
 
@@ -47,7 +48,8 @@ class Audit:
 def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) -> Audit:
     """Audit a cohort: every probe, a light for each, and what to do.
 
-    Images without a label are left out. `classes` are the labels to tell apart, by default all;
+    Images without a label are left out; of more than a thousand, classifiers see whole patients
+    with so many. `classes` are the labels to tell apart, by default all;
     the column `by` names the source, hospital or scanner; `extract` is a frozen backbone, as in
     :func:`cxrlib.shortcuts.views.features`; ``progress(number, total, name)`` is called before
     each step. Raises AuditError where there are fewer than two classes, fewer than ten patients
@@ -62,7 +64,10 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
     begin("Near-duplicates")
     pairs = shortcuts.near_duplicates(cohort)
     single = shortcuts.together(cohort, pairs)  # no fold parts copies of one image
-    few = judge.few_patients(single)
+    seen = shortcuts.some_patients(single, PROBED, seed)
+    if set(seen.labels) != set(classes) or len(judge.few_patients(seen)):
+        seen = single  # of few patients with many images none can be spared
+    few = judge.few_patients(seen)
     findings = [judge.size(cohort), judge.two_classes(cohort), judge.copies(cohort, pairs)]
     findings.append(judge.odd_films(cohort, shortcuts.odd_films(cohort)))
     source = judge.source_and_label(cohort, by)
@@ -72,11 +77,11 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
     if len(few):
         findings += [judge.untested(name, few) for name in judge.NAMES.values()]
     else:
-        seen = shortcuts.shortcuts(single, classes, extract=extract, seed=seed)
-        findings += judge.views_without_lungs(single, classes, seen) + judge.coarse_views(seen)
+        told = shortcuts.shortcuts(seen, classes, extract=extract, seed=seed)
+        findings += judge.views_without_lungs(seen, classes, told) + judge.coarse_views(told)
 
     begin("Source within one class")
-    told = shortcuts.sources_within_class(single, by, extract=extract, seed=seed)
+    told = shortcuts.sources_within_class(seen, by, extract=extract, seed=seed)
     findings.append(judge.source_within_class(told, confounded=source.light == "red"))
 
     begin("Image-level split")
@@ -88,12 +93,16 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
             runs = shortcuts.leakage(single, classes, repeats=10, most=MOST, seed=seed)
         findings.append(judge.image_split(runs, MOST))
 
-    findings = [_with_films(one, single, classes, by, told, seed) for one in findings]
+    findings = [_with_films(one, seen, classes, by, told, seed) for one in findings]
     findings.sort(key=lambda finding: LIGHTS.index(finding.light))
     grouped = cohort.table.groupby(["label", by], dropna=False, observed=True)
     counts = grouped.agg(images=("image", "size"), patients=("patient", "nunique"))
     synthetic = bool(cohort.table["source"].astype(str).str.startswith("phantom").any())
     facts = _facts(single, classes, by, extract, seed)
+    if len(seen) < len(single):
+        facts["Classifiers"] = (
+            f"trained on {len(seen):,} of the images: whole patients, drawn from each class in turn"
+        )
     return Audit(cohort.name, counts, findings, facts, synthetic)
 
 

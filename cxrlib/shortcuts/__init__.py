@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ["duplicates", "headline", "hospitals", "knob", "leaks", "odd", "probes", "remedies", "views"],
     {
         "giveaways": ["FEWEST", "association", "shortcuts", "sources_within_class"],
-        "leaks": ["leakage", "leakage_summary"],
+        "leaks": ["leakage", "leakage_summary", "some_patients"],
         "duplicates": ["near_duplicates", "patients_in_two_classes", "together"],
         "odd": ["odd_by_label", "odd_films"],
         "hospitals": ["external_validation"],

@@ -71,7 +71,7 @@ def leakage(
         raise views.ShortcutError(
             f"Give two classes and one repeat or more, not {classes} and {repeats}."
         )
-    part = _some_patients(cohort.where(label=classes), most, seed)
+    part = some_patients(cohort.where(label=classes), most, seed)
     whole = expand(part, seed=seed)
     described = views.features(whole, "whole image" if extract else "histogram", extract)
     table = whole.table.assign(row=np.arange(len(whole)))
@@ -119,8 +119,8 @@ def _repeat(described, table, repeat, seed) -> list[dict]:
     return rows
 
 
-def _some_patients(cohort, most, seed):
-    """Draw whole patients, from each label in turn, until there are `most` images."""
+def some_patients(cohort, most: int | None, seed: int = 0):
+    """Draw whole patients, from each label in turn, as long as they have `most` images at most."""
     if most is None or len(cohort) <= most:
         return cohort
     first = cohort.table.drop_duplicates("patient").sample(frac=1, random_state=seed)

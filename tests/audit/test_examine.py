@@ -281,3 +281,23 @@ def test_an_inverted_class_is_red_and_shown():
 def test_of_few_films_nothing_is_said():
     cohort = tiny_cohort(20, per_patient=1, side=32)
     assert judge.odd_films(cohort, shortcuts.odd_films(cohort)).light == "grey"
+
+
+@pytest.mark.parametrize("most", [50, 9])
+def test_classifiers_see_whole_patients_of_each_class_where_films_are_many(monkeypatch, most):
+    """Where so few films hold too few patients, all are seen."""
+    cohort, parts = phantoms(0), []
+    monkeypatch.setattr(audit, "PROBED", most)
+
+    def look(part, *args, **options):
+        parts.append(part)
+        raise InterruptedError
+
+    monkeypatch.setattr(shortcuts, "shortcuts", look)
+    with pytest.raises(InterruptedError):
+        audit.run(cohort)
+    sizes = cohort.table["patient"].value_counts()
+    drawn = parts[0].table.drop_duplicates("patient")
+    assert len(parts[0]) == sizes[drawn["patient"]].sum()
+    assert drawn["label"].value_counts().max() - drawn["label"].value_counts().min() <= 1
+    assert most - 3 < len(parts[0]) <= most if most == 50 else len(parts[0]) == len(cohort)

@@ -1,12 +1,14 @@
-"""The benchmark for a GPU works in small, without one; and counts operations rightly."""
+"""The benchmark for a GPU counts rightly, and works without one; faults are planted as said."""
 
 import importlib
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from cxrlib import machine
+from helpers import tiny_cohort
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -55,3 +57,17 @@ def test_the_benchmark_works_in_small(gpu, smoke, monkeypatch, capsys):
     for row in ("| 01_data_retrieval | ", "| features, MobileNet | ", "| training, custom CNN | "):
         assert row in said
     assert page.read_text(encoding="utf-8") == before
+
+
+def test_faults_are_planted_as_they_are_counted(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    faults = importlib.import_module("faults")
+    monkeypatch.setattr(faults, "EACH", 1)
+    monkeypatch.setattr(faults, "GOOD", 20)
+    planted = faults.plant(tiny_cohort(), tmp_path)
+    counts = Counter(planted.values())
+    assert counts.pop("") + counts.pop("original") == 20
+    assert set(counts.values()) == {1} and len(counts) == 11
+    names = list(planted)
+    copied = names[list(planted.values()).index("exact copy") :]
+    assert (tmp_path / copied[0]).read_bytes() == (tmp_path / copied[1]).read_bytes()
