@@ -12,7 +12,7 @@ from cxrlib.cohort import Cohort
 from cxrlib.compute import cluster, share
 from cxrlib.shortcuts import likeness
 
-CLOSE, VERY = 0.65, 0.8  # correlation of aligned thumbnails from which two films are compared
+CLOSE, VERY = 0.65, 0.85  # correlation of aligned thumbnails from which two films are compared
 PAIRS = 64  # that one task compares
 
 
@@ -51,7 +51,8 @@ def near_duplicates(cohort, threshold: float = likeness.ALIKE) -> pd.DataFrame:
     done = _each(likeness.align_all, pairs, moves, lambda number: (small[number], boxes[number]))
     alike = np.concatenate([[], *(found for found, _ in done)])
     moves = np.concatenate([moves[:0], *(found for _, found in done)])
-    closest = _closest(pairs, alike)
+    patient = pd.factorize(cohort.table["patient"])[0]
+    closest = _closest(pairs, alike, patient[pairs["one"]] == patient[pairs["other"]])
     pairs, moves = pairs.iloc[closest].copy(), moves[closest]
     moves[:, :, 2] *= likeness.FINE / likeness.COARSE
     film = lru_cache(PAIRS)(lambda number: likeness.see(cohort.images[number], likeness.FINE))
@@ -143,14 +144,18 @@ def _reduce(cohort) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return small, boxes, np.array([seen.setdefault(each, n) for n, each in enumerate(pixels)])
 
 
-def _closest(pairs, alike) -> np.ndarray:
-    """Choose the rows of pairs of which neither film has a closer one; for VERY close, either."""
+def _closest(pairs, alike, same_patient) -> np.ndarray:
+    """Choose the rows of pairs of which neither film has a closer one; if VERY close, either.
+
+    A patient's own films are alike, so they are ranked for themselves.
+    """
     order = np.argsort(-alike, kind="stable")
     order = order[alike[order] >= CLOSE]
     ends = pairs[["one", "other"]].to_numpy()[order]
-    rank = pd.Series(ends.ravel()).groupby(ends.ravel()).cumcount().to_numpy().reshape(-1, 2)
-    mutual = (rank == 0).all(axis=1) | (rank == 0).any(axis=1) & (alike[order] >= VERY)
-    return np.sort(order[mutual])
+    groups = [ends.ravel(), np.repeat(same_patient[order], 2)]
+    first = pd.Series(ends.ravel()).groupby(groups).cumcount().to_numpy().reshape(-1, 2) == 0
+    very = first.any(axis=1) & (alike[order] >= VERY)
+    return np.sort(order[first.all(axis=1) | very])
 
 
 def _each(function, pairs, moves, film) -> list:
