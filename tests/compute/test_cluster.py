@@ -15,6 +15,7 @@ import pytest
 from clusters import ROOT, dask, kill_at_work, used
 from cxrlib import backbone, bulk, images, shortcuts
 from cxrlib.compute import cluster, disk, heads
+from cxrlib.phantom import make_cohort
 from cxrlib.shortcuts import duplicates, leaks
 from faults import wait_for
 from helpers import tiny_cohort
@@ -227,11 +228,11 @@ def test_a_grid_with_seeds_is_the_same_on_a_cluster(two_workers, monkeypatch):
 
 @pytest.mark.slow
 def test_the_probes_of_an_audit_are_the_same_on_a_cluster(two_workers, monkeypatch):
-    cohort = tiny_cohort(patients=24)
+    cohort = make_cohort(24, (2, 2), ("healthy", "covid"), size=64, seed=0)
 
     def probes():
         return (
-            duplicates.near_duplicates(cohort, threshold=0.1),
+            duplicates.near_duplicates(cohort, threshold=0.5),
             leaks.leakage(cohort, repeats=2),
             shortcuts.shortcuts(cohort, permutations=19),
         )
