@@ -13,6 +13,7 @@ import pandas as pd
 
 COLUMNS = ("image", "label", "patient", "source", "view", "licence")
 FORGET = getattr(mmap, "MADV_DONTNEED", None)  # not on Windows
+LARGE = 2**28  # bytes of a mapped file from which pages that were read are let go
 SIDE = 300  # pixels; the paper stores 300 x 300 images (section IV.A)
 
 
@@ -49,7 +50,8 @@ class Rows:
     def __getitem__(self, key) -> np.ndarray:
         """Read one image (int) or a stack of images (slice, list, array or mask)."""
         pages = getattr(self.array, "base", None)
-        if isinstance(pages, mmap.mmap) and self.array.mode == "r" and FORGET is not None:
+        large = isinstance(pages, mmap.mmap) and self.array.nbytes >= LARGE
+        if large and self.array.mode == "r" and FORGET is not None:
             pages.madvise(FORGET)  # what was read before, or all of the file counts as memory
         return np.asarray(self.array[self.rows[key]])
 

@@ -28,7 +28,8 @@ def test_rows_read_only_what_is_asked_for():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux which pages of files are held")
-def test_films_read_from_a_file_do_not_stay_in_memory(tmp_path):
+def test_films_read_from_a_large_file_do_not_stay_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("cxrlib.cohort.LARGE", 2**20)
     films = np.random.default_rng(0).integers(0, 256, (400, 300, 300), dtype=np.uint8)  # 36 MB
     np.save(tmp_path / "films.npy", films)
     rows = Rows(np.load(tmp_path / "films.npy", mmap_mode="r"))
@@ -37,7 +38,8 @@ def test_films_read_from_a_file_do_not_stay_in_memory(tmp_path):
     assert psutil.Process().memory_info().shared - before < 5e6
 
 
-def test_a_map_that_may_be_written_keeps_what_was_written(tmp_path):
+def test_a_map_that_may_be_written_keeps_what_was_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("cxrlib.cohort.LARGE", 0)
     np.save(tmp_path / "films.npy", np.zeros((3, 8, 8), np.uint8))
     films = np.load(tmp_path / "films.npy", mmap_mode="c")  # written to memory only
     films[1] = 7

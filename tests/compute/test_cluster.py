@@ -18,7 +18,6 @@ from cxrlib.compute import cluster, disk, heads
 from cxrlib.phantom import make_cohort
 from cxrlib.shortcuts import duplicates, leaks
 from faults import wait_for
-from helpers import tiny_cohort
 
 NETWORK = {"name": "MobileNet", "size": 32, "weights": "random"}
 

@@ -61,10 +61,10 @@ def test_the_benchmark_works_in_small(gpu, smoke, monkeypatch, capsys):
 
 def test_faults_are_planted_as_they_are_counted(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(BENCHMARKS)
-    faults = importlib.import_module("faults")
-    monkeypatch.setattr(faults, "EACH", 1)
-    monkeypatch.setattr(faults, "GOOD", 20)
-    planted = faults.plant(tiny_cohort(), tmp_path)
+    planting = importlib.import_module("planted")
+    monkeypatch.setattr(planting, "EACH", 1)
+    monkeypatch.setattr(planting, "GOOD", 20)
+    planted = planting.plant(tiny_cohort(), tmp_path)
     counts = Counter(planted.values())
     assert counts.pop("") + counts.pop("original") == 20
     assert set(counts.values()) == {1} and len(counts) == 11

@@ -1,6 +1,6 @@
 """Plant faults in a set of films, and count which of them `cxr audit` and cleanvision find.
 
-python benchmarks/faults.py [--films FOLDER] [--cleanvision PYTHON] [--write]
+python benchmarks/planted.py [--films FOLDER] [--cleanvision PYTHON] [--write]
 
 Ten faults of each kind among phantoms, or among films of a FOLDER with one folder a label.
 cleanvision (https://github.com/cleanlab/cleanvision, no part of this project) runs with its
@@ -126,7 +126,7 @@ def main() -> None:
     films = " --films FOLDER" if given.films else ""
     text = f"""{table(["", *(name for name, _, _ in tools)], rows)}
 
-`python benchmarks/faults.py{films} --cleanvision PYTHON --write`: {len(faults)} \
+`python benchmarks/planted.py{films} --cleanvision PYTHON --write`: {len(faults)} \
 {"real" if films else "synthetic"} films of 300 x 300, seed 0. {machine()}."""
     print(text)
     if given.write:
