@@ -33,7 +33,7 @@ def near_duplicates(cohort, threshold: float = likeness.ALIKE) -> pd.DataFrame:
     threshold : float
         Similarity from which two images count as one film: 1 less the distance of their detail,
         scaled so that strangers among the phantoms, whose bones and vessels have one shape,
-        stay under 0.92. Strangers among real films stay under 0.85.
+        stay under 0.92; those among real films that we have seen stay under 0.85.
 
     Returns
     -------

@@ -245,6 +245,7 @@ def _shifted(move: np.ndarray, by) -> np.ndarray:
 
 
 def _mask(film, box) -> np.ndarray:
+    """Mark the box: uint8, 1 within and 0 elsewhere."""
     mask = np.zeros(film.shape, np.uint8)
     _cut(mask, box)[:] = 1
     return mask
@@ -270,7 +271,7 @@ def _similarity(one, box, other, other_box, move: np.ndarray, shared: np.ndarray
     box, other_box = (np.append(-(-each[:2] // 2), each[2:] // 2) for each in (box, other_box))
     pair = one, box, other, other_box, (move * [1, 1, 0.5]).astype(np.float32)
     same, most = _squares(*pair, sigma=4, side=8)
-    coarse = (1 - same.sum() / most.sum()) / COARSELY
+    coarse = (1 - same.sum() / most.sum()) / COARSELY if same.size else np.inf
     if coarse < min(fine, 1.5):  # else they are strangers, and the rest takes its time
         coarse = max(coarse, (1 - _own(*pair, shared)) / OWN)
     return float(1 - (1 - ALIKE) * min(fine, coarse))
@@ -283,7 +284,8 @@ def _own(one, box, other, other_box, move, shared: np.ndarray) -> float:
     told = _small(shown * _mask(one, box)) > 0.9
     shared = np.column_stack([np.ones(told.sum()), shared[told]])
     both = np.stack([each[told] for each in small], axis=1)
-    left = both - shared @ np.linalg.solve(shared.T @ shared, shared.T @ both)
+    ridge = 1e-3 * np.eye(shared.shape[1])  # few places that both show might not tell all apart
+    left = both - shared @ np.linalg.solve(shared.T @ shared + ridge, shared.T @ both)
     return np.corrcoef(left.T)[0, 1]
 
 
