@@ -14,6 +14,7 @@ from cxrlib.shortcuts import likeness
 
 CLOSE, VERY = 0.65, 0.85  # correlation of aligned thumbnails from which two films are compared
 PAIRS = 64  # that one task compares
+ENOUGH = 1000  # films, or little more, that tell what all films share
 
 
 def near_duplicates(cohort, threshold: float = likeness.ALIKE) -> pd.DataFrame:
@@ -56,7 +57,8 @@ def near_duplicates(cohort, threshold: float = likeness.ALIKE) -> pd.DataFrame:
     pairs, moves = pairs.iloc[closest].copy(), moves[closest]
     moves[:, :, 2] *= likeness.FINE / likeness.COARSE
     film = lru_cache(PAIRS)(lambda number: likeness.see(cohort.images[number], likeness.FINE))
-    compare = partial(likeness.compare_all, shared=likeness.shared_by_all(small[unique]))
+    shared = likeness.shared_by_all(small[unique[:: len(unique) // ENOUGH or 1]])
+    compare = partial(likeness.compare_all, shared=shared)
     alike = np.concatenate([[], *_each(compare, pairs, moves, film)])
     turned = np.array(["", "mirrored", "inverted", "mirrored, inverted"])
     pairs["how"] = turned[pairs["mirrored"] + 2 * pairs["inverted"]]
