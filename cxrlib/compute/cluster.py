@@ -69,8 +69,9 @@ def collect(function, tasks, what: str = "tasks", progress: bool = True) -> list
     """Call :func:`spread`, and give its results in the tasks' order; with a bar on a terminal."""
     from tqdm import tqdm
 
-    tasks, quiet = list(tasks), None if progress else True
-    shown = tqdm(spread(function, tasks, what), total=len(tasks), desc=what, disable=quiet)
+    total = len(tasks) if hasattr(tasks, "__len__") else None
+    quiet = None if progress else True
+    shown = tqdm(spread(function, tasks, what), total=total, desc=what, disable=quiet)
     return [found for _, found in sorted(shown, key=lambda pair: pair[0])]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import Cohort
 from cxrlib.compute import cluster, share
+from cxrlib.machine import one_thread
 from cxrlib.shortcuts import likeness
 
 CLOSE, VERY = 0.65, 0.85  # correlation of aligned thumbnails from which two films are compared
@@ -46,20 +47,18 @@ def near_duplicates(cohort, threshold: float = likeness.ALIKE) -> pd.DataFrame:
     """
     small, boxes, first = _reduce(cohort)
     unique = np.flatnonzero(first == np.arange(len(first)))
-    pairs = likeness.candidates(small[unique], boxes[unique])
-    pairs[["one", "other"]] = unique[pairs[["one", "other"]].to_numpy()]
+    pairs = likeness.candidates(small, boxes, unique)
     moves = likeness.starts(pairs)
-    done = _each(likeness.align_all, pairs, moves, lambda number: (small[number], boxes[number]))
+    done = _each(likeness.align_all, pairs, moves, lambda films: (small[films], boxes[films]))
     alike = np.concatenate([[], *(found for found, _ in done)])
     moves = np.concatenate([moves[:0], *(found for _, found in done)])
     patient = pd.factorize(cohort.table["patient"])[0]
     closest = _closest(pairs, alike, patient[pairs["one"]] == patient[pairs["other"]])
     pairs, moves = pairs.iloc[closest].copy(), moves[closest]
     moves[:, :, 2] *= likeness.FINE / likeness.COARSE
-    film = lru_cache(PAIRS)(lambda number: likeness.see(cohort.images[number], likeness.FINE))
     shared = likeness.shared_by_all(small[unique[:: len(unique) // ENOUGH or 1]])
     compare = partial(likeness.compare_all, shared=shared)
-    alike = np.concatenate([[], *_each(compare, pairs, moves, film)])
+    alike = np.concatenate([[], *_each(compare, pairs, moves, partial(_fine, cohort.images))])
     turned = np.array(["", "mirrored", "inverted", "mirrored, inverted"])
     pairs["how"] = turned[pairs["mirrored"] + 2 * pairs["inverted"]]
     pairs[["one", "other"]] = np.sort(pairs[["one", "other"]], axis=1)
@@ -160,24 +159,39 @@ def _closest(pairs, alike, same_patient) -> np.ndarray:
     return np.sort(order[first.all(axis=1) | very])
 
 
-def _each(function, pairs, moves, film) -> list:
+def _fine(images, numbers) -> tuple[np.ndarray, np.ndarray]:
+    """See the images of these numbers at 128 x 128."""
+    films = np.empty((len(numbers), likeness.FINE, likeness.FINE), dtype=np.uint8)
+    boxes = np.empty((len(numbers), 4), dtype=int)
+
+    def read(place):
+        image = np.ascontiguousarray(images[numbers[place]])
+        films[place], boxes[place] = likeness.see(image, likeness.FINE)
+
+    share(read, len(numbers))
+    return films, boxes
+
+
+def _each(function, pairs, moves, look) -> list:
     """Hand pairs of films, the second one turned like the first, to a function, some at a time.
 
-    The films are made when their task is, so that no memory grows with the number of pairs.
+    ``look(numbers)`` gives films and boxes; so few are made at once that no memory grows with the
+    number of pairs.
     """
     mirrored, inverted = pairs["mirrored"].to_numpy(), pairs["inverted"].to_numpy()
-    in_place = pairs["window"].to_numpy() < 0
+    in_place, ends = pairs["window"].to_numpy() < 0, pairs[["one", "other"]].to_numpy()
 
     def task(start):
         some = slice(start, start + PAIRS)
-        ones, others = (
-            [np.stack(each) for each in zip(*map(film, pairs[end][some]), strict=True)]
-            for end in ("one", "other")
-        )
+        numbers, place = np.unique(ends[some], return_inverse=True)
+        films, boxes = look(numbers)
+        one, other = place.reshape(-1, 2).T
+        others, other_boxes = films[other], boxes[other]
         turned = mirrored[some]
-        others[0][turned], others[1][turned] = likeness.mirror(*(each[turned] for each in others))
-        others[0][inverted[some]] ^= 255
-        return *ones, *others, moves[some], in_place[some]
+        others[turned], other_boxes[turned] = likeness.mirror(others[turned], other_boxes[turned])
+        others[inverted[some]] ^= 255
+        return films[one], boxes[one], others, other_boxes, moves[some], in_place[some]
 
     tasks = map(task, range(0, len(pairs), PAIRS))
-    return cluster.collect(function, tasks, "near-duplicates", progress=False)
+    with one_thread():
+        return cluster.collect(function, tasks, "near-duplicates", progress=False)

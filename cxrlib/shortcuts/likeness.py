@@ -11,15 +11,17 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.compute import share
+from cxrlib.machine import one_thread
 
 ALIKE = 0.92  # similarity of two aligned films from which they are one film
 # Distances, as 1 less than a correlation, that make a similarity of 0.92: of the middle square,
 # of the squares' mean, of all coarse detail, and of that without what all films share.
 MIDDLE, MEAN, COARSELY, OWN = 0.12, 0.2, 0.06, 0.18
-NEAR = 0.85  # similarity from which it is worth aligning films once more
-WORTH = 0.4  # correlation of thumbnails from which two films are worth aligning
+NEAR = 0.87  # similarity from which it is worth aligning films once more
+# Correlation of thumbnails from which two films are worth comparing: in their places, in windows
+WORTH, WORTH_ALIGNING = 0.4, 0.5
 NEIGHBOURS = 2  # films that each film is aligned with, at most, in each of two searches
-BLOCK = 256  # rows of the table of similarities in memory at once
+BLOCK = 64  # rows of the table of similarities in memory at once
 SHARED, SHARED_OWN = 8, 40  # principal components, what all films share: to search, to compare
 THUMB, OWN_SIDE, COARSE, FINE = 16, 32, 64, 128  # pixels of a side
 # Left, top and side, as shares of the film's, of windows that a copy may show
@@ -64,7 +66,7 @@ def detail(image: np.ndarray, sigma: float) -> np.ndarray:
     return image / (contrast + 2)  # 2 grey levels: what JPEG makes of an even area is no detail
 
 
-def candidates(small: np.ndarray, boxes: np.ndarray) -> pd.DataFrame:
+def candidates(small: np.ndarray, boxes: np.ndarray, numbers: np.ndarray) -> pd.DataFrame:
     """Choose pairs of films that are worth aligning, as thumbnails of their detail tell.
 
     Films are compared place by place, and windows of each with the whole of all others: without
@@ -74,6 +76,8 @@ def candidates(small: np.ndarray, boxes: np.ndarray) -> pd.DataFrame:
     ----------
     small, boxes : ndarray
         What :func:`see` gave at the side COARSE: uint8 (n, 64, 64) and int (n, 4).
+    numbers : ndarray
+        Of the films to compare, int (m,).
 
     Returns
     -------
@@ -81,32 +85,42 @@ def candidates(small: np.ndarray, boxes: np.ndarray) -> pd.DataFrame:
         ``one``, ``other``: numbers of the films; ``mirrored``, ``inverted``: whether ``other`` is;
         ``window``: what it shows, a number in WINDOWS, or -1 for all of it in its place.
     """
-    parts = [slice(start, start + BLOCK) for start in range(0, len(small), BLOCK)]
-    told = _told(boxes)
+    begins = range(0, len(numbers), BLOCK)
+    parts = [numbers[start : start + BLOCK] for start in begins]
+    told = _told(boxes[numbers])
     whole = np.concatenate([_thumbs(_maps(small[part]), WINDOWS[0]) for part in parts])
     placed = whole * told
-    shared = np.linalg.eigh(whole.T @ whole)[1][:, THUMB**2 - min(SHARED, len(small) // 20) :]
-    whole = _without(whole, shared)
-    found = []
-    for part in parts:
+    energy = placed**2
+    most = min(SHARED, len(numbers) // 20)
+    shared = np.linalg.eigh(whole.T @ whole)[1][:, THUMB**2 - most :]
+    for start in begins:
+        whole[start : start + BLOCK] = _without(whole[start : start + BLOCK], shared)
+    found = [pd.DataFrame()] * len(parts)
+
+    def search(block):
+        start, part = begins[block], parts[block]
         as_it_is = _maps(small[part]), boxes[part]
         looks = [as_it_is, mirror(*as_it_is)]
         in_place = (
-            _masked(_thumbs(maps, WINDOWS[0]), _told(inside), placed, told)
+            _masked(_thumbs(maps, WINDOWS[0]), _told(inside), placed, energy, told)
             for maps, inside in looks
         )
-        found.append(_nearest(in_place, part.start).assign(window=-1))
         in_windows = (
             _without(_thumbs(maps, window), shared) @ whole.T
             for maps, _ in looks
             for window in WINDOWS
         )
-        found.append(_nearest(in_windows, part.start))
-        found[-1]["window"] = found[-1]["look"] % len(WINDOWS)
-        found[-1]["look"] //= len(WINDOWS)
+        alike = _nearest(in_place, start, WORTH).assign(window=-1)
+        fits = _nearest(in_windows, start, WORTH_ALIGNING)
+        fits = fits.assign(window=fits["look"] % len(WINDOWS), look=fits["look"] // len(WINDOWS))
+        found[block] = pd.concat([alike, fits])
+
+    with one_thread():
+        share(search, len(parts))
     pairs = pd.concat(found, ignore_index=True)
     ends = pd.DataFrame(np.sort(pairs[["one", "other"]], axis=1)).assign(w=pairs["window"] < 0)
     pairs = pairs[~ends.duplicated()].sort_values(["one", "other", "window"], ignore_index=True)
+    pairs[["one", "other"]] = numbers[pairs[["one", "other"]].to_numpy()]
     return pairs.assign(mirrored=pairs["look"] == 1, inverted=pairs["value"] < 0)
 
 
@@ -194,14 +208,14 @@ def _without(vectors: np.ndarray, shared: np.ndarray) -> np.ndarray:
     return left / np.linalg.norm(left, axis=-1, keepdims=True).clip(0.2)
 
 
-def _masked(films, told, others, others_told) -> np.ndarray:
+def _masked(films, told, others, others_energy, others_told) -> np.ndarray:
     """Correlate films with all others where neither has a frame."""
     films = films * told
-    sizes = (films**2 @ others_told.T) * (told @ (others**2).T)
+    sizes = (films**2 @ others_told.T) * (told @ others_energy.T)
     return films @ others.T / np.sqrt(sizes).clip(1e-9)
 
 
-def _nearest(products, start: int) -> pd.DataFrame:
+def _nearest(products, start: int, worth: float) -> pd.DataFrame:
     """Find for each film of a block, which begins at `start`, those that it resembles most.
 
     Each product holds the correlations of one look at the films with all others.
@@ -216,7 +230,7 @@ def _nearest(products, start: int) -> pd.DataFrame:
     best[here, start + here] = 0  # itself
     most = min(NEIGHBOURS, best.shape[1] - 1)
     ones = np.argpartition(-np.abs(best), most, axis=1)[:, :most]
-    row, place = np.nonzero(np.abs(np.take_along_axis(best, ones, axis=1)) >= WORTH)
+    row, place = np.nonzero(np.abs(np.take_along_axis(best, ones, axis=1)) >= worth)
     one = ones[row, place]
     value, look = best[row, one], look[row, one].astype(int)
     return pd.DataFrame({"one": one, "other": start + row, "look": look, "value": value})
@@ -227,7 +241,7 @@ def _align(one, box, other, other_box, given: np.ndarray) -> np.ndarray:
 
     Evangelidis and Psarakis 2008, doi:10.1109/TPAMI.2008.113.
     """
-    rule = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
+    rule = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 1e-3)
     shown, there = _cut(detail(one, 4), box), detail(other, 4)
     move = _shifted(given, box[:2])
     try:
