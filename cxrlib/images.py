@@ -30,7 +30,7 @@ WIDE = {"I", "F"}  # 32 bits
 MOST_PARTS = 1 << 16  # of a TIFF, which Pillow lists beforehand
 STRIP = 4_000_000  # pixels of a coloured image that are turned grey at once
 FORMATS = ["", "PNG", "JPEG", "DICOM", "GIF", "BMP", "TIFF", "WEBP"]  # numbers in the array on disk
-VERSION = 4  # of the decoded arrays in the cache: raise it when reading or resizing changes
+VERSION = 5  # of the decoded arrays in the cache: raise it when reading or resizing changes
 FIRST = "the first of several frames or pages"
 NOTES = (FIRST, *dicom.NOTES)  # what may be odd about a film; a bit each in the array on disk
 

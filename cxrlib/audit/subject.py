@@ -86,11 +86,14 @@ def check_table(
         if label not in there:
             raise _unknown("label", label, there, "--label")
     if len(labels or there) < 2:
-        only = (labels or there or ["none"])[0]
+        only, place = (labels or there or ["none"])[0], described.get("folder", kind)
+        inner = Path(place).expanduser() / str(only)
+        below = sorted(each.name for each in inner.glob("*") if each.is_dir())
+        told = f" If {' and '.join(below[:2])} are labels, name {inner}." if below[1:] else ""
         raise AuditError(
-            f"{described.get('folder', kind)}: the only label is {only!r}. An audit asks what "
-            "tells labels apart: give it two or more, one folder or one value of the column "
-            "'label' each, or make classes of findings: --class NAME=\"FINDING\"."
+            f"{place}: the only label is {only!r}.{told} An audit asks what tells labels apart: "
+            "give it two or more, one folder or one value of the column 'label' each, or make "
+            'classes of findings: --class NAME="FINDING".'
         )
     if by not in table:
         raise _unknown("column", by, table, "--by")

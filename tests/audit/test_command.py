@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -203,6 +204,7 @@ def test_unreadable_images_are_named(films, run):
         (["films", "--label", "covid", "--label", "covid"], 1, "the only label is 'covid'"),
         (["phantom", "--label", "cold"], 2, "no label 'cold'"),
         (["one"], 1, "the only label is 'covid'"),
+        (["wrapped"], 1, "If covid and healthy are labels, name wrapped"),
         (["films/covid"], 1, "films/covid: no folder is in"),
         (["bad.csv"], 1, "the column 'label' is missing"),
         (["films", "--by", "hospitl"], 2, "no column 'hospitl'"),
@@ -220,6 +222,7 @@ def test_unreadable_images_are_named(films, run):
 )
 def test_what_cannot_be_audited_is_named(films, words, code, message, monkeypatch):
     monkeypatch.setattr(audit, "run", None)  # it is never reached
+    shutil.copytree(films, "wrapped/films")
     (films.parent / "one" / "covid").mkdir(parents=True)
     (films / "covid" / "covid0.png").rename(films.parent / "one" / "covid" / "x.png")
     Path("bad.csv").write_text("image,patient\na.png,p1\n", encoding="utf-8")
