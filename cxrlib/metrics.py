@@ -1,40 +1,44 @@
 """Scores as in Tables I and II of the paper, each with an interval, and calibration.
 
-A proportion gets Wilson's interval, which keeps inside 0 to 1 also for few images. It takes images
-for independent: where a patient has several, it is too narrow. F1 and AUC get a percentile
-bootstrap that draws whole patients (Efron 1979, doi:10.1214/aos/1176344552). That knows only the
-images at hand: an AUC of 1 gets the interval from 1 to 1, which is too sure of itself. An image is
-called positive when its probability is *at or above* the threshold.
+Images of one patient are no independent trials, so every interval counts patients. A share
+(accuracy, recall, J = TP / (TP + FP + FN) for F1) gets Wilson's at the number of independent images
+that say as much, an area under the curve DeLong's by patient (:func:`area`), and what is put
+together from several scores on the same patients, such as a difference, an interval from theirs
+(:func:`combine`). None is ever without width. `benchmarks/intervals.py` counts how often they hold
+the truth. An image is called positive when its probability is *at or above* the threshold.
 """
 
 from __future__ import annotations
 
 import math
-from functools import partial
-from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 ROUNDING = 1e-6  # a float32 softmax may end at 1.0000001
+FEW = 3  # hits, or misses, so few that Wilson's interval ends too early
 
 
 class MetricsError(ValueError):
     """Predictions that cannot be scored; the message names the argument at fault."""
 
 
-def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(count: float, n: float, confidence=0.95, degrees=math.inf) -> tuple[float, float]:
     """Give Wilson's interval (low, high) for a proportion: `count` successes in `n` trials.
 
-    Source: Wilson 1927, doi:10.1080/01621459.1927.10502953. Without a trial both ends are NaN;
-    MetricsError if `count` is outside 0 to `n`, or `confidence` outside 0 to 1.
+    Source: Wilson 1927, doi:10.1080/01621459.1927.10502953. Where `n` is itself an estimate, its
+    `degrees` of freedom (1 or more) widen the interval as Student's t does. Without a trial both
+    ends are NaN; MetricsError if `count` is outside 0 to `n`, or `confidence` outside 0 to 1.
     """
+    from scipy.special import stdtrit
+
     if not 0 <= count <= n:
         raise MetricsError(f"count={count} of n={n} is no proportion: give 0 <= count <= n.")
     check_confidence(confidence)
     if n == 0:
         return float("nan"), float("nan")
-    share, z = count / n, NormalDist().inv_cdf((1 + confidence) / 2)
+    share, z = count / n, float(stdtrit(degrees, (1 + confidence) / 2))
     centre = share + z * z / (2 * n)
     reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = ((centre + side) / (1 + z * z / n) for side in (-reach, reach))
@@ -59,101 +63,246 @@ def t_interval(values, confidence: float = 0.95, shared: float = 0.0) -> tuple:
     return mean, mean - half, mean + half
 
 
-def patient_numbers(patients, n: int) -> tuple[np.ndarray, str]:
-    """Give each image its patient's number, and say what the bootstrap draws."""
+class Estimate(NamedTuple):
+    """A score, its interval, and what it rests on.
+
+    ``count`` of ``n`` images or pairs, NA and n where it is no count; ``method`` names the
+    interval, or says why there is none; ``parts`` are each patient's part in the deviation of the
+    value from the truth, by patient (Series), from which :func:`combine` knows what goes together.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: float
+    n: int
+    method: str
+    parts: pd.Series
+
+
+def patient_numbers(patients, n: int) -> np.ndarray:
+    """Give each image its patient's number, or one of its own where `patients` is None."""
     if patients is None:
-        return np.arange(n), "image"
+        return np.arange(n)
     patients = pd.Series(np.asarray(patients))
     check_same_length(y_true=range(n), patients=patients)
     if patients.isna().any():
         row = int(patients.isna().to_numpy().argmax())
         raise MetricsError(f"patients: image number {row} has none; name one for every image.")
-    return pd.factorize(patients)[0], "patient"
+    return pd.factorize(patients)[0]
 
 
-def draw_patients(groups: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw patients with replacement: how often each image was drawn, float (resamples, n).
+def independent_images(hits: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Say how many independent images tell as much of a share, and its degrees of freedom.
 
-    `groups`, shape (n,), are the images' patients by number. So a resample is a row of weights.
+    n / (1 + (m - 1) r): m is the mean size of an image's group (Kish 1965), r the correlation of a
+    patient's images by analysis of variance (Donner and Koval 1980, doi:10.2307/2530215). One more
+    patient, whose images all are what few others are, keeps r from being 0 where all agree.
+    `hits` are bool (n,), `groups` the patients by number, int (n,).
     """
-    patients = groups.max() + 1
-    times = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
-    return times[:, groups].astype(float)
+    sizes, sums = (_by_patient(each, groups).to_numpy() for each in (np.ones(len(hits)), hits))
+    patients, n = len(sizes), sizes.sum()
+    if patients == n:
+        return n, math.inf
+    often = (sizes**2).sum() / n
+    rare = n / patients * (sums.sum() < n / 2)
+    sizes, sums = np.append(sizes, n / patients), np.append(sums, rare)
+    total, shares = sizes.sum(), sums / sizes
+    between = (sizes * (shares - sums.sum() / total) ** 2).sum() / patients
+    within = (sums * (1 - shares)).sum() / (total - patients - 1)
+    usual = (total - (sizes**2).sum() / total) / patients
+    alike = (between - within) / (between + (usual - 1) * within)
+    return n / (1 + (often - 1) * np.clip(alike, 0, 1)), max(1, patients - 1)
 
 
-def bootstrap(measures: dict, groups: np.ndarray, resamples: int, seed: int) -> dict:
-    """Score resamples by `measures`, functions of weights: (resamples,), NaN where undefined."""
-    if resamples < 1:
-        raise MetricsError(f"resamples={resamples}: give at least one.")
-    if groups.max() == 0:  # one patient again and again: an interval would have no width at all
-        return {name: np.full(resamples, np.nan) for name in measures}
-    rng = np.random.default_rng(seed)
-    parts = []
-    at_once = max(1, 2_000_000 // len(groups))  # bounds the memory, however many images there are
-    for start in range(0, resamples, at_once):
-        weights = draw_patients(groups, min(at_once, resamples - start), rng)
-        parts.append([measure(weights) for measure in measures.values()])
-    return dict(zip(measures, np.concatenate(parts, axis=1), strict=True))
+def share(hits, among, groups, confidence=0.95, what="image") -> Estimate:
+    """Estimate the share of `hits`, bool (n,), among images, bool (n,), of patients by number.
 
-
-def percentiles(scores: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Give the ends of the middle share of resampled scores; those that are NaN are left out."""
-    defined = scores[~np.isnan(scores)]
-    if len(defined) == 0:
-        return np.nan, np.nan
-    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
-
-
-def bootstrap_rows(measures, groups, drawn, confidence, resamples, seed) -> dict:
-    """Score all images, and resamples for an interval: rows of value, low, high, count, n, method.
-
-    `measures` and `groups` as for :func:`bootstrap`; `drawn` ("patient") words the method.
+    Wilson's interval at :func:`independent_images`; within three of none or all it reaches as far
+    as Poisson's does (Brown, Cai and DasGupta 2001, doi:10.1214/ss/1009213286).
     """
-    found, n, rows = bootstrap(measures, groups, resamples, seed), len(groups), {}
-    for name, measure in measures.items():
-        value = float(measure(np.ones((1, n)))[0])
-        ends, method = percentiles(found[name], confidence), f"bootstrap by {drawn}"
-        if np.isnan(value):
-            why = "a class is missing from y_true" if "auc" in name else "no positive image or call"
-            ends, method = (np.nan, np.nan), f"undefined: {why}"
-        rows[name] = (value, *ends, pd.NA, n, method)
-    return rows
+    from scipy.special import gammaincinv
+
+    check_confidence(confidence)
+    hits, rows = hits[among], groups[among]
+    count, images = int(hits.sum()), len(hits)
+    if images == 0:
+        parts = pd.Series(dtype=float)
+        return Estimate(np.nan, np.nan, np.nan, 0, 0, f"undefined: no {what}", parts)
+    n, degrees = independent_images(hits, rows)
+    value = count / images
+    low, high = wilson(value * n, n, confidence, degrees)
+    few, missing = value * n, (1 - value) * n
+    if 0 < few <= FEW:
+        low = min(low, gammaincinv(few, 1 - confidence) / n)
+    if 0 < missing <= FEW:
+        high = max(high, 1 - gammaincinv(missing, 1 - confidence) / n)
+    parts = _by_patient((hits - value) / images, rows)
+    method = "Wilson" if degrees == math.inf else "Wilson by patient"
+    return Estimate(value, float(low), float(high), count, images, method, parts)
+
+
+def f1(truth: np.ndarray, called: np.ndarray, groups: np.ndarray, confidence=0.95) -> Estimate:
+    """Estimate F1, 2 J / (1 + J), and its interval from those of J = TP / (TP + FP + FN).
+
+    `truth` and `called` are bool (n,).
+    """
+    found = share(truth & called, truth | called, groups, confidence, "positive image or call")
+    low, value, high = (2 * end / (1 + end) for end in (found.low, found.value, found.high))
+    slope = 2 / (1 + found.value) ** 2
+    return Estimate(value, low, high, pd.NA, len(truth), found.method, found.parts * slope)
+
+
+def area(truth, score, groups, confidence=0.95, fold=None, weights=None) -> Estimate:
+    """Estimate the area under the ROC curve, 0 to 1, with DeLong's interval by patient.
+
+    It is the share of pairs of a positive and a negative image that are in the right order, a tie
+    counting half (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747). Its variance adds
+    what each patient's images contribute (Obuchowski 1997, doi:10.2307/2533958); the interval is
+    Student's on the scale of log(area / (1 - area)). Its degrees of freedom count, in the class
+    with fewer, the patients on whom the variance rests, 3 sum(d^2)^2 / sum(d^4), and are at most
+    the patients less one. Where no pair is in the wrong order, or all are, it is Wilson's for that
+    class's patients.
+
+    Parameters
+    ----------
+    truth, score, groups : ndarray, shape (n,)
+        bool; larger for positives; patients by number.
+    fold : array_like, optional
+        Which model scored an image: only images that the same one scored are compared, for the
+        scales of models differ (Forman and Scholz 2010, doi:10.1145/1882471.1882479).
+    weights : array_like, optional
+        How often an image counts.
+    """
+    check_confidence(confidence)
+    fold = np.zeros(len(truth), int) if fold is None else np.asarray(fold)
+    weights = np.ones(len(truth)) if weights is None else np.asarray(weights, dtype=float)
+    wins, against = np.zeros((2, len(truth)))
+    for number in np.unique(fold):
+        rows = np.flatnonzero(fold == number)
+        wins[rows], against[rows] = _wins(truth[rows], score[rows], weights[rows])
+    pairs = (weights * against)[truth].sum()
+    if pairs == 0:
+        why = "undefined: a class is missing from y_true"
+        return Estimate(*[np.nan] * 3, pd.NA, len(truth), why, pd.Series(dtype=float))
+    value = float((weights * wins)[truth].sum() / pairs)
+    parts = weights * (wins - value * against) / pairs
+    ill, other = (_by_patient(parts[kind], groups[kind]) for kind in (truth, ~truth))
+    low, high, method = _area_interval(value, ill, other, confidence)
+    parts = _by_patient(parts, groups)
+    return Estimate(value, low, high, pd.NA, len(truth), method, parts)
+
+
+def _by_patient(values, groups) -> pd.Series:
+    patients, place = np.unique(groups, return_inverse=True)
+    return pd.Series(np.bincount(place, values), patients)
+
+
+def _wins(truth, score, weights) -> tuple[np.ndarray, np.ndarray]:
+    """Count for each image those of the other class: in the right order with it, and all."""
+    place = np.unique(score, return_inverse=True)[1]
+    ill, other = (np.bincount(place, weights * kind) for kind in (truth, ~truth))
+    below, above = np.cumsum(other) - other / 2, ill.sum() - np.cumsum(ill) + ill / 2
+    wins = np.where(truth, below[place], above[place])
+    return wins, np.where(truth, other.sum(), ill.sum())
+
+
+def _area_interval(value, ill, other, confidence) -> tuple[float, float, str]:
+    """Give the ends and the method; `ill` and `other` are the patients' parts in each class."""
+    patients = min(len(ill), len(other))
+    if patients < 2:
+        return 0.0, 1.0, "a class of one patient allows any value"
+    everyone = len(ill.index.union(other.index))
+    variance = sum(len(each) / (len(each) - 1) * (each**2).sum() for each in (ill, other))
+    variance += 2 * everyone / (everyone - 1) * ill.mul(other).sum()
+    if not (0 < value < 1 and variance > 0):
+        return *wilson(value * patients, patients, confidence), "Wilson for the patients"
+    carried = min((each**2).sum() ** 2 / (each**4).sum() for each in (ill, other) if each.any())
+    low, high = _on_logit(value, variance, min(patients - 1, 3 * carried), confidence)
+    return low, high, "DeLong by patient"
+
+
+def _on_logit(value, variance, degrees, confidence) -> tuple[float, float]:
+    from scipy.special import expit, logit, stdtrit
+
+    reach = stdtrit(degrees, (1 + confidence) / 2) * math.sqrt(variance) / (value * (1 - value))
+    return float(expit(logit(value) - reach)), float(expit(logit(value) + reach))
+
+
+def combine(estimates, weights, paired: bool = True) -> Estimate:
+    """Estimate a weighted sum of scores: a difference with the weights 1 and -1, or a mean.
+
+    Its interval comes from theirs (Zou and Donner 2008, doi:10.1002/sim.3095). If `paired`, they
+    are of the same patients by number, and how far they go together is the correlation of the
+    parts that patients have in them; else they are independent.
+    """
+    values, lows, highs = (np.array([each[end] for each in estimates]) for end in range(3))
+    weights = np.asarray(weights, dtype=float)
+    undefined = [each.method for each in estimates if np.isnan(each.value)]
+    method = undefined[0] if undefined else "of several, by patient"
+    parts = pd.concat([each.parts for each in estimates], axis=1).fillna(0)
+    lengths = np.sqrt((parts**2).sum()).to_numpy()
+    together = (parts.T @ parts).to_numpy() / np.maximum(np.outer(lengths, lengths), 1e-300)
+    together = together * paired
+    np.fill_diagonal(together, 1)
+    down, up = weights * (values - lows), weights * (highs - values)
+    down, up = np.where(weights > 0, [down, up], [up, down])
+    value = float(weights @ values)
+    reach = [math.sqrt(max(side @ together @ side, 0)) for side in (down, up)]
+    n = max(each.n for each in estimates)
+    return Estimate(value, value - reach[0], value + reach[1], pd.NA, n, method, parts @ weights)
 
 
 def binary_scores(
-    y_true, probability, threshold=0.5, patients=None, confidence=0.95, resamples=1000, seed=0
+    y_true, probability, threshold=0.5, patients=None, confidence=0.95
 ) -> pd.DataFrame:
     """Score a detector of one class: the columns of Table I, and more, with intervals.
 
     `y_true`, 0 and 1 or bool, `probability` of class 1, 0 to 1, and `patients`, whose image it is,
-    have the shape (n,). The bootstrap draws patients, or images where none are named, and leaves
-    out resamples without a score. MetricsError if lengths differ, or a value is missing or wrong.
+    have the shape (n,); where no patients are named, each image counts as one. MetricsError if
+    lengths differ, or a value is missing or wrong.
 
     Rows accuracy, precision, recall, specificity, f1, auc. Columns value, low, high (0 to 1, NaN
     where undefined), count and n (the proportion's numerator and denominator; for f1 and auc no
     count, and n images) and method, or why a value is undefined.
     """
-    truth, probability = check_binary(y_true, probability)
-    groups, drawn = patient_numbers(patients, len(truth))
-    called = probability >= threshold
-    rows = {
-        "accuracy": _proportion(called == truth, "image", confidence),
-        "precision": _proportion(truth[called], "image called positive", confidence),
-        "recall": _proportion(called[truth], "positive image", confidence),
-        "specificity": _proportion(~called[~truth], "negative image", confidence),
-    }
-    measures = {
-        "f1": partial(weighted_f1, truth=truth, called=called),
-        "auc": partial(weighted_auc, truth=truth, score=probability),
-    }
-    rows |= bootstrap_rows(measures, groups, drawn, confidence, resamples, seed)
-    return _scores(rows)
+    return _scores(_binary(y_true, probability, threshold, patients, confidence))
 
 
-def class_scores(
-    y_true, probabilities, classes, patients=None, confidence=0.95, resamples=1000, seed=0
+def binary_differences(
+    y_true, first, second, threshold=0.5, patients=None, confidence=0.95
 ) -> pd.DataFrame:
+    """Score how much better the first of two detectors does on the same images, -1 to 1.
+
+    `first` and `second` are probabilities; rows, columns and the rest are as in
+    :func:`binary_scores`. The intervals are paired by patient (:func:`combine`).
+    """
+    ours, theirs = (
+        _binary(y_true, probability, threshold, patients, confidence)
+        for probability in (first, second)
+    )
+    return _scores({name: combine([ours[name], theirs[name]], [1, -1]) for name in ours})
+
+
+def _binary(y_true, probability, threshold, patients, confidence) -> dict[str, Estimate]:
+    truth, probability = check_binary(y_true, probability)
+    groups = patient_numbers(patients, len(truth))
+    called, everything = probability >= threshold, np.ones(len(truth), dtype=bool)
+    shares = {
+        "accuracy": (called == truth, everything, "image"),
+        "precision": (truth, called, "image called positive"),
+        "recall": (called, truth, "positive image"),
+        "specificity": (~called, ~truth, "negative image"),
+    }
+    found = {
+        name: share(hits, among, groups, confidence, what)
+        for name, (hits, among, what) in shares.items()
+    }
+    found["f1"] = f1(truth, called, groups, confidence)
+    return found | {"auc": area(truth, probability, groups, confidence)}
+
+
+def class_scores(y_true, probabilities, classes, patients=None, confidence=0.95) -> pd.DataFrame:
     """Score a classifier of several classes; the most probable class is its answer.
 
     `y_true` holds class numbers, as ``cohort.targets(classes)`` gives them, or names;
@@ -167,33 +316,25 @@ def class_scores(
     if probabilities.shape != (len(truth), len(classes)):
         said, needed = probabilities.shape, (len(truth), len(classes))
         raise MetricsError(f"probabilities has the shape {said}; images and classes need {needed}.")
-    groups, drawn = patient_numbers(patients, len(truth))
-    answer = probabilities.argmax(axis=1)
-    rows = {"accuracy": _proportion(answer == truth, "image", confidence)}
-    measures, areas = {}, []
+    groups, answer = patient_numbers(patients, len(truth)), probabilities.argmax(axis=1)
+    everything, areas, f1s = np.ones(len(truth), dtype=bool), [], []
+    rows = {"accuracy": share(answer == truth, everything, groups, confidence)}
     for number, name in enumerate(classes):
         called, member = answer == number, truth == number
-        rows[f"precision {name}"] = _proportion(member[called], f"image called {name}", confidence)
-        rows[f"recall {name}"] = _proportion(called[member], f"{name} image", confidence)
-        rows[f"f1 {name}"] = None  # keeps the place; the bootstrap fills it
-        measures[f"f1 {name}"] = partial(weighted_f1, truth=member, called=called)
-        areas.append(partial(weighted_auc, truth=member, score=probabilities[:, number]))
-    f1s = list(measures.values())
-    measures["macro f1"] = lambda w: np.mean([f1(w) for f1 in f1s], axis=0)
-    measures["macro auc"] = lambda w: np.mean([area(w) for area in areas], axis=0)
-    return _scores(rows | bootstrap_rows(measures, groups, drawn, confidence, resamples, seed))
+        found = share(member, called, groups, confidence, f"image called {name}")
+        rows[f"precision {name}"] = found
+        rows[f"recall {name}"] = share(called, member, groups, confidence, f"{name} image")
+        f1s.append(f1(member, called, groups, confidence))
+        rows[f"f1 {name}"] = f1s[-1]
+        areas.append(area(member, probabilities[:, number], groups, confidence))
+    mean = np.full(len(classes), 1 / len(classes))
+    return _scores(rows | {"macro f1": combine(f1s, mean), "macro auc": combine(areas, mean)})
 
 
-def _proportion(hits: np.ndarray, trial: str, confidence: float) -> tuple:
-    count, n = int(np.sum(hits)), len(hits)
-    if n == 0:
-        return (np.nan, np.nan, np.nan, count, n, f"undefined: no {trial}")
-    return (count / n, *wilson(count, n, confidence), count, n, "Wilson")
-
-
-def _scores(rows: dict) -> pd.DataFrame:
+def _scores(rows: dict[str, Estimate]) -> pd.DataFrame:
     kinds = {"value": float, "low": float, "high": float, "count": "Int64", "n": "Int64"}
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=[*kinds, "method"])
+    found = {name: each[:6] for name, each in rows.items()}
+    table = pd.DataFrame.from_dict(found, orient="index", columns=[*kinds, "method"])
     return table.rename_axis("metric").astype(kinds)
 
 
@@ -219,41 +360,10 @@ def row_percent(matrix: pd.DataFrame) -> pd.DataFrame:
     return percent
 
 
-def weighted_f1(weights: np.ndarray, truth: np.ndarray, called: np.ndarray) -> np.ndarray:
-    """Give F1 for each row of weights: 2 TP / (2 TP + FP + FN); NaN without any of the three."""
-    hits = weights @ (truth & called)
-    sizes = weights @ truth.astype(float) + weights @ called.astype(float)
-    return np.divide(2 * hits, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
-
-
-def weighted_auc(weights, truth: np.ndarray, score: np.ndarray, fold=None) -> np.ndarray:
-    """Give the area under the ROC curve, 0 to 1, for each row of weights; NaN without a pair.
-
-    It is the share of pairs of a positive and a negative image that are in the right order,
-    a tie counting half (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747). `weights`
-    are those of :func:`draw_patients`, `truth` is bool (n,), and `score` larger for positives.
-    With `fold`, which model scored an image, only images that the same one scored are compared: the
-    scales of models differ (Forman and Scholz 2010, doi:10.1145/1882471.1882479).
-    """
-    fold = np.zeros(len(truth), int) if fold is None else fold
-    right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
-    for number in np.unique(fold):
-        rows = np.flatnonzero(fold == number)
-        order = rows[np.argsort(score[rows], kind="stable")]
-        ties = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
-        drawn = weights[:, order]
-        positive = np.add.reduceat(drawn * truth[order], ties, axis=1)
-        negative = np.add.reduceat(drawn * ~truth[order], ties, axis=1)
-        below = np.cumsum(negative, axis=1) - negative / 2
-        right += (positive * below).sum(axis=1)
-        pairs += positive.sum(axis=1) * negative.sum(axis=1)
-    return np.divide(right, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-
-
 def auc(y_true, probability) -> float:
-    """Area under the ROC curve, 0 to 1; NaN where a class is missing. See :func:`weighted_auc`."""
+    """Area under the ROC curve, 0 to 1; NaN where a class is missing. See :func:`area`."""
     truth, probability = check_binary(y_true, probability)
-    return float(weighted_auc(np.ones((1, len(truth))), truth, probability)[0])
+    return area(truth, probability, np.arange(len(truth))).value
 
 
 def calibration(y_true, probability, bins: int = 10) -> pd.DataFrame:

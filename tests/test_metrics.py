@@ -1,8 +1,10 @@
 """Scores and intervals against scikit-learn, statsmodels, published examples and hand counts."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
+from scipy.special import expit, logit
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
@@ -82,7 +84,7 @@ def test_the_t_interval_covers_what_overlapping_splits_of_new_data_give():
 def test_binary_values_equal_scikit_learn(noisy):
     truth, probability, _ = noisy
     called = probability >= 0.4
-    value = metrics.binary_scores(truth, probability, threshold=0.4, resamples=10)["value"]
+    value = metrics.binary_scores(truth, probability, threshold=0.4)["value"]
     assert value["accuracy"] == pytest.approx(sk.accuracy_score(truth, called))
     assert value["precision"] == pytest.approx(sk.precision_score(truth, called))
     assert value["recall"] == pytest.approx(sk.recall_score(truth, called))
@@ -101,49 +103,121 @@ def test_model_2_of_table_1_from_its_counts():
     assert scores.loc["accuracy", "low"] == metrics.wilson(87, 96)[0]
 
 
-def test_the_area_within_folds_counts_pairs_of_one_model_only(noisy):
-    truth, probability, _ = noisy
-    fold = np.arange(200) % 3
-    weights = np.random.default_rng(3).integers(0, 3, (4, 200))
-    found = metrics.weighted_auc(weights, truth == 1, probability, fold)
-    for row, weight in enumerate(weights):
-        right = pairs = 0
-        for number in range(3):
-            ill, other = ((fold == number) & (truth == kind) for kind in (1, 0))
-            gap = probability[ill][:, None] - probability[other]
-            often = np.outer(weight[ill], weight[other])
-            right, pairs = right + (often * (np.sign(gap) + 1) / 2).sum(), pairs + often.sum()
-        assert found[row] == pytest.approx(right / pairs)
+def test_the_area_within_folds_counts_weighted_pairs_of_one_model_only(noisy):
+    truth, probability, patients = noisy
+    fold, weights = np.arange(200) % 3, np.random.default_rng(3).integers(0, 3, 200)
+    right = pairs = 0
+    for number in range(3):
+        ill, other = ((fold == number) & (truth == kind) for kind in (1, 0))
+        gap = probability[ill][:, None] - probability[other]
+        often = np.outer(weights[ill], weights[other])
+        right, pairs = right + (often * (np.sign(gap) + 1) / 2).sum(), pairs + often.sum()
+    found = metrics.area(truth == 1, probability, patients, fold=fold, weights=weights)
+    assert found.value == pytest.approx(right / pairs)
     assert metrics.auc(truth, probability) == pytest.approx(sk.roc_auc_score(truth, probability))
     assert np.isnan(metrics.auc([1, 1], [0.2, 0.3]))
 
 
-def test_bootstrap_equals_a_loop_that_draws_patients(noisy):
+def test_images_of_one_patient_each_get_wilsons_and_delongs_interval():
+    rng = np.random.default_rng(1)
+    truth = np.repeat([True, False], [40, 60])
+    score = rng.normal(size=100) + truth
+    found = metrics.area(truth, score, np.arange(100))
+    # DeLong, DeLong and Clarke-Pearson 1988, as written there
+    wins = (np.sign(score[truth][:, None] - score[~truth]) + 1) / 2
+    variance = wins.mean(axis=1).var(ddof=1) / 40 + wins.mean(axis=0).var(ddof=1) / 60
+    off = [wins.mean(axis=axis) - wins.mean() for axis in (1, 0)]
+    degrees = min(39, *(3 * (each**2).sum() ** 2 / (each**4).sum() for each in off))
+    lower = stats.t.ppf(0.025, degrees) * np.sqrt(variance) / (found.value * (1 - found.value))
+    assert logit(found.low) - logit(found.value) == pytest.approx(lower)
+    ones = np.ones(100, dtype=bool)
+    assert metrics.share(score > 0.2, ones, np.arange(100))[1:3] == pytest.approx(
+        metrics.wilson(int((score > 0.2).sum()), 100)
+    )
+
+
+def test_the_variance_by_patient_is_obuchowskis_written_out(noisy):
     truth, probability, patients = noisy
-    scores = metrics.binary_scores(truth, probability, patients=patients, resamples=4000)
-    rng = np.random.default_rng(7)
-    rows = [np.flatnonzero(patients == patient) for patient in range(50)]
-    called, f1s, aucs = probability >= 0.5, [], []
-    for _ in range(400):
-        drawn = np.concatenate([rows[patient] for patient in rng.integers(0, 50, 50)])
-        hits = truth[drawn] @ called[drawn]
-        f1s.append(2 * hits / (truth[drawn].sum() + called[drawn].sum()))
-        aucs.append(sk.roc_auc_score(truth[drawn], probability[drawn]))
-    for name, found in (("f1", f1s), ("auc", aucs)):
-        ends = scores.loc[name, ["low", "high"]].tolist()
-        assert ends == pytest.approx(np.quantile(found, [0.025, 0.975]), abs=0.012)
-        assert scores.loc[name, "method"] == "bootstrap by patient"
+    found = metrics.area(truth == 1, probability, patients)
+    wins = np.sign(probability[truth == 1][:, None] - probability[truth == 0])
+    wins, sums = (wins + 1) / 2, {}
+    for kind, each in ((1, wins.mean(axis=1)), (0, wins.mean(axis=0))):
+        off = pd.Series(each - found.value, patients[truth == kind]).groupby(level=0).sum()
+        sums[kind] = off.reindex(range(50), fill_value=0)
+    held = [patients[truth == kind] for kind in (1, 0)]
+    m, n = map(len, held)
+    i10, i01 = (len(np.unique(each)) for each in held)
+    s10 = i10 / ((i10 - 1) * m) * (sums[1] ** 2).sum()
+    s01 = i01 / ((i01 - 1) * n) * (sums[0] ** 2).sum()
+    s11 = 50 / 49 * (sums[1] * sums[0]).sum()
+    variance = s10 / m + s01 / n + 2 * s11 / (m * n)
+    kurtosis = [(each**2).sum() ** 2 / (each**4).sum() for each in sums.values()]
+    degrees = min(i10 - 1, i01 - 1, *(3 * each for each in kurtosis))
+    reach = stats.t.ppf(0.975, degrees) * np.sqrt(variance) / (found.value * (1 - found.value))
+    ends = expit(logit(found.value) + np.array([-reach, reach]))
+    assert found[1:3] == pytest.approx(ends)
 
 
-def test_resamples_taken_in_portions_are_those_of_one_go():
-    groups = np.arange(12_000) // 2  # so many images that 300 resamples take two portions
+def test_images_that_all_agree_with_their_patients_count_as_patients():
+    groups, ones = np.repeat(np.arange(12), 4), np.ones(48, dtype=bool)
+    agreeing = np.repeat(np.arange(12) < 9, 4)
+    assert metrics.independent_images(agreeing, groups) == (pytest.approx(12), 11)
+    # 12 of 12 patients, t of 11 degrees 2.201: 12 / (12 + 2.201^2) = 0.7124
+    assert metrics.share(ones, ones, groups)[:3] == pytest.approx((1, 0.7124, 1), abs=5e-5)
+    # Analysis of variance by hand: 2 patients of 2 images, (1, 1) and (1, 0), and one of (0, 0).
+    # Means 1, 1/2, 0, in all 1/2; between (2/4 + 0 + 2/4) / 2 = 1/2, within (1/2) / 3 = 1/6;
+    # r = (1/2 - 1/6) / (1/2 + 1/6) = 1/2, and 4 / (1 + 1/2) = 8/3.
+    few = np.array([True, True, True, False])
+    assert metrics.independent_images(few, np.array([0, 0, 1, 1])) == (pytest.approx(8 / 3), 1)
 
-    def often(weights):
-        return weights[:, :100].mean(axis=1)
 
-    found = metrics.bootstrap_rows({"m": often}, groups, "patient", 0.9, 300, seed=3)["m"]
-    at_once = often(metrics.draw_patients(groups, 300, np.random.default_rng(3)))
-    assert found[:3] == (1, *np.quantile(at_once, [0.05, 0.95]))
+def test_few_misses_reach_as_far_as_poissons():
+    # 1 miss of 20: P(miss at least once) = 5 % at 0.0513 misses, so up to 1 - 0.0513 / 20
+    hits, ones = np.arange(20) > 0, np.ones(20, dtype=bool)
+    found = metrics.share(hits, ones, np.arange(20))
+    assert found[1:3] == pytest.approx((metrics.wilson(19, 20)[0], 1 + np.log(0.95) / 20))
+    # F1 from J = 19 / 20
+    assert metrics.f1(hits, ones, np.arange(20)).value == pytest.approx(38 / 39)
+    assert metrics.f1(hits, ones, np.arange(20)).low == pytest.approx(
+        2 * found.low / (1 + found.low)
+    )
+
+
+@pytest.mark.parametrize("films", [1, 4])
+def test_intervals_hold_the_truth_as_often_as_they_say(films):
+    """Twelve patients a class, high scores: where a bootstrap holds it six times of ten."""
+    rng, held = np.random.default_rng(0), {"auc": 0, "f1": 0, "recall": 0}
+    patients = np.repeat(np.arange(24), films)
+    truth, gap = patients < 12, stats.norm.ppf(0.99) * np.sqrt(2)
+    share = stats.norm.cdf(gap / 2)
+    for _ in range(150):
+        own = rng.normal(size=24)[patients] * np.sqrt(0.9) if films > 1 else 0
+        alone = np.sqrt(0.1 if films > 1 else 1) * rng.normal(size=len(truth))
+        said = stats.norm.cdf(own + alone + gap * (truth - 0.5))
+        scores = metrics.binary_scores(truth, said, patients=patients)
+        for name in held:
+            wanted = 0.99 if name == "auc" else share
+            held[name] += scores.loc[name, "low"] <= wanted <= scores.loc[name, "high"]
+    assert min(held.values()) >= 0.9 * 150
+
+
+def test_differences_are_paired_by_patient(noisy):
+    truth, probability, patients = noisy
+    other = np.clip(probability + 0.02 * np.random.default_rng(0).normal(size=200), 0, 1)
+    found = metrics.binary_differences(truth, probability, other, patients=patients)
+    apart = [metrics.binary_scores(truth, one, patients=patients) for one in (probability, other)]
+    assert found["value"].to_numpy() == pytest.approx(
+        (apart[0]["value"] - apart[1]["value"]).to_numpy()
+    )
+    wide = [one.loc["auc", "high"] - one.loc["auc", "low"] for one in apart]
+    assert found.loc["auc", "high"] - found.loc["auc", "low"] < 0.5 * min(wide)
+    # Independent scores: method 10 of Newcombe 1998, its example 56 / 70 and 48 / 80
+    ones = [np.arange(size) < count for count, size in ((56, 70), (48, 80))]
+    shares = [metrics.share(one, one | True, np.arange(len(one))) for one in ones]
+    gap = metrics.combine(shares, [1, -1], paired=False)
+    assert gap[:3] == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    mean = metrics.combine(shares, [0.5, 0.5])
+    assert mean.value == pytest.approx(0.7) and 0.6 < mean.low < 0.7 < mean.high < 0.8
 
 
 def test_what_cannot_be_computed_is_nan_and_says_why():
@@ -158,7 +232,8 @@ def test_what_cannot_be_computed_is_nan_and_says_why():
     assert nothing.loc["f1", "method"] == "undefined: no positive image or call"
     one_patient = metrics.binary_scores([1, 0, 1], [0.9, 0.2, 0.4], patients=["a", "a", "a"])
     assert one_patient.loc["f1", "value"] == pytest.approx(2 / 3)
-    assert np.isnan(one_patient.loc["f1", "low"])
+    assert one_patient.loc["f1", "low"] < 0.01 and one_patient.loc["f1", "high"] > 0.99
+    assert one_patient.loc["auc", ["low", "high"]].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +249,6 @@ def test_what_cannot_be_computed_is_nan_and_says_why():
         ([1, 0], [0.5, 0.5], {"patients": ["a"]}, "patients has 1"),
         ([1, 0], [0.5, 0.5], {"patients": ["a", None]}, "image number 1"),
         ([1, 0], [0.5, 0.5], {"confidence": 95}, "confidence=95"),
-        ([1, 0], [0.5, 0.5], {"resamples": 0}, "resamples=0"),
     ],
 )
 def test_bad_predictions_are_named(truth, probability, options, message):
@@ -184,7 +258,7 @@ def test_bad_predictions_are_named(truth, probability, options, message):
 
 def test_class_scores_of_table_2():
     truth, predicted = from_counts(TABLE_2)
-    scores = metrics.class_scores(truth, np.eye(3)[predicted], CLASSES, resamples=50)
+    scores = metrics.class_scores(truth, np.eye(3)[predicted], CLASSES)
     assert scores.loc["accuracy", "value"] == 21 / 48
     assert scores.loc["precision covid", "value"] == pytest.approx(0.385, abs=5e-4)
     assert scores.loc["recall covid", ["count", "n"]].tolist() == [5, 12]
@@ -198,7 +272,7 @@ def test_macro_auc_equals_scikit_learn():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, 120)
     probabilities = rng.dirichlet(np.ones(3), 120)
-    scores = metrics.class_scores(truth, probabilities, CLASSES, resamples=50)
+    scores = metrics.class_scores(truth, probabilities, CLASSES)
     expected = sk.roc_auc_score(truth, probabilities, multi_class="ovr", average="macro")
     assert scores.loc["macro auc", "value"] == pytest.approx(expected)
     assert scores.loc["macro auc", "low"] < expected < scores.loc["macro auc", "high"]

@@ -15,6 +15,12 @@ from cxrlib.cohort import Cohort
 from cxrlib.machine import one_thread
 from cxrlib.shortcuts import hospitals, views
 
+METRICS = {
+    "auc": "auc",
+    "accuracy": "accuracy",
+    "sensitivity": "recall",
+    "specificity": "specificity",
+}
 CONDITIONS = ("paper's protocol", "clean protocol", "lungs covered", "another hospital")
 
 
@@ -65,9 +71,7 @@ def predictions(cohort, outside, classes, extract=None, seed: int = 0) -> pd.Dat
 
 
 def scores(found: pd.DataFrame) -> pd.DataFrame:
-    """Score each condition of :func:`predictions`, with 95 % intervals that draw patients.
-
-    Also for accuracy: Wilson's interval would take the copies of one film for news.
+    """Score each condition of :func:`predictions`, with 95 % intervals that count patients.
 
     Returns
     -------
@@ -79,20 +83,12 @@ def scores(found: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for condition, part in found.groupby("condition", sort=False):
-        truth, probability = metrics.check_binary(part["truth"], part["probability"])
-        right = (probability >= 0.5) == truth
-        groups, _ = metrics.patient_numbers(part["patient"], len(part))
-        measures = {
-            "auc": lambda w, t=truth, p=probability: metrics.weighted_auc(w, t, p),
-            "accuracy": lambda w, r=right: _share(w, r, np.ones_like(r)),
-            "sensitivity": lambda w, r=right, t=truth: _share(w, r, t),
-            "specificity": lambda w, r=right, t=truth: _share(w, r, ~t),
-        }
-        intervals = metrics.bootstrap_rows(measures, groups, "patient", 0.95, 1000, 0)
-        for metric, (value, low, high, *_) in intervals.items():
-            sizes = (len(part), part["patient"].nunique())
-            blind = {"auc": 0.5, "accuracy": max(truth.mean(), 1 - truth.mean())}
-            rows.append((condition, metric, value, low, high, *sizes, blind.get(metric, np.nan)))
+        table = metrics.binary_scores(part["truth"], part["probability"], patients=part["patient"])
+        share, sizes = part["truth"].mean(), (len(part), part["patient"].nunique())
+        blind = {"auc": 0.5, "accuracy": max(share, 1 - share)}
+        for name, metric in METRICS.items():
+            ends = table.loc[metric, ["value", "low", "high"]]
+            rows.append((condition, name, *ends, *sizes, blind.get(name, np.nan)))
     names = ["condition", "metric", "value", "low", "high", "images", "patients", "baseline"]
     return pd.DataFrame(rows, columns=names)
 
@@ -101,10 +97,3 @@ def _table(condition, tested, classes, probability) -> pd.DataFrame:
     table = tested.table[["image", "patient", "label"]].reset_index(drop=True)
     table.insert(0, "condition", condition)
     return table.assign(truth=tested.targets(classes), probability=probability)
-
-
-def _share(weights, right, among) -> np.ndarray:
-    """Weighted share of `right` among some images; NaN where none of them was drawn."""
-    drawn = weights @ among.astype(float)
-    hits = weights @ (right & among).astype(float)
-    return np.divide(hits, drawn, out=np.full(len(drawn), np.nan), where=drawn > 0)

@@ -38,7 +38,7 @@ class External:
         As ``metrics.binary_scores`` gives them.
     drop : DataFrame
         Rows ``auc`` and ``accuracy``; columns ``inside``, ``outside``, ``drop`` (inside minus
-        outside), ``low``, ``high`` (patients of both cohorts drawn independently).
+        outside), ``low``, ``high`` (patients of both cohorts vary independently).
     threshold : float
         The largest one that reaches the sensitivity asked for inside.
     at_threshold : DataFrame
@@ -63,7 +63,7 @@ class External:
 
 
 def external_validation(
-    inside, outside, classes, extract=None, seed=0, resamples=1000, sensitivity=0.95
+    inside, outside, classes, extract=None, seed=0, sensitivity=0.95
 ) -> External:
     """Cross-validate by patient inside, train on all of inside, test outside.
 
@@ -75,8 +75,8 @@ def external_validation(
         The second is the one to find.
     extract : callable, optional
         A frozen backbone, as in :func:`cxrlib.shortcuts.views.features`.
-    seed, resamples : int
-        Of the folds, and of the bootstrap over patients.
+    seed : int
+        Of the folds.
     sensitivity : float
         For which the threshold is chosen, on the predictions inside.
 
@@ -89,10 +89,10 @@ def external_validation(
     inside, outside = choose(inside, outside, classes)
     described = [views.features(cohort, extract=extract) for cohort in (inside, outside)]
     tables = predict(inside, outside, classes, *described, seed)
-    return compare(*tables, seed, resamples, sensitivity)
+    return compare(*tables, seed, sensitivity)
 
 
-def compare(inside, outside, seed=0, resamples=1000, sensitivity=0.95) -> External:
+def compare(inside, outside, seed=0, sensitivity=0.95) -> External:
     """Compare a model's predictions inside with those outside, whatever made them.
 
     Both are tables with the columns ``image``, ``patient``, ``truth`` (0 or 1) and ``probability``
@@ -103,9 +103,8 @@ def compare(inside, outside, seed=0, resamples=1000, sensitivity=0.95) -> Extern
     for name, table in parts.items():
         _check_table(table, name)
     outside = outside.assign(recalibrated=_recalibrated(outside, seed))
-    options = {"resamples": resamples, "seed": seed}
     scores = [
-        metrics.binary_scores(*_columns(table), patients=table["patient"], **options)
+        metrics.binary_scores(*_columns(table), patients=table["patient"])
         for table in parts.values()
     ]
     threshold = metrics.threshold_for(*_columns(inside), sensitivity)
@@ -117,9 +116,9 @@ def compare(inside, outside, seed=0, resamples=1000, sensitivity=0.95) -> Extern
     both = pd.concat([inside.assign(part="inside"), outside.assign(part="outside")])
     return External(
         *scores,
-        _drop(inside, outside, **options),
+        _drop(inside, outside),
         threshold,
-        _at_threshold(parts, threshold, **options),
+        _at_threshold(parts, threshold),
         {name: metrics.calibration(*each) for name, each in zip(PARTS, promised, strict=True)},
         pd.DataFrame(quality, index=list(PARTS), columns=["brier", "ece", "images"]),
         both[["part", *COLUMNS, "recalibrated"]].reset_index(drop=True),
@@ -204,21 +203,11 @@ def predict(inside, outside, classes, seen, unseen, seed, weights=None, by_image
     return found, _table(outside, outside.targets(classes), told)
 
 
-def resampled(table, measure, resamples, seed) -> np.ndarray:
-    """Measure all predictions of a table, then each resample of its patients: (1 + resamples,).
-
-    `measure` takes weights, shape (resamples, n), truth and probability, as
-    :func:`cxrlib.metrics.weighted_auc` does; a column ``weight`` counts in every resample.
-    """
+def area(table, confidence: float = 0.95) -> metrics.Estimate:
+    """Estimate the area under the ROC curve of predictions; a column ``weight`` counts images."""
     truth, probability = metrics.check_binary(*_columns(table))
-    groups, _ = metrics.patient_numbers(table["patient"], len(table))
-    own = table["weight"].to_numpy() if "weight" in table else 1
-
-    def score(drawn):
-        return measure(drawn * own, truth, probability)
-
-    found = metrics.bootstrap({"score": score}, groups, resamples, seed)["score"]
-    return np.append(score(np.ones((1, len(table)))), found)
+    groups = metrics.patient_numbers(table["patient"], len(table))
+    return metrics.area(truth, probability, groups, confidence, weights=table.get("weight"))
 
 
 def _columns(table, column="probability"):
@@ -252,7 +241,7 @@ def _recalibrated(table, seed: int) -> np.ndarray:
     from sklearn.model_selection import train_test_split
 
     truth, probability = metrics.check_binary(*_columns(table))
-    groups, _ = metrics.patient_numbers(table["patient"], len(table))
+    groups = metrics.patient_numbers(table["patient"], len(table))
     label = np.array([truth[groups == number].max() for number in range(groups.max() + 1)])
     if np.bincount(label, minlength=2).min() < 2:
         raise ShortcutError("Recalibration needs two patients with and two without the class.")
@@ -263,39 +252,35 @@ def _recalibrated(table, seed: int) -> np.ndarray:
     return held_out(classifier(), score, truth, parts)
 
 
-def _accuracy(drawn, truth, probability) -> np.ndarray:
-    return drawn @ (truth == (probability >= 0.5)) / drawn.sum(axis=1)
-
-
-def _drop(inside, outside, resamples, seed) -> pd.DataFrame:
+def _drop(inside, outside) -> pd.DataFrame:
+    both = {"auc": [area(table) for table in (inside, outside)], "accuracy": []}
+    for table in (inside, outside):
+        right, groups = _right(table, 0.5)
+        everything = np.ones(len(right), dtype=bool)
+        both["accuracy"].append(metrics.share(right, everything, groups))
     rows = {}
-    for name, measure in (("auc", metrics.weighted_auc), ("accuracy", _accuracy)):
-        # Another seed outside: the two sets of patients are independent
-        here = resampled(inside, measure, resamples, seed)
-        there = resampled(outside, measure, resamples, [seed, 1])
-        drop = here - there
-        rows[name] = (here[0], there[0], drop[0], *metrics.percentiles(drop[1:], 0.95))
+    for name, (here, there) in both.items():
+        drop = metrics.combine([here, there], [1, -1], paired=False)
+        rows[name] = (here.value, there.value, *drop[:3])
     columns = ["inside", "outside", "drop", "low", "high"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def _at_threshold(parts, threshold, resamples, seed) -> pd.DataFrame:
-    """Sensitivity and specificity with intervals that draw patients."""
+def _right(table, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each image is called what it is, and its patient's number."""
+    truth, probability = metrics.check_binary(*_columns(table))
+    groups = metrics.patient_numbers(table["patient"], len(table))
+    return truth == (probability >= threshold), groups
+
+
+def _at_threshold(parts, threshold) -> pd.DataFrame:
     rows = []
     for part, table in parts.items():
-        truth, probability = metrics.check_binary(*_columns(table))
-        for metric, kept, right in (
-            ("sensitivity", truth, probability >= threshold),
-            ("specificity", ~truth, probability < threshold),
-        ):
-            hits = right[kept]
-            groups, drawn = metrics.patient_numbers(table["patient"][kept], len(hits))
-            patients = int(groups.max() + 1)
-            measure = {"share": lambda w, hits=hits: w @ hits / w.sum(axis=1)}
-            found = metrics.bootstrap_rows(measure, groups, drawn, 0.95, resamples, seed)
-            value, low, high = found["share"][:3]
-            if value in (0, 1):  # no resample differs; Wilson's interval of patients still can
-                low, high = metrics.wilson(int(value) * patients, patients)
-            rows.append((part, metric, value, low, high, len(hits), patients))
+        right, groups = _right(table, threshold)
+        truth = table["truth"].to_numpy() == 1
+        for metric, kept in (("sensitivity", truth), ("specificity", ~truth)):
+            found = metrics.share(right, kept, groups)
+            patients = len(np.unique(groups[kept]))
+            rows.append((part, metric, *found[:3], found.n, patients))
     names = ["part", "metric", "value", "low", "high", "images", "patients"]
     return pd.DataFrame(rows, columns=names)

@@ -155,19 +155,14 @@ def _measure(model, inside: Cohort, new: Cohort, twins) -> dict:
 
 def both_scores(truth, inside, new) -> dict:
     """AUC and accuracy of both tests, and the drop between them, with intervals."""
-    row, known = {}, truth == 1
+    row = {}
     for place, said in (("inside", inside), ("new", new)):
         scores = metrics.binary_scores(truth, said)
         for name, (column, end) in product(("auc", "accuracy"), ENDS.items()):
             row[f"{name}_{place}{end}"] = float(scores.loc[name, column])
 
-    def drop(weights):  # the same patients stand in both tests: one weight for both
-        areas = [metrics.weighted_auc(weights, known, said) for said in (inside, new)]
-        return areas[0] - areas[1]
-
-    patients = np.arange(len(truth))
-    found = metrics.bootstrap_rows({"drop": drop}, patients, "patient", 0.95, 1000, 0)["drop"]
-    return row | {f"drop{end}": value for end, value in zip(ENDS.values(), found[:3], strict=True)}
+    drop = metrics.binary_differences(truth, inside, new).loc["auc"]  # of the same patients
+    return row | {f"drop{end}": float(drop[column]) for column, end in ENDS.items()}
 
 
 def heat_inside_lungs(model, cohort: Cohort) -> dict[str, float]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.machine import one_thread
-from cxrlib.metrics import bootstrap_rows, weighted_auc
+from cxrlib.metrics import area
 from cxrlib.shortcuts.views import ShortcutError
 
 RIDGE = 1.0  # penalty, where each image's similarity to itself is 1
@@ -91,11 +91,7 @@ def probe(
     measured = {k: fold_areas(scores[:, [k]], (targets == k)[:, None], fold)[0] for k in wanted}
     best = max(measured, key=lambda k: np.nan_to_num(measured[k]))
     p = _share_as_good(measured[best], np.stack(list(areas.values())))
-
-    def auc(weights):
-        return weighted_auc(weights, targets == best, scores[:, best], fold)
-
-    row = bootstrap_rows({"auc": auc}, groups, "patient", 0.95, 1000, seed)["auc"]
+    row = area(targets == best, scores[:, best], groups, fold=fold)
     return Probe(*row[:3], p, len(targets), int(groups.max() + 1), scores, int(best))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import Cohort
-from cxrlib.metrics import percentiles, weighted_auc
+from cxrlib.metrics import combine
 from cxrlib.shortcuts import hospitals, views
 
 CENTRE = 0.12  # of each side is cut off where no lung mask is known
@@ -25,13 +25,13 @@ COLUMNS += ["gap", "gap low", "gap high", "gain", "gain low", "gain high"]
 
 
 def remedies(
-    inside, outside, classes, by="source", extract=None, confidence=0.95, seed=0, resamples=5000
+    inside, outside, classes, by="source", extract=None, confidence=0.95, seed=0
 ) -> pd.DataFrame:
     """Try what is said to help against shortcuts, and measure it at another hospital.
 
     Parameters
     ----------
-    inside, outside, classes, extract, seed, resamples
+    inside, outside, classes, extract, seed
         As in :func:`cxrlib.shortcuts.hospitals.external_validation`.
     by : str
         Column of the inside table with what the labels should be balanced over, such as
@@ -43,7 +43,7 @@ def remedies(
     DataFrame
         A row a remedy: ``remedy``; ``inside auc``, ``inside low``, ``inside high``; the same
         ``outside``; and of ``gap`` (inside minus outside) and ``gain`` (area outside minus that of
-        the model as it is, on the same resamples); and ``note``. NaN where it cannot be tried.
+        the model as it is, on the same patients); and ``note``. NaN where it cannot be tried.
         Where labels are balanced, so is the estimate inside: each image counts with its weight.
 
     Raises
@@ -78,7 +78,7 @@ def remedies(
         changes[TO_LUNGS] = (to_lungs, "true masks, which real films lack")
     for name, (change, note) in changes.items():
         tried[name] = (predict(*seen([_changed(each, change) for each in cohorts])), note)
-    return _rows(tried, confidence, resamples, seed)
+    return _rows(tried, confidence)
 
 
 def balanced_weights(cohort, classes, by):
@@ -137,23 +137,16 @@ CHANGES = {
 }
 
 
-def _rows(tried, confidence, resamples, seed) -> pd.DataFrame:
-    def areas(table, seed):
-        return hospitals.resampled(table, weighted_auc, resamples, seed)
-
-    # Another seed outside: the two sets of patients are independent
-    elsewhere = [seed, 1]
-    base = areas(tried[AS_IT_IS][0][1], elsewhere)
+def _rows(tried, confidence) -> pd.DataFrame:
+    base = hospitals.area(tried[AS_IT_IS][0][1], confidence)
     rows = []
     for remedy, (tables, note) in tried.items():
         values = [np.nan] * len(COLUMNS)
         if tables is not None:
-            here, there = areas(tables[0], seed), areas(tables[1], elsewhere)
-            values = [
-                value
-                for each in (here, there, here - there, there - base)
-                for value in (each[0], *percentiles(each[1:], confidence))
-            ]
+            here, there = (hospitals.area(table, confidence) for table in tables)
+            gap = combine([here, there], [1, -1], paired=False)
+            gain = combine([there, base], [1, -1])
+            values = [end for each in (here, there, gap, gain) for end in each[:3]]
             if remedy in (*CHANGES, TO_LUNGS) or remedy.startswith("balanced"):
                 note = "; ".join(part for part in (_verdict(*values[-2:]), note) if part)
         rows.append((remedy, *values, note))

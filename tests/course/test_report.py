@@ -46,9 +46,9 @@ def record(notebook, model, source, kind, classes=("healthy", "covid"), note="on
     sure /= sure.sum(axis=1, keepdims=True)
     sure[0] = sure[0][::-1]
     if len(classes) == 2:
-        scores = metrics.binary_scores(truth, sure[:, 1], resamples=20)
+        scores = metrics.binary_scores(truth, sure[:, 1])
     else:
-        scores = metrics.class_scores(truth, sure, classes, resamples=20)
+        scores = metrics.class_scores(truth, sure, classes)
     results.record(
         notebook,
         model=model,

@@ -58,7 +58,7 @@ def learn() -> dict:
     data = (x[:20], target[:20]), (x[20:], target[20:])
     training.fit(head, *data, epochs=20, learning_rate=1e-3, batch_size=20, seed=0)
     said = training.predict(head, x[20:])[:, 1]
-    scores = metrics.binary_scores(target[20:], said, resamples=20)["value"]
+    scores = metrics.binary_scores(target[20:], said)["value"]
     return {"features": x, "said": said, "scores": scores.to_numpy(float)}
 
 

@@ -35,8 +35,8 @@ def tables(cohort, outside):
     return {
         "leakage": leaks.leakage(cohort, repeats=3),
         "shortcuts": shortcuts.shortcuts(cohort, permutations=9),
-        "external": transfer.external_validation(cohort, outside, LABELS, resamples=50),
-        "remedies": remedies.remedies(cohort, outside, LABELS, resamples=50),
+        "external": transfer.external_validation(cohort, outside, LABELS),
+        "remedies": remedies.remedies(cohort, outside, LABELS),
     }
 
 

@@ -7,7 +7,6 @@ import pytest
 from sklearn.metrics import brier_score_loss, recall_score, roc_auc_score
 
 from cxrlib.cohort import Cohort
-from cxrlib.metrics import weighted_auc
 from cxrlib.phantom import make_cohort
 from cxrlib.shortcuts import hospitals, remedies
 from cxrlib.shortcuts.views import ShortcutError
@@ -29,12 +28,12 @@ def outside():
 
 @pytest.fixture(scope="module")
 def external(inside, outside):
-    return hospitals.external_validation(inside, outside, LABELS, resamples=300)
+    return hospitals.external_validation(inside, outside, LABELS)
 
 
 @pytest.fixture(scope="module")
 def tried(inside, outside):
-    table = remedies.remedies(inside, outside, LABELS, by="scanner", resamples=300)
+    table = remedies.remedies(inside, outside, LABELS, by="scanner")
     return table.set_index("remedy")
 
 
@@ -83,7 +82,7 @@ def test_a_drop_by_hand():
     # Inside 1.0: all in order. Outside 12 of 16 pairs are in order: 0.75
     good = predictions([0, 0, 0, 0, 1, 1, 1, 1], [0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])
     poor = predictions([0, 0, 0, 0, 1, 1, 1, 1], [0.1, 0.2, 0.3, 0.9, 0.2, 0.35, 0.8, 0.95], "b")
-    found = hospitals.compare(good, poor, resamples=200, sensitivity=1)
+    found = hospitals.compare(good, poor, sensitivity=1)
     pairs = [(a > b) + (a == b) / 2 for a in (0.2, 0.35, 0.8, 0.95) for b in (0.1, 0.2, 0.3, 0.9)]
     auc = found.drop.loc["auc"]
     assert auc["inside"] == 1
@@ -103,7 +102,7 @@ def test_the_interval_of_the_drop_is_that_of_independent_samples():
     truth = np.tile([0, 1], 200)
     here = predictions(truth, np.clip(0.5 + 0.25 * (truth - 0.5) + rng.normal(0, 0.2, 400), 0, 1))
     there = here.assign(patient="b" + here["patient"], image="b" + here["image"])
-    found = hospitals.compare(here, there, resamples=1000)
+    found = hospitals.compare(here, there)
     auc = found.drop.loc["auc"]
     # The same predictions on both sides: no drop, and variances add up, though the data agree
     low, high = found.inside.loc["auc", ["low", "high"]]
@@ -111,7 +110,7 @@ def test_the_interval_of_the_drop_is_that_of_independent_samples():
     assert auc["high"] - auc["low"] == pytest.approx(np.sqrt(2) * (high - low), rel=0.15)
 
 
-def test_the_bootstrap_draws_patients():
+def test_intervals_count_patients():
     rng = np.random.default_rng(1)
     truth = np.repeat(np.tile([0, 1], 30), 8)
     chance = np.repeat(rng.normal(0, 0.2, 60), 8)
@@ -119,7 +118,7 @@ def test_the_bootstrap_draws_patients():
     widths = []
     for each in (1, 8):
         told = [predictions(truth, score, prefix, each) for prefix in "ab"]
-        drop = hospitals.compare(*told, resamples=400).drop
+        drop = hospitals.compare(*told).drop
         widths.append(drop["high"] - drop["low"])
     assert (widths[1] / widths[0]).tolist() == pytest.approx([np.sqrt(8)] * 2, rel=0.25)
 
@@ -131,7 +130,7 @@ def test_recalibration_mends_probabilities_that_are_too_sure():
     odds = (honest / (1 - honest)) ** 4 * 6  # too sure, and shifted
     wrong = odds / (1 + odds)
     told = predictions(truth, honest), predictions(truth, wrong, "b")
-    found = hospitals.compare(*told, resamples=2)
+    found = hospitals.compare(*told)
     ece = found.quality["ece"]
     assert ece["outside"] > 0.2
     assert ece["outside, recalibrated"] < 0.05
@@ -146,7 +145,7 @@ def test_recalibration_never_learns_from_the_patient_it_mends():
     table = predictions(patients % 2, rng.random(80), each=2)
 
     def mended(truth):
-        told = hospitals.compare(table, table.assign(truth=truth), resamples=2).predictions
+        told = hospitals.compare(table, table.assign(truth=truth)).predictions
         return told.loc[told["part"] == "outside", "recalibrated"].to_numpy()
 
     before = mended(table["truth"])
@@ -212,7 +211,7 @@ def test_where_source_and_label_coincide_balancing_cannot_be_done():
     cohort, there = tiny_cohort(12), tiny_cohort(12, seed=1)
     here = Cohort(cohort.table.assign(source=cohort.table["label"]), cohort.images)
     there = Cohort(there.table.assign(patient="x" + there.table["patient"]), there.images)
-    found = remedies.remedies(here, there, LABELS, resamples=20).set_index("remedy")
+    found = remedies.remedies(here, there, LABELS).set_index("remedy")
     assert np.isnan(found.loc["balanced over source", "outside auc"])
     assert "cannot be done" in found.loc["balanced over source", "note"]
     assert "one view only" in remedies.balanced_weights(cohort, LABELS, "view")[1]
@@ -235,7 +234,7 @@ def test_balanced_weights_draw_equally_by_hand():
 def test_weights_count_in_the_area_inside():
     table = predictions([0, 0, 1, 1], [0.1, 0.6, 0.5, 0.9]).assign(weight=[1.0, 3.0, 2.0, 1.0])
     wanted = roc_auc_score(table["truth"], table["probability"], sample_weight=table["weight"])
-    assert hospitals.resampled(table, weighted_auc, 5, 0)[0] == pytest.approx(wanted)
+    assert hospitals.area(table).value == pytest.approx(wanted)
 
 
 def test_changes_of_images_are_those_of_opencv(inside):

@@ -5,7 +5,7 @@ from scipy.stats import binom
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.preprocessing import StandardScaler
 
-from cxrlib.metrics import weighted_auc
+from cxrlib.metrics import area
 from cxrlib.shortcuts import probes
 from cxrlib.shortcuts.views import ShortcutError
 
@@ -37,8 +37,8 @@ def test_areas_of_columns_are_those_of_one_column_after_another():
     for fold in (np.zeros(50, int), np.arange(50) % 3):
         found = probes.fold_areas(scores, truth, fold)
         for column in range(4):
-            once = np.ones((1, 50)), truth[:, column], scores[:, column], fold
-            assert found[column] == weighted_auc(*once)[0]
+            once = area(truth[:, column], scores[:, column], np.arange(50), fold=fold)
+            assert found[column] == pytest.approx(once.value)
 
 
 def test_only_images_that_one_model_scored_are_compared():
