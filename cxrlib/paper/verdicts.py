@@ -9,11 +9,12 @@ not comparable         synthetic images, random weights, or another backbone tha
 =====================  ==========================================================================
 
 *Reproduced* is shown by two one-sided tests at 5 % (Schuirmann 1987, doi:10.1007/BF01068419): our
-90 % interval lies within the figure as printed, plus and minus :data:`MARGIN`. The paper's own
-patients don't come in: a dozen could not show that anything equals anything. What they allow is
-told beside the verdict. *Exceeded* and *not reproduced* go by the interval of the difference, in
-which they do come in. Where both hold, ours is better or worse for sure, and by less than was
-declared to matter: it is reproduced. A result that merely fails to differ decides nothing.
+90 % interval, half a patient longer at each end since shares move in steps, lies within the figure
+as printed, plus and minus :data:`MARGIN`. The paper's own patients don't come in: a dozen could not
+show that anything equals anything. What they allow is told beside the verdict. *Exceeded* and *not
+reproduced* go by the interval of the difference, in which they do come in. Where both hold, ours is
+better or worse for sure, and by less than was declared to matter: it is reproduced. A result that
+merely fails to differ decides nothing.
 
 *Our interval*, over five seeds or more, adds two variations. Of patients: Wilson's interval, on J =
 TP / (TP + FP + FN) for F1 = 2 J / (1 + J). Trials are patients: images of one, and the answers of
@@ -281,10 +282,7 @@ def _judge(
     theirs = {level: _sampling(claimed, patients, level, is_f1) for level in LEVELS}
     ours = {level: measured_interval(measured, level, is_f1) for level in LEVELS}
     differences = {level: difference(mean, ours[level], claimed, theirs[level]) for level in LEVELS}
-    equal = {
-        level: _within(measured_interval(measured, 2 * level - 1, is_f1), claimed, margin)
-        for level in LEVELS
-    }
+    equal = {level: _is_within(measured, level, is_f1, claimed, margin) for level in LEVELS}
     found = Verdict(
         name, claim["printed"], {}, "", claimed, mean, len(measured.values), theirs, ours,
         differences, margin, patients,
@@ -294,9 +292,11 @@ def _judge(
     return replace(found, verdicts=verdicts, reason=said[0.95][1])
 
 
-def _within(ours: Interval, claimed: float, margin: float) -> bool:
-    """Tell whether an interval of ours lies within the printed figure, give or take the margin."""
-    return claimed - margin < ours[0] and ours[1] < claimed + margin
+def _is_within(measured: Measurement, level: float, is_f1: bool, claimed, margin) -> bool:
+    """Tell whether two one-sided tests show ours to equal the printed figure, but for a margin."""
+    low, high = measured_interval(measured, 2 * level - 1, is_f1)
+    half = 0.5 / measured.n if measured.n else 0.0
+    return claimed - margin < low - half and high + half < claimed + margin
 
 
 def _decide(found: Verdict, level: float, equal: dict, why: str, lower_is_better: bool) -> tuple:
