@@ -12,6 +12,7 @@ from cxrlib.course.folder import read_states
 from cxrlib.course.progress import clock
 from cxrlib.files import whole_file
 from cxrlib.paper import tables as paper_tables
+from cxrlib.paper import verdicts
 from cxrlib.plots import pages
 from cxrlib.results import PROTOCOLS, Result, ResultsError
 
@@ -45,6 +46,7 @@ def write(folder: Path | str) -> Path:
         table1=paper_tables.table1(found),
         table2=paper_tables.table2(found),
         verdicts=paper_tables.verdicts(found),
+        margin=f"{verdicts.MARGIN:.2f}",
         sections=[_section(one) for one in found.values()],
         facts=[(name, _facts(one)) for name, one in found.items()],
     )

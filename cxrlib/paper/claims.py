@@ -16,7 +16,7 @@ import pandas as pd
 from cxrlib.files import parse_yaml, shipped
 
 NUMBERS = ("count", "n", "patients")
-COLUMNS = ("id", "place", "model", "metric", "value", "printed", *NUMBERS, "how", "note")
+COLUMNS = ("id", "place", "model", "metric", "value", "printed", *NUMBERS, "other_n", "how", "note")
 NEEDED = ("id", "place", "metric", "printed", "value")
 TEXTS = ("id", "place", "model", "metric", "how", "note")
 NETWORKS = ("Custom CNN", "ResNet50+", "VGG16+", "DenseNet121+")
@@ -32,10 +32,10 @@ def load(path: Path | str | None = None) -> pd.DataFrame:
 
     Columns: ``id``, ``place``, ``model`` (as Table I names it, or None), ``metric``, ``value`` (a
     number, percentages as fractions of 1; a list of numbers; or words), ``printed`` (str),
-    ``count``, ``n`` and ``patients`` (Int64, <NA> where not known), ``how`` (whether they are
-    printed or inferred), ``note``. PaperError if the file is no list of claims, or a claim lacks a
-    field, has an unknown one or one of the wrong kind, stands twice, or its value or count is not
-    what is printed.
+    ``count``, ``n`` and ``patients`` (Int64, <NA> where not known), ``other_n`` (other n that fit:
+    a list, or None), ``how`` (whether they are printed or inferred), ``note``. PaperError if the
+    file is no list of claims, or a claim lacks a field, has an unknown one or one of the wrong
+    kind, stands twice, or its value or count is not what is printed.
     """
     path = Path(path or shipped("data") / "claims.yml")
     try:
@@ -52,7 +52,7 @@ def load(path: Path | str | None = None) -> pd.DataFrame:
             raise PaperError(f"Claim {name}: {wrong} ({path.name})")
         seen.add(name)
     table = pd.DataFrame(claims, columns=list(COLUMNS))
-    texts = ["model", "how", "note"]
+    texts = ["model", "other_n", "how", "note"]
     table[texts] = table[texts].astype(object).where(table[texts].notna(), None)
     return table.astype(dict.fromkeys(NUMBERS, "Int64"))
 
@@ -160,6 +160,9 @@ def _numbers_problem(claim: dict) -> str:
             return f"{key} must be a whole number, not {number!r}."
     if numbers and not re.match("printed|inferred|n is printed", claim.get("how", "")):
         return f"how must say if its numbers are printed or inferred, not {claim.get('how')!r}."
+    sizes = claim.get("other_n", [1])
+    if not isinstance(sizes, list) or not all(_is_number(n, int) and n > 0 for n in sizes):
+        return f"other_n must be a list of whole numbers above 0, not {sizes!r}."
     if "patients" in claim and not 0 < claim["patients"] <= claim.get("n", 0):
         return f"{claim['patients']} patients of n {claim.get('n')} images: each has one or more."
     return ""

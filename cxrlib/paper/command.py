@@ -25,6 +25,7 @@ COLOURS = {"exceeded": "green", "reproduced": "green", "not reproduced": "red"}
     help="Folder whose verdicts.json to compare with.  [default: the course's own]",
 )
 @click.option("--protocol", type=click.Choice(["paper", "clean"]), help="Judge this one only.")
+@click.option("--margin", type=float, help="What counts as the same figure.  [default: 0.1]")
 @click.option("--only-present", is_flag=True, help="Pass over recorded claims that RUNS lack.")
 @click.option(
     "--json",
@@ -38,14 +39,17 @@ COLOURS = {"exceeded": "green", "reproduced": "green", "not reproduced": "red"}
     help="Record the verdicts in this file; compares with others only where --reference is given.",
 )
 @click.pass_context
-def check_command(ctx, runs, reference, protocol, only_present, json_file, write):
+def check_command(ctx, runs, reference, protocol, margin, only_present, json_file, write):
     """Judge each claim of the paper by RUNS; exit code 1 if a verdict got worse.
 
-    RUNS are run folders, one a seed, or a folder of them. A verdict is one of reproduced,
-    exceeded, not reproduced, undecidable at this n, and not comparable (synthetic images, random
-    weights, another backbone); fewer than five seeds decide nothing. Worse than recorded is: a
-    step from reproduced or exceeded to undecidable to not reproduced; what was comparable and is
-    not; a claim or a lesson that is missing.
+    RUNS are run folders, one a seed, or a folder of them. A verdict is one of reproduced (within
+    the margin of the printed figure), exceeded, not reproduced, undecidable at this n, and not
+    comparable (synthetic images, random weights, another backbone); fewer than five seeds decide
+    nothing. Below it stands what would have decided, what the paper's own patients allow, and
+    whether the verdict hangs on how many they are. Choose the margin before you look.
+
+    Worse than recorded is: a step from reproduced or exceeded to undecidable to not reproduced;
+    what was comparable and is not; a claim or a lesson that is missing.
 
     \b
     Examples:
@@ -56,10 +60,12 @@ def check_command(ctx, runs, reference, protocol, only_present, json_file, write
     """  # noqa: D301
     from cxrlib.files import write_json
     from cxrlib.paper import check as checking
+    from cxrlib.paper.verdicts import MARGIN
 
     recorded = checking.read_reference(reference) if reference or not write else None
     click.echo(f"Judging {', '.join(map(str, runs))}", err=True)
-    found = checking.check(runs, [protocol] if protocol else checking.PROTOCOLS)
+    protocols = [protocol] if protocol else checking.PROTOCOLS
+    found = checking.check(runs, protocols, MARGIN if margin is None else margin)
     _tell(found, checking)
     for file, content in ((json_file, found.full), (write, found.short)):
         if file:
@@ -89,6 +95,8 @@ def _tell(found, checking) -> None:
             printed, ours, interval, verdict = checking.describe(one)
             start = f"{one.claim:<28}{printed:<12}{ours:>7}  {interval:<18}{letter:<4}"
             click.echo(start + click.style(verdict, fg=COLOURS.get(one.verdict)))
+            if one.second:
+                click.echo(f"    {one.second}")
     for reason, letter in reasons.items():
         click.echo(f"{'' if letter != 'a' else chr(10)}{letter}  {reason}")
     seeds = len(found.runs)

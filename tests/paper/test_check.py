@@ -19,11 +19,6 @@ BINARY, THREE = ("healthy", "covid"), ("healthy", "pneumonia", "covid")
 LESSONS = pd.DataFrame({"lesson": ["leaks pay", "labels matter"], "held": [True, False]})
 
 
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch):
-    monkeypatch.setattr(check, "RESAMPLES", 50)
-
-
 def record(folder, monkeypatch, model=3, seed=0, source="sirm", wrong=0, kind="imagenet", **more):
     """One result with real-looking data: `wrong` images of each class are called the next one."""
     monkeypatch.setenv("CXR_RUN", str(folder))

@@ -8,7 +8,7 @@ import yaml
 from scipy import stats
 
 from cxrlib import metrics
-from cxrlib.paper import claims
+from cxrlib.paper import claims, reconstruct
 from cxrlib.paper.claims import PaperError
 
 TABLE_1 = {
@@ -84,8 +84,36 @@ def test_what_the_paper_does_not_tell_is_not_known():
         rows = table.filter(like=f"table1.model{model}", axis=0)
         assert len(rows) == 4 and rows[["count", "n", "patients"]].isna().all(axis=None)
     rows = table.query("place == 'Table II' and n.notna()")
-    assert len(rows) == 9 and rows["patients"].isna().all()
-    assert rows["how"].str.contains("how many people these images are is not known").all()
+    assert len(rows) == 9 and (4 * rows["patients"] == rows["n"]).all()  # four copies of each
+    assert rows["how"].str.contains("patients are at least so many").all()
+
+
+def test_no_image_is_taken_for_a_person():
+    table = claims.load().query("n.notna() and place != 'Section III.A'")
+    assert len(table) == 8 + 9 + 42 and (table["patients"] < table["n"]).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes", "least"),
+    [  # TP, FP, FN, TN that print as the row does: by hand from lesson 8
+        (1, [(10, 5, 6, 13)], (10, 5, 6, 13)),
+        (2, [(88, 10, 8, 86)], (44, 5, 4, 43)),
+        (3, [(82, 20, 14, 76), (1545, 377, 264, 1433)], (41, 10, 7, 38)),
+        (4, [(40, 5, 20, 86)], (40, 5, 20, 86)),
+    ],
+)
+def test_other_sizes_are_those_that_print_so_and_the_images_loaded(model, sizes, least):
+    rows = claims.load().query(f"id.str.startswith('table1.model{model}')").set_index("metric")
+    for counts in sizes:
+        exact = [f"table1.model{model}", *counts]
+        found = reconstruct.matrices(rows["printed"].to_dict(), sum(counts), "any")
+        assert list(counts) in found[["tp", "fp", "fn", "tn"]].to_numpy().tolist(), exact
+    parts = [
+        (tp + fp + fn + tn, tp + fp, tp + fn, tp + fp + fn)
+        for tp, fp, fn, tn in [*sizes, [6000 * one / sum(least) for one in least]]
+    ]
+    expected = [[round(part[column]) for part in parts] for column in range(4)]
+    assert rows.loc[["accuracy", "precision", "recall", "f1"], "other_n"].tolist() == expected
 
 
 def test_patients_of_models_2_and_3_are_the_fewest_with_four_images_each():
