@@ -138,14 +138,16 @@ CHANGES = {
 
 
 def _rows(tried, confidence) -> pd.DataFrame:
-    base = hospitals.area(tried[AS_IT_IS][0][1], confidence)
+    usual = tried[AS_IT_IS][0][1]
+    base = hospitals.area(usual, confidence)
     rows = []
     for remedy, (tables, note) in tried.items():
         values = [np.nan] * len(COLUMNS)
         if tables is not None:
             here, there = (hospitals.area(table, confidence) for table in tables)
             gap = combine([here, there], [1, -1], paired=False)
-            gain = combine([there, base], [1, -1])
+            same = tables[1]["probability"].equals(usual["probability"])  # the same model
+            gain = (0.0, 0.0, 0.0) if same else combine([there, base], [1, -1])
             values = [end for each in (here, there, gap, gain) for end in each[:3]]
             if remedy in (*CHANGES, TO_LUNGS) or remedy.startswith("balanced"):
                 note = "; ".join(part for part in (_verdict(*values[-2:]), note) if part)
