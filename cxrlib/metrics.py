@@ -95,9 +95,10 @@ def patient_numbers(patients, n: int) -> np.ndarray:
 def independent_images(hits: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
     """Say how many independent images tell as much of a share, and its degrees of freedom.
 
-    n / (1 + (m - 1) r): m is the mean size of an image's group (Kish 1965), r the correlation of a
-    patient's images by analysis of variance (Donner and Koval 1980, doi:10.2307/2530215). One more
-    patient, whose images all are what few others are, keeps r from being 0 where all agree.
+    n / (1 + (m - 1) r): m is the mean size of an image's group (Kish 1965), r the correlation of
+    a patient's images by analysis of variance (Ridout, Demétrio and Firth 1999,
+    doi:10.1111/j.0006-341X.1999.00137.x). One more patient, whose images all are what few others
+    are, keeps r from being 0 where all agree.
     `hits` are bool (n,), `groups` the patients by number, int (n,).
     """
     sizes, sums = (_by_patient(each, groups).to_numpy() for each in (np.ones(len(hits)), hits))
