@@ -92,8 +92,8 @@ class Check:
 
 
 def _plain(one: Verdict) -> dict:
-    """Turn a verdict into a dict; levels become '90', '95', '99'."""
-    plain = asdict(one)
+    """Turn a verdict into a dict, its words included; levels become '90', '95', '99'."""
+    plain = asdict(one) | {"second": one.second}
     for key in ("verdicts", "claim_intervals", "intervals", "differences"):
         plain[key] = {f"{100 * level:.0f}": item for level, item in plain[key].items()}
     return plain

@@ -25,7 +25,11 @@ COLOURS = {"exceeded": "green", "reproduced": "green", "not reproduced": "red"}
     help="Folder whose verdicts.json to compare with.  [default: the course's own]",
 )
 @click.option("--protocol", type=click.Choice(["paper", "clean"]), help="Judge this one only.")
-@click.option("--margin", type=float, help="What counts as the same figure.  [default: 0.1]")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="What counts as the same figure.  [default: 0.1]",
+)
 @click.option("--only-present", is_flag=True, help="Pass over recorded claims that RUNS lack.")
 @click.option(
     "--json",

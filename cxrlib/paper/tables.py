@@ -8,7 +8,7 @@ import pandas as pd
 
 from cxrlib import metrics
 from cxrlib.paper import claims
-from cxrlib.paper.check import MEASURES, describe, judge
+from cxrlib.paper.check import MEASURES, describe, judge, measure
 from cxrlib.paper.verdicts import INCOMPARABLE, SEEDS, Verdict
 from cxrlib.results import Result
 
@@ -68,27 +68,35 @@ def _test_size(one: Result, protocol: str) -> tuple[str, str]:
 
 
 def table2(found: dict[str, Result]) -> list[tuple[str, list[Row]]]:
-    """Table II: of each actual class, images and percentages; below the right one its interval."""
+    """Table II: of each actual class, images and percentages; below the right one its interval.
+
+    Intervals count patients: the paper's are the fewest that the images can come from.
+    """
     printed = claims.table2(counts=True)
-    groups = [("The paper prints", _table2_rows(claims.table2(), printed, "paper"))]
+    people = {label: claims.claim(f"table2.{label}.{label}")["patients"] for label in printed.index}
+    groups = [("The paper prints", _table2_rows(claims.table2(), printed, people, "paper"))]
     one = {one.model_number: one for one in found.values()}.get(4)
     if one is not None and one.predictions is not None:
         for protocol, told in OURS.items():
             matrix = confusion_of(one, protocol)
             if matrix is not None:
                 head = told.capitalize() + ("" if one.comparable else " (not comparable)")
-                groups.append((head, _table2_rows(metrics.row_percent(matrix), matrix, "ours")))
+                mine = [one.predictions.query("protocol == @protocol")]
+                people = {label: measure(mine, label, label).n for label in matrix.index}
+                percent = metrics.row_percent(matrix)
+                groups.append((head, _table2_rows(percent, matrix, people, "ours")))
     return groups
 
 
-def _table2_rows(percent: pd.DataFrame, matrix: pd.DataFrame, kind: str) -> list[Row]:
+def _table2_rows(percent: pd.DataFrame, matrix: pd.DataFrame, people: dict, kind: str) -> list[Row]:
     rows = []
     for label, line in percent.iterrows():
         images, *shares = line
         cells = [(str(int(images)), "")]
         for predicted, share in zip(matrix.columns, shares, strict=True):
             right = predicted == label and images > 0
-            ends = metrics.wilson(int(matrix.loc[label, label]), int(images)) if right else ()
+            n = people[label]
+            ends = metrics.wilson(matrix.loc[label, label] / images * n, n) if right else ()
             interval = " to ".join(f"{end:.1%}".replace("%", " %") for end in ends)
             cells.append(("–" if pd.isna(share) else f"{share:.1f} %", interval))
         rows.append(Row(LABELS.get(label, str(label)), cells, kind))

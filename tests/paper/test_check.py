@@ -211,6 +211,19 @@ def test_the_command_records_compares_and_exits(tmp_path, monkeypatch):
     one = everything["verdicts"]["clean"]["table1.model3.accuracy"]
     assert one["verdicts"].keys() == {"90", "95", "99"} and one["seeds"] == 5
     assert one["intervals"]["95"] == pytest.approx(wilson(78, 90))
+    assert "The paper's own 24 patients allow" in one["second"] and one["second"] in found.output
+    assert everything["margin"] == content["margin"] == one["margin"] == 0.1
+    # Eight verdicts, four figures under two protocols: 4 times 5 % each, by Boole.
+    assert found.output.count("of 4 verdicts at 95 %, some is wrong with a prob") == 2
+    assert "up to 20%; of the 4 figures of one model, at 99 %, 4%" in found.output
+
+    # 39 of 45 is .044 above .8229, and the paper's 24 patients allow both.
+    for margin, expected in ((0.2, verdicts.REPRODUCED), (0.05, verdicts.UNDECIDABLE)):
+        cxr(good, "--margin", margin, "--json", tmp_path / "m.json")
+        recorded = json.loads((tmp_path / "m.json").read_text())
+        one = recorded["verdicts"]["clean"]["table1.model3.accuracy"]
+        assert recorded["margin"] == margin and set(one["verdicts"].values()) == {expected}
+    assert cxr(good, "--margin", 1).exit_code == 2
 
     found = cxr(bad, "--reference", reference)
     assert found.exit_code == 1
