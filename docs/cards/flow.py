@@ -22,7 +22,7 @@ def steps(inside, outside, fetched, model, test: int, headline) -> list[list[tup
         why = "not on the server that was asked"
         films.append(("fetched and read", fetched["images"], fetched["patients"], why))
     if model:
-        why = "another class, or drawn out to balance the classes"
+        why = "another class, or left out to balance the two"
         films.append(("Model 3: healthy and COVID-19", model["images"], model["patients"], why))
         why = "for training and validation"
         films.append(("test set, clean protocol", test, None, why))
