@@ -378,6 +378,7 @@ def calibration_fit(y_true, probability, patients=None, confidence=0.95) -> pd.D
             ill, well = logit[truth], logit[~truth]
             apart = ill.min() >= well.max() or well.min() >= ill.max()
             why = "the probabilities separate the classes" if apart else ""
+            why = "all probabilities are alike" if np.ptp(logit) == 0 else why
         ends, method = [np.nan] * 3, f"undefined: {why}"
         if not why:
             ends = _logistic(truth, logit, groups, name == "slope", freedom, confidence)

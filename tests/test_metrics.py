@@ -301,6 +301,9 @@ def test_calibration_fit_says_why_it_has_no_slope():
     found = metrics.calibration_fit([0, 0, 1, 1], [0.1, 0.2, 0.8, 1.0])
     assert "separate" in found.loc["slope", "method"] and np.isnan(found.loc["slope", "value"])
     assert found.loc["intercept", "high"] > found.loc["intercept", "low"]
+    flat = metrics.calibration_fit([0, 0, 1, 1, 1], [0.5] * 5)
+    assert "alike" in flat.loc["slope", "method"]
+    assert flat.loc["intercept", "value"] == pytest.approx(np.log(3 / 2))
     alone = metrics.calibration_fit([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], patients=list("aabb"))
     assert alone["value"].isna().all() and alone["method"].str.contains("two patients").all()
 
