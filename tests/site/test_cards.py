@@ -216,7 +216,7 @@ def test_claim_answers_all_items_and_admits_what_was_not_done(fresh):
     assert all(all(row) for row in rows)
 
 
-def test_the_drawing_counts_as_manifests_and_results_do(fresh, write):
+def test_the_drawing_counts_as_manifests_and_results_do(fresh):
     assert (DOCS / "flow.svg").read_text(encoding="utf-8") == fresh["flow.svg"]
     told = re.search("<desc>(.*)</desc>", fresh["flow.svg"])[1]
     fetched = results.load(DOCS / "results", "01_data_retrieval").data
@@ -227,7 +227,7 @@ def test_the_drawing_counts_as_manifests_and_results_do(fresh, write):
     assert f"{len(sources.manifest('open')) - fetched['images']} images out: not on" in told
 
 
-def test_who_they_were_is_told_once_manifests_know(write, monkeypatch):
+def test_who_they_were_is_told_once_manifests_know(write):
     table = pd.DataFrame({"label": "covid", "source": "SIRM", "patient": list("aabc")})
     table = table.assign(age=[40, 40, 60, None], sex=["M", "M", "F", None])
     assert write.inventory.people(table).iloc[0].tolist()[2:] == [3, 2, 1, 2, "50 ± 14"]
