@@ -331,3 +331,82 @@ def test_threshold_is_the_largest_that_reaches_the_sensitivity(noisy):
         metrics.threshold_for([0, 0], [0.1, 0.2])
     with pytest.raises(MetricsError, match="sensitivity=0"):
         metrics.threshold_for([0, 1], [0.1, 0.2], 0)
+
+
+def simulated(patients, slope=1.0, shift=0.0, seed=0, films=1):
+    """Probabilities, and outcomes that occur with logit shift + slope * logit(probability)."""
+    rng = np.random.default_rng(seed)
+    logit = np.repeat(rng.normal(0, 1.5, patients), films)
+    chance = 1 / (1 + np.exp(-(shift + slope * logit)))
+    ill = np.repeat(rng.random(patients) < chance[::films], films)
+    return ill.astype(int), 1 / (1 + np.exp(-logit))
+
+
+@pytest.mark.parametrize(("slope", "shift"), [(1, 0), (0.6, 0), (1, 0.5)])
+def test_calibration_fit_finds_slope_and_intercept_of_ten_thousand(slope, shift):
+    found = metrics.calibration_fit(*simulated(10_000, slope, shift))
+    assert abs(found.loc["slope", "value"] - slope) < 0.05
+    assert found.loc["slope", "low"] < slope < found.loc["slope", "high"]
+    if slope == 1:
+        assert found.loc["intercept", "low"] < shift < found.loc["intercept", "high"]
+
+
+def test_calibration_in_the_large_makes_promise_and_outcome_agree():
+    truth, p = simulated(400, shift=0.7, seed=3)
+    value = metrics.calibration_fit(truth, p).loc["intercept", "value"]
+    moved = 1 / (1 + np.exp(-(np.log(p / (1 - p)) + value)))
+    assert moved.mean() == pytest.approx(truth.mean(), abs=1e-6)  # the likelihood's equation
+
+
+def test_calibration_fit_counts_patients_and_not_their_films():
+    """Four copies of each film change nothing, unless they pass for four patients."""
+    truth, p = simulated(60, seed=5)
+    one = metrics.calibration_fit(truth, p)
+    copied = [np.repeat(each, 4) for each in (truth, p, np.arange(60))]
+    four, careless = metrics.calibration_fit(*copied), metrics.calibration_fit(*copied[:2])
+    ends = ["value", "low", "high"]
+    np.testing.assert_allclose(four[ends], one[ends], atol=0.02)  # but for small-sample factors
+    width = {name: (each["high"] - each["low"])["slope"] for name, each in
+             {"four": four, "careless": careless}.items()}  # fmt: skip
+    assert width["careless"] < 0.6 * width["four"]
+
+
+def test_calibration_fit_says_why_it_has_no_slope():
+    found = metrics.calibration_fit([0, 0, 1, 1], [0.1, 0.2, 0.8, 1.0])
+    assert "separate" in found.loc["slope", "method"] and np.isnan(found.loc["slope", "value"])
+    assert found.loc["intercept", "high"] > found.loc["intercept", "low"]
+    flat = metrics.calibration_fit([0, 0, 1, 1, 1], [0.5] * 5)
+    assert "alike" in flat.loc["slope", "method"]
+    assert flat.loc["intercept", "value"] == pytest.approx(np.log(3 / 2))
+    alone = metrics.calibration_fit([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], patients=list("aabb"))
+    assert alone["value"].isna().all() and alone["method"].str.contains("two patients").all()
+
+
+def test_net_benefit_is_a_count_by_hand():
+    truth, p = [1, 1, 1, 0, 0, 0, 0, 0, 0, 0], [0.9, 0.6, 0.2, 0.7, 0.5, 0.3, 0.1, 0.1, 0.1, 0.1]
+    found = metrics.net_benefit(truth, p, [0.2, 0.5])
+    by_hand = {0.2: 3 / 10 - 3 / 10 / 4, 0.5: 2 / 10 - 2 / 10}  # true alarms, false ones
+    assert found["model"].to_dict() == pytest.approx(by_hand)
+    assert found["everybody"].to_dict() == pytest.approx({0.2: 0.3 - 0.7 / 4, 0.5: 0.3 - 0.7})
+    assert (found["nobody"] == 0).all()
+    rare = metrics.net_benefit(truth, p, 0.2, prevalence=0.01)["model"].item()
+    assert rare == pytest.approx(0.01 * 3 / 3 - 0.99 * 3 / 7 * 0.25)
+    with pytest.raises(MetricsError, match="one class only"):
+        metrics.net_benefit([1, 1], [0.2, 0.3], 0.5)
+    with pytest.raises(MetricsError, match="thresholds"):
+        metrics.net_benefit(truth, p, [0.5, 1.0])
+
+
+def test_decision_scores_are_bayes_and_scikit_learn(noisy):
+    truth, p, _ = noisy
+    found = metrics.decision_scores(truth, p, prevalence=0.05, threshold=0.4, miss=20, alarm=1)
+    called = p >= 0.4
+    assert found["balanced accuracy"] == sk.balanced_accuracy_score(truth, called)
+    assert found["mcc"] == sk.matthews_corrcoef(truth, called)
+    missed = ((truth == 1) & ~called).sum() / (truth == 1).sum()
+    alarms = ((truth == 0) & called).sum() / (truth == 0).sum()
+    # of 1000 people 50 are ill: so many are missed at 20 each, so many of 950 alarmed at 1
+    by_hand = (20 * 50 * missed + 950 * alarms) / 1000
+    assert found["expected cost"] == pytest.approx(by_hand)
+    with pytest.raises(MetricsError, match="prevalence=5"):
+        metrics.decision_scores(truth, p, prevalence=5)

@@ -4,9 +4,9 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["subject"],
+    submodules=["lights", "subject"],
     submod_attrs={
-        "examine": ["Audit", "AuditError", "run"],
+        "examine": ["MOST", "Audit", "AuditError", "run"],
         "lights": ["LIGHTS", "Finding"],
         "command": ["audit_command"],
     },

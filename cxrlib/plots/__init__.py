@@ -25,7 +25,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "networks": ["architecture", "dense_block", "residual_block"],
         "scores": [
             "confusion_matrix",
+            "decision_curve",
             "precision_recall_curves",
+            "probability_histograms",
             "protocol_comparison",
             "reliability_diagram",
             "roc_curves",

@@ -14,6 +14,7 @@ from cxrlib.plots.style import (
     interval,
     legend_above,
     need,
+    plain,
     score_rows,
     subplots,
 )
@@ -123,6 +124,44 @@ def threshold_curves(y_true, probability, threshold, title="", note=""):
     axis.set(xlabel="threshold on the probability", ylabel="score", ylim=(-0.03, 1.03))
     figure.legend(loc="outside right upper", fontsize=style.SMALL)
     return finish(figure, title, note, predictions=True)
+
+
+def decision_curve(tables, title="", note=""):
+    """Draw the net benefit of models, of acting on everybody and on nobody, by threshold.
+
+    `tables` are by the model's name, as ``metrics.net_benefit`` gives them, over one test set.
+    """
+    need(tables, "tables")
+    figure, axis = subplots()
+    for name, table, colour in coloured(tables):
+        axis.plot(table.index, table["model"], color=colour, linewidth=2, label=name)
+    for name, mark in {"everybody": "--", "nobody": ":"}.items():
+        axis.plot(table.index, table[name], mark, color=style.GREY, label=f"act on {name}")
+    top = max(0.01, *(table[["model", "everybody"]].max().max() for table in tables.values()))
+    axis.set(xlabel="threshold: probability from which one would act", ylabel="net benefit")
+    axis.set(ylim=(-0.4 * top, 1.1 * top))
+    return finish(figure, title, note, predictions=True, legend=axis)
+
+
+def probability_histograms(predictions, title="", note=""):
+    """Draw how the probabilities of each outcome lie: a panel a curve of :func:`roc_curves`."""
+    need(predictions, "predictions")
+    panels = len(predictions)
+    figure, axes = subplots(panels, 1, 1.7 * panels + 1, sharex=True, squeeze=False)
+    edges = np.linspace(0, 1, 21)
+    for axis, (name, y, p, _) in zip(axes.flat, _checked(predictions), strict=True):
+        for outcome, of, colour in (("healthy", ~y, style.GREEN), ("covid", y, style.VERMILLION)):
+            shares = np.histogram(p[of], edges)[0] / of.sum()
+            shares = (
+                shares if outcome == "covid" else -shares
+            )  # back to back, for eyes without colour
+            axis.bar(edges[:-1], shares, 0.05, align="edge", color=colour, label=outcome)
+        axis.axhline(0, color=style.BLACK, linewidth=0.8)
+        axis.yaxis.set_major_formatter(lambda share, _: f"{abs(share):g}")
+        axis.set(xlim=(0, 1), ylabel="share of images")
+        axis.set_title(plain(name), fontsize=10)
+    axes[-1, 0].set_xlabel("predicted probability of COVID-19")
+    return finish(figure, title, note, predictions=True, legend=axes[0, 0])
 
 
 def score_comparison(table, title="", note=""):

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "odd": ["odd_by_label", "odd_films"],
         "hospitals": ["external_validation"],
         "loudest": ["loudest"],
+        "subgroups": ["subgroups"],
         "views": ["ShortcutError"],
     },
 )

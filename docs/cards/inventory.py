@@ -40,6 +40,7 @@ def describe(name: str) -> dict:
         "control_sizes": sorted(known.loc[known["label"] != "covid", "size"].unique()),
         "repositories": sorted(table["repo"].unique()),
         "person": [column for column in table if column in PERSON],
+        "people": people(table),
     }
 
 
@@ -47,6 +48,21 @@ def count(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Count images and patients by some columns."""
     grouped = table.groupby(by)["patient"]
     return grouped.agg(images="size", patients="nunique").reset_index()
+
+
+def people(table: pd.DataFrame) -> pd.DataFrame | None:
+    """Describe each label's patients by sex and age, where the manifest knows both; else None."""
+    if not {"age", "sex"} <= set(table):
+        return None
+    persons = table.groupby(["label", "source", "patient"])[["age", "sex"]].first().reset_index()
+    rows = []
+    for (label, source), part in persons.groupby(["label", "source"]):
+        age, sex = pd.to_numeric(part["age"]).dropna(), part["sex"].dropna()
+        men = int(sex.str.upper().str.startswith("M").sum())
+        told = f"{age.mean():.0f} ± {age.std():.0f}" if len(age) > 1 else "not known"
+        rows.append([label, source, len(part), len(sex), men, len(age), told])
+    names = ["label", "source", "patients", "sex known", "men", "age known", "mean age ± SD, years"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def files(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Write the model card, the data card and the CLAIM checklist of docs/ from measured values.
+"""Write the cards of docs/, the CLAIM checklist and its drawing from measured values.
 
 python docs/cards/write.py [RESULTS]
 
@@ -11,9 +11,11 @@ clinical use.
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from pathlib import Path
 
+import flow
 import inventory
 import pandas as pd
 
@@ -182,6 +184,30 @@ def calibration(found: dict, model) -> pd.DataFrame | None:
     return table[rows].rename_axis("model / protocol")
 
 
+def by_group(found: dict, model) -> pd.DataFrame | None:
+    """Select the model's rows from the subgroups of lesson 7."""
+    table = table_of(found, "07_evaluation", "subgroups")
+    return None if table is None else table[table["model"] == model.model].drop(columns="model")
+
+
+def planned(recall: float = 0.9, reach: float = 0.05) -> int:
+    """Count the ill patients who would tell such a recall to `reach` either way, at 95 %."""
+    from statsmodels.stats.proportion import samplesize_confint_proportion
+
+    return math.ceil(samplesize_confint_proportion(recall, reach))
+
+
+def drawing(found: dict, model) -> str:
+    """Draw the flow of films and patients as far as it was measured on real films."""
+    first = found.get("01_data_retrieval")
+    films = [None if one is None or one.data["synthetic"] else one.data for one in (first, model)]
+    real = is_real(found, "07_evaluation", "headline")
+    table = table_of(found, "07_evaluation", "headline") if real else None
+    test = int(model.scores["clean"].loc["accuracy", "n"])
+    sets = inventory.describe("open"), inventory.describe("external")
+    return flow.draw(flow.steps(*sets, *films, test, table))
+
+
 def facts(folder: Path | str) -> dict:
     """Gather everything that the templates name."""
     found = results.load_all(folder)
@@ -209,11 +235,13 @@ def facts(folder: Path | str) -> dict:
         "has": lambda notebook, name: table_of(found, notebook, name) is not None,
         "real": lambda notebook, name: is_real(found, notebook, name),
         "origin": origin,
+        "planned": planned(),
+        "by_group": by_group(found, model),
     }
 
 
 def render(folder: Path | str = DOCS / "results") -> dict[str, str]:
-    """Fill the templates from the results in `folder`: Markdown by file name.
+    """Fill the templates from the results in `folder`, and draw: text by file name.
 
     Raises
     ------
@@ -228,11 +256,12 @@ def render(folder: Path | str = DOCS / "results") -> dict[str, str]:
     )  # fmt: skip
     maker.filters |= {"table": markdown, "cell": cell}
     known = facts(folder)
-    return {name: maker.get_template(card).render(known) for name, card in CARDS.items()}
+    pages = {name: maker.get_template(card).render(known) for name, card in CARDS.items()}
+    return pages | {"flow.svg": drawing(known["found"], known["model"])}
 
 
 def main(folder: Path | str = DOCS / "results", out: Path = DOCS) -> None:
-    """Write the three pages."""
+    """Write the three pages and the drawing."""
     for name, text in render(folder).items():
         (out / name).write_text(text, encoding="utf-8")
 

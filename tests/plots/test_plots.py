@@ -66,6 +66,10 @@ def figures(cohort, answers):
         "reliability_diagram": plots.reliability_diagram(
             {"paper": metrics.calibration(*answers)}, note=NOTE
         ),
+        "decision_curve": plots.decision_curve(
+            {"clean": metrics.net_benefit(*answers, [0.1, 0.5, 0.9])}, "t", NOTE
+        ),
+        "probability_histograms": plots.probability_histograms(two, "t", NOTE),
         "threshold_curves": plots.threshold_curves(*answers, threshold=0.4, note=NOTE),
         "score_comparison": plots.score_comparison(SCORES, "t", NOTE),
         "protocol_comparison": plots.protocol_comparison(SCORES, note=NOTE),
@@ -93,6 +97,8 @@ PREDICTIONS = [
     "roc_curves",
     "precision_recall_curves",
     "reliability_diagram",
+    "decision_curve",
+    "probability_histograms",
     "threshold_curves",
     "score_comparison",
     "protocol_comparison",
@@ -197,6 +203,22 @@ def test_reliability_diagram_draws_the_table(figures, answers):
     assert points.get_xdata().tolist() == table["mean_probability"].tolist()
     assert points.get_ydata().tolist() == table["fraction_positive"].tolist()
     assert [bar.get_height() for bar in below.patches] == table["n"].tolist()
+
+
+def test_decision_curve_and_histograms_draw_what_was_counted(figures, answers):
+    truth, p = answers
+    lines = {line.get_label(): line for line in figures["decision_curve"].axes[0].lines}
+    found = metrics.net_benefit(truth, p, [0.1, 0.5, 0.9])
+    names = {"clean": "model", "act on everybody": "everybody", "act on nobody": "nobody"}
+    assert {name: list(lines[name].get_ydata()) for name in names} == {
+        name: found[column].tolist() for name, column in names.items()
+    }
+    healthy, covid = figures["probability_histograms"].axes[0].containers
+    for bars, outcome, side in ((healthy, 0, -1), (covid, 1, 1)):
+        heights = [side * bar.get_height() for bar in bars]
+        assert sum(heights) == pytest.approx(1)
+        last = ((p >= 0.95) & (truth == outcome)).sum() / (truth == outcome).sum()
+        assert heights[-1] == pytest.approx(last)
 
 
 def test_score_comparison_draws_values_intervals_and_the_papers_figures(figures):

@@ -9,12 +9,26 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "audit"
 
 
-@pytest.fixture(scope="module")
-def calibrate():
-    spec = importlib.util.spec_from_file_location("calibrate", FOLDER / "calibrate.py")
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def calibrate():
+    return script("calibrate")
+
+
+@pytest.fixture(scope="module")
+def two_lights():
+    return script("two_lights")
+
+
+@pytest.fixture(scope="module")
+def two():
+    return pd.read_csv(FOLDER / "two_lights.csv")
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +66,30 @@ def test_the_recorded_lights_can_be_had_again(calibrate, rates, setting, number)
     recorded = rates[rates["setting"] == setting].iloc[[number]]
     lights = pd.Series(calibrate.lights(setting, recorded["seed"].item()))
     assert (lights == "red").any() == is_red(recorded).item()
+
+
+def test_two_more_lights_are_seldom_wrong_and_find_what_is_there(two, rates):
+    alarm = {"patients' names shuffled": "amber", "sites by hearsay": "red"}
+    for setting, colour in alarm.items():
+        seen = two[two["setting"] == setting]
+        assert len(seen) >= 50 and seen["seed"].is_unique
+        assert (seen["light"] == colour).mean() <= 0.05
+    there = two[two["setting"] == "scanner named, knob 0.4"]
+    assert (there["light"] == "red").mean() >= 0.8
+    leaky = rates.loc[rates["setting"] == "knob 0", "Image-level split"]
+    assert (leaky == "amber").mean() >= 0.8
+
+
+def test_every_light_stands_in_the_table(two_lights, two, rates):
+    lines = two_lights.table(rates, two)
+    shown = (FOLDER / "README.md").read_text(encoding="utf-8").split(two_lights.MARK)[1]
+    assert shown.strip().splitlines() == lines, "Run: python docs/audit/two_lights.py --table"
+    probes = set(rates.columns) - {"setting", "seed"}
+    assert {line.split("|")[1].strip() for line in lines[2:]} == probes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(3))
+def test_the_two_lights_can_be_had_again(two_lights, two, number):
+    recorded = two.iloc[number]
+    assert two_lights.light(recorded["setting"], recorded["seed"]) == recorded["light"]

@@ -44,7 +44,7 @@ def write():
         yield importlib.import_module("write")
     finally:
         sys.path.remove(str(DOCS / "cards"))
-        for name in ("write", "inventory"):
+        for name in ("write", "inventory", "flow"):
             sys.modules.pop(name, None)
 
 
@@ -214,6 +214,40 @@ def test_claim_answers_all_items_and_admits_what_was_not_done(fresh):
     for answer, number in answers.items():
         assert f"{number} {answer}" in fresh["claim_checklist.md"]
     assert all(all(row) for row in rows)
+
+
+def test_the_drawing_counts_as_manifests_and_results_do(fresh):
+    assert (DOCS / "flow.svg").read_text(encoding="utf-8") == fresh["flow.svg"]
+    told = re.search("<desc>(.*)</desc>", fresh["flow.svg"])[1]
+    fetched = results.load(DOCS / "results", "01_data_retrieval").data
+    for name in ("open", "external"):
+        table = sources.manifest(name)
+        assert f"{len(table):,} images of {table['patient'].nunique():,} patients" in told
+    assert f"{fetched['images']} images of {fetched['patients']} patients" in told
+    assert f"{len(sources.manifest('open')) - fetched['images']} images out: not on" in told
+
+
+def test_who_they_were_is_told_once_manifests_know(write):
+    table = pd.DataFrame({"label": "covid", "source": "SIRM", "patient": list("aabc")})
+    table = table.assign(age=[40, 40, 60, None], sex=["M", "M", "F", None])
+    assert write.inventory.people(table).iloc[0].tolist()[2:] == [3, 2, 1, 2, "50 ± 14"]
+    assert write.inventory.people(table.drop(columns="age")) is None
+
+
+def test_the_card_shows_its_own_model_by_group(write, run):
+    one = results.load(run, "05_vgg16").model
+    rows = [[one, "sex", "F", "auc", 40, 21, 0.8, 0.6, 0.9, ""]]
+    rows += [["another", "sex", "M", "auc", 3, 3, np.nan, np.nan, np.nan, "too few"]]
+    names = ["model", "fact", "group", "metric", "images", "patients", "value", "low", "high"]
+    change(run, "07_evaluation", subgroups=pd.DataFrame(rows, columns=[*names, "note"]))
+    shown = cells(section(write.render(run)["model_card.md"], "By group"))
+    assert shown[2] == ["sex", "F", "auc", "40", "21", "0.800 [0.600, 0.900]", ""]
+    assert len(shown) == 3
+
+
+def test_so_many_patients_know_a_recall(write):
+    z, n = 1.959964, write.planned()
+    assert z * np.sqrt(0.9 * 0.1 / n) <= 0.05 < z * np.sqrt(0.9 * 0.1 / (n - 1))
 
 
 def test_what_is_not_measured_says_how(write, run):
