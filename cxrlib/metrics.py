@@ -367,15 +367,22 @@ def auc(y_true, probability) -> float:
     return area(truth, probability, np.arange(len(truth))).value
 
 
-def calibration(y_true, probability, bins: int = 10) -> pd.DataFrame:
-    """Give ``mean_probability``, ``fraction_positive`` and ``n`` of equal bins that hold images."""
+def calibration(y_true, probability, bins: int = 10, patients=None) -> pd.DataFrame:
+    """Compare what was promised with what happened, in equal bins that hold images.
+
+    The columns are ``mean_probability``; ``fraction_positive``, with its 95 % interval ``low`` and
+    ``high`` as :func:`share` gives it; ``n`` images.
+    """
     truth, probability = check_binary(y_true, probability)
     if bins < 1:
         raise MetricsError(f"bins={bins}: give at least one bin.")
     number = np.minimum((probability * bins).astype(int), bins - 1)
-    columns = {"mean_probability": probability, "fraction_positive": truth.astype(float)}
-    held = pd.DataFrame(columns).groupby(number)
-    return held.mean().assign(n=held.size()).reset_index(drop=True)
+    groups, rows = patient_numbers(patients, len(truth)), []
+    for here in (number == each for each in np.unique(number)):
+        found = share(truth, here, groups)
+        rows.append((probability[here].mean(), *found[:3], found.n))
+    columns = ["mean_probability", "fraction_positive", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def brier(y_true, probability) -> float:
@@ -477,7 +484,7 @@ def calibration_fit(y_true, probability, patients=None, confidence=0.95) -> pd.D
     """
     truth, probability = check_binary(y_true, probability)
     check_confidence(confidence)
-    groups, drawn = patient_numbers(patients, len(truth))
+    groups, drawn = patient_numbers(patients, len(truth)), "image" if patients is None else "patient"
     p = probability.clip(ROUNDING, 1 - ROUNDING)
     logit = np.log(p / (1 - p))
     freedom = min(len(np.unique(groups[truth == ill])) for ill in (True, False)) - 1

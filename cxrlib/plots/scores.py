@@ -77,7 +77,7 @@ def precision_recall_curves(predictions, title="", note=""):
 
 
 def reliability_diagram(tables, title="", note=""):
-    """Draw what happened against what was promised, with 95 % Wilson intervals.
+    """Draw what happened against what was promised, with 95 % intervals.
 
     `tables` are by the curve's name, as ``metrics.calibration`` gives them.
     """
@@ -87,8 +87,7 @@ def reliability_diagram(tables, title="", note=""):
     above.plot([0, 1], [0, 1], ":", color=style.GREY, label="perfectly calibrated")
     for place, (name, table, colour) in enumerate(coloured(tables)):
         x, y, n = table["mean_probability"], table["fraction_positive"], table["n"]
-        ends = [metrics.wilson(round(f * k), k) for f, k in zip(y, n, strict=True)]
-        reach = np.abs(np.transpose(ends) - y.to_numpy())
+        reach = np.abs(table[["low", "high"]].to_numpy().T - y.to_numpy())
         look = {"color": colour, "marker": style.MARKERS[place % 8], "alpha": 0.9, "capsize": 3}
         above.errorbar(x, y, reach, label=name, **look)
         shift = 0.02 * (place - (len(tables) - 1) / 2)

@@ -119,7 +119,10 @@ def compare(inside, outside, seed=0, sensitivity=0.95) -> External:
         _drop(inside, outside),
         threshold,
         _at_threshold(parts, threshold),
-        {name: metrics.calibration(*each) for name, each in zip(PARTS, promised, strict=True)},
+        {
+            name: metrics.calibration(*each, patients=table["patient"])
+            for name, each, table in zip(PARTS, promised, (inside, outside, outside), strict=True)
+        },
         pd.DataFrame(quality, index=list(PARTS), columns=["brier", "ece", "images"]),
         both[["part", *COLUMNS, "recalibrated"]].reset_index(drop=True),
     )
