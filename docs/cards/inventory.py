@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlib import phantom, shortcuts, sources
+from cxrlib import metrics, phantom, shortcuts, sources
 from cxrlib.phantom import scanner, thorax
 
 KNOB = (0.0, 0.5, 1.0)
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
-PERSON = ("age", "sex", "gender", "ethnicity")
 
 
 def describe(name: str) -> dict:
@@ -39,7 +38,7 @@ def describe(name: str) -> dict:
         "told": told_by_size(known),
         "control_sizes": sorted(known.loc[known["label"] != "covid", "size"].unique()),
         "repositories": sorted(table["repo"].unique()),
-        "person": [column for column in table if column in PERSON],
+        "people": shortcuts.people_by_label(table),
     }
 
 
@@ -71,6 +70,18 @@ def told_by_size(known: pd.DataFrame) -> int:
     """Count the files that one rule, 'of the controls' size: not COVID-19', names rightly."""
     ill = known["label"] == "covid"
     return int((known["size"].isin(known.loc[~ill, "size"]) != ill).sum())
+
+
+def who() -> pd.DataFrame:
+    """Measure what age, sex and view tell of COVID-19 against healthy in `open`, without a film."""
+    table = sources.manifest("open").query("label in ['healthy', 'covid']")
+    ages = table.dropna(subset="age").groupby(["patient", "label"])["age"].mean().reset_index()
+    ill = (ages["label"] == "covid").astype(int)
+    scores = metrics.binary_scores(ill, ages["age"] / 100, patients=ages["patient"])
+    rule = {"fact": "age: the older, the likelier", **scores.loc["auc", ["low", "high"]]}
+    rule |= {"auc": scores.loc["auc", "value"], "patients": len(ages)}
+    told = shortcuts.who_they_are(table, ["healthy", "covid"]).drop(columns=["classes", "told"])
+    return pd.concat([pd.DataFrame([rule])[["fact", "auc", "low", "high", "patients"]], told])
 
 
 def knob(patients: int) -> pd.DataFrame:
