@@ -40,7 +40,7 @@ def ages(table, title="Who is in the films", note=""):
         shares = 100 * np.histogram(found, np.arange(0, 121, 10))[0] / len(found)
         said = f"{label} ({len(found)}, mean {found.mean():.0f})"
         axis.stairs(shares, np.arange(0, 121, 10), color=colour, linewidth=1.8, label=said)
-    axis.set(xlabel="age (years)", ylabel="patients of the label (%)", xlim=(0, 100))
+    axis.set(xlabel="age (years)", ylabel="patients of the label (%)", xlim=(0, 110))
     axis.legend(fontsize=style.SMALL)
     return finish(figure, title, note)
 

@@ -17,7 +17,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from cxrlib import audit, metrics, shortcuts
-from cxrlib.audit import lights
 from cxrlib.files import whole_file
 
 HERE = Path(__file__).resolve().parent
@@ -55,7 +54,7 @@ def light(setting: str, patients: int, seed: int) -> str:
     gap, unknown, _ = SETTINGS[setting]
     table = people(patients, gap, unknown, seed)
     found = shortcuts.who_they_are(table, ["healthy", "ill"], seed=seed)
-    return lights.who_they_are(SimpleNamespace(table=table), found).light
+    return audit.who_they_are(SimpleNamespace(table=table), found).light
 
 
 def measure(runs: int) -> pd.DataFrame:
