@@ -81,8 +81,9 @@ def people_by_label(table: pd.DataFrame) -> pd.DataFrame:
         if "sex" in table:
             sex = people["sex"].first().dropna()
             row |= {"men": (sex == "M").mean(), "sex unknown": row["patients"] - len(sex)}
-        shares = films["view"].fillna("unknown").value_counts(normalize=True)
-        row["views"] = ", ".join(f"{view} {share:.0%}" for view, share in shares.head(4).items())
+        if "view" in table:
+            shares = films["view"].fillna("unknown").value_counts(normalize=True).head(4)
+            row["views"] = ", ".join(f"{view} {share:.0%}" for view, share in shares.items())
         rows[label] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("label")
 
@@ -92,7 +93,7 @@ def _people(table: pd.DataFrame, classes) -> pd.DataFrame:
 
     A patient in two classes has a row in each. What is not known is NaN.
     """
-    films = table[table["label"].isin(classes)]
+    films = table[table["label"].isin(classes)].reset_index(drop=True)
     found = {}
     for fact in (fact for fact in FACTS if fact in films):
         values = films[fact]

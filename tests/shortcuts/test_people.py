@@ -112,3 +112,4 @@ def test_people_are_counted_by_label():
     assert x["views"] == "PA 50%, AP 25%, unknown 25%"
     assert y[["patients", "men", "age unknown"]].to_list() == [1, 1, 0]
     assert list(people.people_by_label(table.drop(columns=["age", "sex"]))) == ["patients", "views"]
+    assert list(people.people_by_label(table[["patient", "label"]])) == ["patients"]
