@@ -282,8 +282,9 @@ def who_they_are(cohort, table) -> Finding:
     if len(table):
         table = _corrected(table)
         light, row = _worst(table)
+        two, facts = row.classes.count(", ") == 1, " and ".join(row.fact.rsplit(", ", 1))
         told = (
-            f"From {row.fact} alone, without a film, {_told(row, row.classes.count(', ') == 1)} "
+            f"From {facts} alone, without a film, {_told(row, two)} "
             f"told apart with AUC {_area(row)} in {row.patients} patients (0.5 is chance; "
             f"corrected p {word_p(row.p)}).{told}"
         )
