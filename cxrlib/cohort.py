@@ -70,7 +70,8 @@ class Cohort:
     table : pandas.DataFrame
         One row an image, with the columns ``image`` (a unique name), ``label`` (NaN where it
         is not known, never a made-up class), ``patient``, ``source``, ``view`` and ``licence``;
-        more are welcome. ``origin`` (the image that an augmented copy was made from) is
+        more are welcome: ``sex`` (F or M) and ``age`` (years, float) where the source tells
+        them, NaN where it does not. ``origin`` (the image that an augmented copy was made from) is
         added where it is missing.
     images : array_like, shape (n, height, width), uint8
         Grey values from 0 (black) to 255 (white): an ndarray, a memory map or :class:`Rows`.

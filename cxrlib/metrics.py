@@ -484,7 +484,10 @@ def calibration_fit(y_true, probability, patients=None, confidence=0.95) -> pd.D
     """
     truth, probability = check_binary(y_true, probability)
     check_confidence(confidence)
-    groups, drawn = patient_numbers(patients, len(truth)), "image" if patients is None else "patient"
+    groups, drawn = (
+        patient_numbers(patients, len(truth)),
+        "image" if patients is None else "patient",
+    )
     p = probability.clip(ROUNDING, 1 - ROUNDING)
     logit = np.log(p / (1 - p))
     freedom = min(len(np.unique(groups[truth == ill])) for ill in (True, False)) - 1

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["lights", "subject"],
     submod_attrs={
         "examine": ["MOST", "Audit", "AuditError", "run"],
-        "lights": ["LIGHTS", "Finding"],
+        "lights": ["LIGHTS", "Finding", "who_they_are"],
         "command": ["audit_command"],
     },
 )

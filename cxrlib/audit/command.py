@@ -85,14 +85,14 @@ def audit_command(
     """Look for shortcuts and leaks in an image set.
 
     PLACE is a folder with one folder a label; a table with the columns image and label, and if
-    you have them patient, source, view and split; the table of a known set, such as NIH
+    you have them patient, source, view, split, sex and age; the table of a known set, such as NIH
     ChestX-ray14 or RSNA Pneumonia; or a collection of this course: phantom (synthetic: a set
     with a secret, to practise on), open or external. PNG, JPEG and DICOM are read.
 
     The probes ask what else than the disease tells the labels apart: the border, the corners,
-    the file, the hospital; copies of images; patients on both sides of a split. You get one page
-    with a light for each, what it means and what to do. A probe that finds nothing proves
-    nothing. Nothing is uploaded.
+    the file, the hospital, the patients' age and sex; copies of images; patients on both sides
+    of a split. You get one page with a light for each, what it means and what to do. A probe
+    that finds nothing proves nothing. Nothing is uploaded.
 
     \b
     Examples:

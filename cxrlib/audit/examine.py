@@ -75,10 +75,12 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
 
     begin("Views without lungs, coarse views")
     if len(few):
-        findings += [judge.untested(name, few) for name in judge.NAMES.values()]
+        findings += [judge.untested(name, few) for name in (*judge.NAMES.values(), judge.WHO)]
     else:
         told = shortcuts.shortcuts(seen, classes, extract=extract, seed=seed)
         findings += judge.views_without_lungs(seen, classes, told) + judge.coarse_views(told)
+        told = shortcuts.who_they_are(seen.table, classes, seed=seed)
+        findings.append(judge.who_they_are(seen, told))
 
     begin("Source within one class")
     told = shortcuts.sources_within_class(seen, by, extract=extract, seed=seed)

@@ -1,9 +1,10 @@
 """What each probe of an audit means: a traffic light, a sentence, and what to do.
 
 A light is red where chance is unlikely (p at most 0.01) and the effect large enough to matter,
-amber where p is at most 0.05. Of views that are probed together, p is corrected for their number
-(Holm 1979, www.jstor.org/stable/4615733). How often a light is wrong on synthetic images is
-measured in docs/audit/README.md. Nothing is probed or drawn here.
+amber where p is at most 0.05. Of views that are probed together, and of facts about the patients,
+p is corrected for their number (Holm 1979, www.jstor.org/stable/4615733). How often a light is
+wrong on synthetic images and tables is measured in docs/audit/README.md. Nothing is probed or
+drawn here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib import metrics, shortcuts
-from cxrlib.shortcuts import duplicates, leaks, odd, views
+from cxrlib.shortcuts import duplicates, leaks, odd, people, views
 
 LIGHTS = ("red", "amber", "green", "grey")
 RED, AMBER = 0.01, 0.05  # p values
@@ -38,6 +39,7 @@ COARSE = ("thumbnail", "histogram")
 NAMES = {view: f"{view.capitalize()} alone" for view in (*BLIND, *COARSE)}
 NAMES["lungs covered"] = "Lungs covered"
 IMAGE_SPLIT = "Image-level split"
+WHO = "Who they are"
 
 
 @dataclass(frozen=True)
@@ -240,11 +242,7 @@ def untested(name: str, few: pd.Series) -> Finding:
 
 def views_without_lungs(cohort, classes, table) -> list[Finding]:
     """Judge each view that cannot show the disease, by what ``shortcuts`` found."""
-    from statsmodels.stats.multitest import multipletests
-
-    blind = table[table["view"].isin(BLIND)].copy()
-    scored = blind["p"].notna()  # one that cannot be scored must not spoil the others
-    blind.loc[scored, "p"] = multipletests(blind.loc[scored, "p"], method="holm")[1]
+    blind = _corrected(table[table["view"].isin(BLIND)])
     findings = [_blind_view(row, len(classes) == 2) for row in blind.itertuples()]
     worst = min(findings, key=lambda finding: LIGHTS.index(finding.light))
     worst.figures["How well each view tells the classes apart"] = ("shortcut_plot", table)
@@ -252,9 +250,64 @@ def views_without_lungs(cohort, classes, table) -> list[Finding]:
     return findings
 
 
+def _corrected(table) -> pd.DataFrame:
+    """Correct the p of all rows for their number, by Holm's method."""
+    from statsmodels.stats.multitest import multipletests
+
+    table = table.copy()
+    scored = table["p"].notna()  # one that cannot be scored must not spoil the others
+    table.loc[scored, "p"] = multipletests(table.loc[scored, "p"], method="holm")[1]
+    return table
+
+
+def _worst(table) -> tuple:
+    """Give the worst light of all rows, and of those that have it the row told best."""
+    rated = [(light_of(row.p, row.auc >= NOTABLE), row) for row in table.itertuples()]
+    return min(rated, key=lambda one: (LIGHTS.index(one[0]), -one[1].auc))
+
+
+def _told(row, two: bool) -> str:
+    return "the classes are" if two else f"{row.told!r} is, of all classes the best,"
+
+
+def who_they_are(cohort, table) -> Finding:
+    """Judge what age, sex, view and date tell, by what ``shortcuts.who_they_are`` found."""
+    known = {"Who the patients are, by label": shortcuts.people_by_label(cohort.table)}
+    tried = set(", ".join(table["fact"]).split(", "))
+    rest = [fact for fact in people.FACTS if fact in cohort.table and fact not in tried]
+    told = f" Not tested, as known of too few or the same for all: {', '.join(rest)}." * bool(rest)
+    nobody = not tried & {"age", "sex"}  # then no light is green, whatever else is known
+    told += " Nobody's age or sex could be tested." * nobody
+    light, add = "grey", "Add columns 'age' (years) and 'sex' (F or M) to the table."
+    if len(table):
+        table = _corrected(table)
+        light, row = _worst(table)
+        two, facts = row.classes.count(", ") == 1, " and ".join(row.fact.rsplit(", ", 1))
+        told = (
+            f"From {facts} alone, without a film, {_told(row, two)} "
+            f"told apart with AUC {_area(row)} in {row.patients} patients (0.5 is chance; "
+            f"corrected p {word_p(row.p)}).{told}"
+        )
+    found = _judged(
+        WHO,
+        "grey" if light == "green" and nobody else light,
+        told.strip(),
+        "A network can see age and sex in a film. As much as they tell, it may score without "
+        "knowing the disease. Patients of whom a fact is not known took no part in its row: that "
+        "it is unknown says something of the table, which no film shows.",
+        "Credit a model only with what it knows beyond this AUC. Match or weigh the classes by "
+        "these facts, or report scores within groups of them.",
+        add if nobody else NOTHING,
+        {"What each fact tells, one row a patient": table} | known,
+    )
+    if "age" in tried:
+        years = pd.to_numeric(cohort.table["age"], errors="coerce")
+        found.figures["Ages by label"] = ("ages", cohort.table.assign(age=years))
+    return found
+
+
 def _blind_view(row, two: bool) -> Finding:
-    light = light_of(row.p, row.auc >= NOTABLE)
-    told = "the classes are" if two else f"{row.told!r} is, of all classes the best,"
+    light, told = light_of(row.p, row.auc >= NOTABLE), _told(row, two)
     meaning = "There are hardly any lungs in this view, so it should not tell the classes apart."
     if light in ("red", "amber"):
         meaning = (
@@ -308,8 +361,7 @@ def source_within_class(table, confounded: bool) -> Finding:
         )
     table = table.copy()
     table["p"] = (table["p"] * len(table)).clip(upper=1)  # as many tests as classes
-    rated = [(light_of(row.p, row.auc >= NOTABLE), row) for row in table.itertuples()]
-    light, row = min(rated, key=lambda one: (LIGHTS.index(one[0]), -one[1].auc))
+    light, row = _worst(table)
     return _judged(
         name,
         "amber" if light == "red" and not confounded else light,

@@ -12,7 +12,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["pages", "style"],
     submod_attrs={
         "claims": ["copies_and_evidence", "fits_by_size", "interval_widths", "power_curves"],
-        "cohorts": ["feature_map", "figure2", "grey_histograms", "images_per_patient", "splits"],
+        "cohorts": [
+            "ages",
+            "feature_map",
+            "figure2",
+            "grey_histograms",
+            "images_per_patient",
+            "splits",
+        ],
         "images": [
             "augmentations",
             "contact_sheet",

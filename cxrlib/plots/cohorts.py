@@ -28,6 +28,23 @@ def images_per_patient(cohort, note=""):
     return finish(figure, f"{cohort.name}: repeats", note)
 
 
+def ages(table, title="Who is in the films", note=""):
+    """Draw how old the patients of each label are; `table` has ``label``, ``patient``, ``age``."""
+    need(table, "table", "label", "patient", "age")
+    people = table.dropna(subset="age").groupby(["label", "patient"], observed=True)["age"].mean()
+    labels = list(dict.fromkeys(people.index.get_level_values("label")))
+    need(labels, "table: ages")
+    figure, axis = subplots()
+    for label, colour in zip(labels, colours(labels), strict=True):
+        found = people[label]
+        shares = 100 * np.histogram(found, np.arange(0, 121, 10))[0] / len(found)
+        said = f"{label} ({len(found)}, mean {found.mean():.0f})"
+        axis.stairs(shares, np.arange(0, 121, 10), color=colour, linewidth=1.8, label=said)
+    axis.set(xlabel="age (years)", ylabel="patients of the label (%)", xlim=(0, 110))
+    axis.legend(fontsize=style.SMALL)
+    return finish(figure, title, note)
+
+
 def grey_histograms(cohort, by="label", at_most=200, note=""):
     """Compare the grey values of groups of images; a source often gives itself away here.
 

@@ -4,7 +4,10 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    ["duplicates", "headline", "hospitals", "knob", "leaks", "odd", "probes", "remedies", "views"],
+    [
+        *("duplicates", "headline", "hospitals", "knob", "leaks", "odd", "people", "probes"),
+        *("remedies", "views"),
+    ],
     {
         "giveaways": ["FEWEST", "association", "shortcuts", "sources_within_class"],
         "leaks": ["leakage", "leakage_summary", "some_patients"],
@@ -13,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "hospitals": ["external_validation"],
         "loudest": ["loudest"],
         "subgroups": ["subgroups"],
+        "people": ["people_by_label", "who_they_are"],
         "views": ["ShortcutError"],
     },
 )

@@ -46,7 +46,7 @@ def shortcuts(cohort, classes=None, seen=tuple(views.VIEWS), extract=None, **opt
             described = views.features(cohort, view, extract)
             yield described, targets, patients, options, classes, {"view": view}
 
-    found = dict(cluster.spread(_row, tasks(), "views"))
+    found = dict(cluster.spread(probed, tasks(), "views"))
     return pd.DataFrame([found[number] for number in sorted(found)])
 
 
@@ -74,7 +74,7 @@ def sources_within_class(cohort, by: str = "source", extract=None, **options):
         targets = pd.Categorical(part.table[by], categories=sources).codes.astype(np.int64)
         described = views.features(part, extract=extract)
         first = {"label": label, "sources": ", ".join(map(str, sources))}
-        rows.append(_row(described, targets, part.table["patient"], options, sources, first))
+        rows.append(probed(described, targets, part.table["patient"], options, sources, first))
     columns = ["label", "sources", "auc", "low", "high", "p", "images", "patients", "told"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -96,7 +96,8 @@ def association(cohort, by: str = "source") -> tuple[pd.DataFrame, float]:
     return table, float(measure(seen.to_numpy(), method="cramer"))
 
 
-def _row(described, targets, patients, options, classes, first) -> dict:
+def probed(described, targets, patients, options, classes, first) -> dict:
+    """Make a table's row of a probe: what `first` says, the scores, and the class told best."""
     found = probes.probe(described, targets, patients, **options)
     names = ("auc", "low", "high", "p", "images", "patients")
     told = {"told": str(classes[found.best])}

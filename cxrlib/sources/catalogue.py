@@ -122,8 +122,9 @@ def load(name: str, **options) -> Cohort:
 def manifest(name: str) -> pd.DataFrame:
     """List the pinned files of ``open`` or ``external``, one row a file.
 
-    Columns: image, label, patient, source, view, licence (NaN: none stated), cohort, repo,
-    commit, path, bytes (NaN: not known), git_sha1, sha256, height, width, origin_url.
+    Columns: image, label, patient, source, view, sex, age (years), licence (NaN: none stated),
+    cohort, repo, commit, path, bytes, git_sha1, sha256, height, width, origin_url. What is not
+    known is NaN.
     """
     if not _source(name).download:
         others = [other for other, source in SOURCES.items() if source.download]

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.sources import SourceError
+from cxrlib.sources.labels import each_value, sex, years
 from cxrlib.sources.tables import knowledge
 
 (SET,) = (one for one in knowledge()["sets"] if one["name"] == "CheXpert")
@@ -34,8 +35,8 @@ def read_labels(train_csv) -> pd.DataFrame:
             "the folder that holds train.csv."
         )
     needed = ["Path", *FINDINGS]
-    text = dict.fromkeys(["Path", "AP/PA"], str)
-    wanted = {*needed, "AP/PA"}.__contains__
+    text = dict.fromkeys(["Path", "AP/PA", "Sex", "Age"], str)
+    wanted = {*needed, *text}.__contains__
     try:
         table = pd.read_csv(path, usecols=wanted, dtype=text, index_col=False, compression=None)
     except (OSError, ValueError) as error:
@@ -127,6 +128,7 @@ def make_table(folder, view: str | None = "frontal", uncertain: str = "ignore") 
         odd = labels.loc[patient.isna(), "Path"].iloc[0]
         raise SourceError(f"{odd!r} is not like train/patient00001/study1/view1_frontal.jpg.")
     kind = path.str.extract(r"_(frontal|lateral)\.")[0]
+    untold = pd.Series(np.nan, labels.index)
     table = pd.DataFrame(
         {
             "image": "chexpert/" + path.str.rsplit(".", n=1).str[0],
@@ -134,6 +136,8 @@ def make_table(folder, view: str | None = "frontal", uncertain: str = "ignore") 
             "patient": "chexpert-" + patient,
             "source": "CheXpert",
             "view": labels.get("AP/PA", kind).fillna(kind),
+            "sex": each_value(labels.get("Sex", untold), sex),
+            "age": each_value(labels.get("Age", untold), years).astype(float),
             "licence": SET["licence"],
             "path": path,
         }

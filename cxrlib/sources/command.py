@@ -13,6 +13,8 @@ FOR_TABLES = {
     "patient_column": "Column that names the patient.",
     "view_column": "Column with the view, such as PA.",
     "split_column": "Column that says train or test.",
+    "sex_column": "Column that says F or M.",
+    "age_column": "Column with the age in years.",
     "classes": 'Images with one of these findings are a class: healthy="No Finding|Normal". '
     "Repeatable; images of no class are left out.",
     "patient_from": "Regular expression that finds the patient in a path: its group, or all of it.",

@@ -72,6 +72,8 @@ def make_table(
     table = table.reindex(columns=[*COLUMNS, *others])
     for column in table.columns.difference(["image", "path"]):
         table[column] = each_value(table[column], known)
+    if "age" in table:
+        table["age"] = table["age"].astype(float)
     if patient_from:
         _take_patients(table, patient_from)
     _tell_unnamed(table)

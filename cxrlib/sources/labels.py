@@ -14,6 +14,7 @@ from cxrlib.sources import SourceError
 from cxrlib.sources.paths import many, some
 
 UNKNOWN = {"", "unknown", "nan", "none", "n/a", "na", "?"}  # words that say nothing
+OLDEST = 120  # years
 JOINT = "\x1f"  # between findings that were put together from several columns or rows
 
 
@@ -21,6 +22,21 @@ def known(value):
     """Text without spaces around it, or NaN where it says nothing."""
     text = "" if pd.isna(value) else str(value).strip()
     return np.nan if text.lower() in UNKNOWN else text
+
+
+def sex(text: str):
+    """Give F or M of 'f', 'Male' and the like; NaN of other words: nobody guesses what 1 is."""
+    return {"f": "F", "female": "F", "m": "M", "male": "M"}.get(text.strip().lower(), np.nan)
+
+
+def years(text: str) -> float:
+    """Give the years of '58', '058Y', '58 years', '18M', '3W' or '30D'; NaN of other words.
+
+    Also of ages that nobody reaches: NIH's table has some such as 414.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([YMWD])[A-Z]*)?", text.strip().upper())
+    age = float(found[1]) / {"M": 12, "W": 52.18, "D": 365.25}.get(found[2], 1) if found else np.nan
+    return age if age <= OLDEST else np.nan
 
 
 def each_value(column: pd.Series, function) -> pd.Series:

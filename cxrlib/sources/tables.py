@@ -20,7 +20,7 @@ import pandas as pd
 
 from cxrlib.files import no_such, parse_yaml, shipped
 from cxrlib.sources import SourceError
-from cxrlib.sources.labels import JOINT, each_value, findings, known
+from cxrlib.sources.labels import JOINT, each_value, findings, known, sex, years
 from cxrlib.sources.paths import FILM, find_files, find_patients, many, some
 
 MARKS = (",", ";", "\t", "|", r"\s+")  # between columns
@@ -42,15 +42,16 @@ def read(path: Path, images=None, labelled=True, allow_missing=None, **asked):
     allow_missing : bool, optional
         False: all films must be there. True: those that are not are left out. None: they stay,
         with the path that is written.
-    image_column, label_column, patient_column, view_column, split_column : str, optional
-        Names of columns; several of `label_column` (a list) are one finding each. By default they
-        are those of a known set, or those that ``data/tables.yml`` has words for.
+    image_column, label_column, patient_column, view_column, ... : str, optional
+        Names of columns (all: ``cxrlib.sources.command.FOR_TABLES``); several of `label_column`
+        (a list) are one finding each. By default they are those of a known set, or those that
+        ``data/tables.yml`` has words for.
 
     Returns
     -------
     table : DataFrame
-        A row a film: image (as written), path (below the root), patient, view, split, source and
-        licence where known, and the table's other columns.
+        A row a film: image (as written), path (below the root), patient, view, split, sex, age,
+        date, source and licence where known, and the table's other columns.
     said, words
         The films' findings, and their names (:func:`cxrlib.sources.labels.findings`).
     root : Path
@@ -300,6 +301,8 @@ def _roles(path: Path, frame: pd.DataFrame, layout: dict, labelled: bool) -> pd.
     alike = {
         "view": lambda view: views.get(plain(view), view),
         "split": str.casefold,
+        "sex": sex,
+        "age": years,
         "patient": lambda number: re.sub(r"^(\d+)\.0$", r"\1", number),  # a gap makes them floats
     }
     for role in table.columns.intersection(alike):

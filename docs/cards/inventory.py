@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlib import phantom, shortcuts, sources
+from cxrlib import metrics, phantom, shortcuts, sources
 from cxrlib.phantom import scanner, thorax
 
 KNOB = (0.0, 0.5, 1.0)
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
-PERSON = ("age", "sex", "gender", "ethnicity")
 
 
 def describe(name: str) -> dict:
@@ -39,8 +38,7 @@ def describe(name: str) -> dict:
         "told": told_by_size(known),
         "control_sizes": sorted(known.loc[known["label"] != "covid", "size"].unique()),
         "repositories": sorted(table["repo"].unique()),
-        "person": [column for column in table if column in PERSON],
-        "people": people(table),
+        "people": shortcuts.people_by_label(table),
     }
 
 
@@ -48,21 +46,6 @@ def count(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Count images and patients by some columns."""
     grouped = table.groupby(by)["patient"]
     return grouped.agg(images="size", patients="nunique").reset_index()
-
-
-def people(table: pd.DataFrame) -> pd.DataFrame | None:
-    """Describe each label's patients by sex and age, where the manifest knows both; else None."""
-    if not {"age", "sex"} <= set(table):
-        return None
-    persons = table.groupby(["label", "source", "patient"])[["age", "sex"]].first().reset_index()
-    rows = []
-    for (label, source), part in persons.groupby(["label", "source"]):
-        age, sex = pd.to_numeric(part["age"]).dropna(), part["sex"].dropna()
-        men = int(sex.str.upper().str.startswith("M").sum())
-        told = f"{age.mean():.0f} ± {age.std():.0f}" if len(age) > 1 else "not known"
-        rows.append([label, source, len(part), len(sex), men, len(age), told])
-    names = ["label", "source", "patients", "sex known", "men", "age known", "mean age ± SD, years"]
-    return pd.DataFrame(rows, columns=names)
 
 
 def files(table: pd.DataFrame) -> pd.DataFrame:
@@ -87,6 +70,18 @@ def told_by_size(known: pd.DataFrame) -> int:
     """Count the files that one rule, 'of the controls' size: not COVID-19', names rightly."""
     ill = known["label"] == "covid"
     return int((known["size"].isin(known.loc[~ill, "size"]) != ill).sum())
+
+
+def who() -> pd.DataFrame:
+    """Measure what age, sex and view tell of COVID-19 against healthy in `open`, without a film."""
+    table = sources.manifest("open").query("label in ['healthy', 'covid']")
+    ages = table.dropna(subset="age").groupby(["patient", "label"])["age"].mean().reset_index()
+    ill = (ages["label"] == "covid").astype(int)
+    scores = metrics.binary_scores(ill, ages["age"] / 100, patients=ages["patient"])
+    rule = {"fact": "age: the older, the likelier", **scores.loc["auc", ["low", "high"]]}
+    rule |= {"auc": scores.loc["auc", "value"], "patients": len(ages)}
+    told = shortcuts.who_they_are(table, ["healthy", "covid"]).drop(columns=["classes", "told"])
+    return pd.concat([pd.DataFrame([rule])[["fact", "auc", "low", "high", "patients"]], told])
 
 
 def knob(patients: int) -> pd.DataFrame:

@@ -223,6 +223,8 @@ def facts(folder: Path | str) -> dict:
         "open": inventory.describe("open"),
         "external": inventory.describe("external"),
         "shared": inventory.shared(),
+        "who": inventory.who().reset_index(drop=True),
+        "with_interval": with_interval,
         "sources": sources.SOURCES,
         "phantom": {name: one.default for name, one in defaults.items()},
         "measures": inventory.measures(),

@@ -87,7 +87,7 @@ def test_every_finding_says_what_it_means_and_what_to_do(honest, confounded):
         assert found.light in audit.LIGHTS
         assert found.headline.endswith(".") and found.meaning and found.advice
         assert "nan" not in found.headline
-    assert len({finding.name for finding in honest.findings}) == len(honest.findings) == 14
+    assert len({finding.name for finding in honest.findings}) == len(honest.findings) == 15
 
 
 def test_the_page_draws_what_the_findings_want_drawn(confounded, tmp_path):
@@ -122,7 +122,7 @@ def test_copies_that_leave_too_few_patients_make_probes_grey_not_the_audit_fail(
     images[is_ill] = images[np.flatnonzero(is_ill)[0]]
     found = audit.run(Cohort(cohort.table, images, "copies"))
     assert light_of(found, "Duplicates") == "red"
-    for name in ("Border alone", "Thumbnail alone", "Image-level split"):
+    for name in ("Border alone", "Thumbnail alone", "Who they are", "Image-level split"):
         assert light_of(found, name) == "grey", name
 
 
@@ -249,6 +249,50 @@ def test_the_light_of_a_source_needs_its_own_p_and_its_own_size(rows, confounded
 )  # fmt: skip
 def test_a_light_needs_both_a_small_p_and_a_large_effect(p, large, light):
     assert judge.light_of(p, large) == light
+
+
+def by_fact(**rows):
+    """Make a table as who_they_are() does: AUC and p by fact."""
+    table = pd.DataFrame(rows.values(), columns=["auc", "p"]).assign(classes="healthy, covid")
+    ends = {"low": table["auc"] - 0.1, "high": table["auc"] + 0.05, "patients": 40, "told": "covid"}
+    return table.assign(fact=[name.replace("_", ", ") for name in rows], **ends)
+
+
+@pytest.mark.parametrize(
+    ("rows", "light"),
+    [
+        ({"age": (0.8, 0.003), "sex": (0.5, 0.5), "age_sex": (0.7, 0.2)}, "red"),
+        ({"age": (0.8, 0.004), "sex": (0.5, 0.5), "age_sex": (0.7, 0.2)}, "amber"),  # p counts 3
+        ({"age": (0.8, 0.02), "sex": (0.5, 0.5), "age_sex": (0.7, 0.2)}, "green"),
+        ({"age": (0.59, 0.001)}, "amber"),  # sure, and small
+        ({"view": (0.5, 0.5)}, "grey"),  # who they are, nobody knows
+        ({"view": (0.8, 0.001)}, "red"),
+        ({}, "grey"),
+    ],
+)
+def test_the_facts_of_patients_share_their_chance(rows, light):
+    cohort = change(tiny_cohort(40), age=50.0, sex="F")
+    found = judge.who_they_are(cohort, by_fact(**rows))
+    assert found.light == light and found.advice and "nan" not in found.headline
+    assert ("Nobody's age or sex" in found.headline) == (not {"age", "sex"} & set(rows))
+    assert ("Ages by label" in found.figures) == ("age" in rows)
+
+
+def test_older_ill_raise_a_red_light_and_equally_old_ones_none():
+    """The films know nothing: all are noise of one kind, whatever the patient's age."""
+    cohort = phantoms(0, patients=60)
+    number, ill = pd.factorize(cohort.table["patient"])[0], cohort.table["label"] == "covid"
+    age = np.random.default_rng(0).normal(45, 12, 60)[number]
+    same = audit.run(change(cohort, age=age))
+    older = audit.run(change(cohort, age=(age + 25 * ill).astype(str)))  # as a text, too
+    assert light_of(same, "Who they are") == "green" and light_of(older, "Who they are") == "red"
+    (found,) = (one for one in older.findings if one.name == "Who they are")
+    assert "From age" in found.headline and "ages" in [name for name, *_ in found.figures.values()]
+    ages = found.tables["Who the patients are, by label"]["mean age"]
+    assert ages["covid"] - ages["healthy"] == pytest.approx(25, abs=8)
+    assert "Match or weigh" in found.advice
+    for name in ("Border alone", "Corners alone", "File alone"):
+        assert light_of(same, name) == light_of(older, name)
 
 
 def odd_of(labels, odd):

@@ -98,7 +98,7 @@ def test_the_page_says_what_was_found_and_what_it_cannot_know(write):
         "Patients are taken as given",
         "Holm",
         "docs/audit/README.md",
-        "Only that of the views without lungs is larger: it is corrected for their number",
+        "and of the facts about the patients, is larger: it is corrected for their number",
         "thumbnail and histogram, are not",
         "Python 3.11",
         "first 60 of 100 rows",

@@ -55,6 +55,7 @@ def figures(cohort, answers):
         "sample_pair": plots.sample_pair(cohort, note=NOTE),
         "images_per_patient": plots.images_per_patient(cohort, NOTE),
         "grey_histograms": plots.grey_histograms(cohort, note=NOTE),
+        "ages": plots.ages(cohort.table.assign(age=np.arange(len(cohort)) * 2.0), note=NOTE),
         "figure2": plots.figure2(claims.figure2(), NOTE),
         "augmentations": plots.augmentations(images[0], {"flip": images[0][:, ::-1]}, note=NOTE),
         "splits": plots.splits(split.by_patient(cohort), NOTE),
@@ -249,6 +250,16 @@ def test_grey_histogram_holds_all_pixels(figures):
         assert steps.get_data().values.sum() == pytest.approx(100)
 
 
+def test_ages_are_shares_of_the_patients(figures):
+    """Patient n of 20 has films at 4 n and 4 n + 2 years: 4 n + 1, every second one is ill."""
+    axis = figures["ages"].axes[0]
+    said = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert said == ["covid (10, mean 41)", "healthy (10, mean 37)"]
+    for steps, ages in zip(axis.patches, (range(5, 80, 8), range(1, 80, 8)), strict=True):
+        expected = [10 * sum(low <= age < low + 10 for age in ages) for low in range(0, 120, 10)]
+        assert steps.get_data().values.tolist() == expected
+
+
 def test_images_are_drawn_unstretched_and_in_order(figures, cohort):
     first, second = (axis.images[0] for axis in figures["image_grid"].axes[:2])
     assert np.array_equal(first.get_array(), cohort.images[0])
@@ -304,6 +315,7 @@ BAD = {
     r"not \(64, 64, 3\)": lambda c: plots.image_grid(np.zeros((1, 64, 64, 3))),
     "label 'pneumonia' is empty": lambda c: plots.sample_pair(c, ("pneumonia", "healthy")),
     "tiny lacks scanner": lambda c: plots.grey_histograms(c, by="scanner"),
+    "table: ages is empty": lambda c: plots.ages(c.table.assign(age=np.nan)),
     "generated is empty": lambda c: plots.augmentations(c.images[0], {}),
     "history lacks val_loss": lambda c: plots.learning_curves({"loss": [1], "accuracy": [1]}),
     "table has several rows": lambda c: plots.grid_accuracy(pd.concat([GRID, GRID])),

@@ -177,11 +177,19 @@ FACT = {
     "commit": "a" * 40, "path": "x/a.png", "bytes": "BAD", "git_sha1": "b" * 40, "sha256": "",
     "height": "", "width": "", "origin": "SIRM", "origin_url": "", "licence": "",
 }  # fmt: skip
+PERSON = {"cohort": "sirm", "path": "x/a.png", "sex": "F", "age": "61"}
+
+
+def read_facts(folder, facts, people=(PERSON,)):
+    """Give what the script reads from these rows, and its module."""
+    module = make_manifests()
+    pd.DataFrame(facts).to_csv(folder / "facts.csv", index=False)
+    pd.DataFrame(people).to_csv(folder / "people.csv", index=False)
+    return module.read_facts(folder / "facts.csv", folder / "people.csv"), module
 
 
 def test_unknown_size_stays_unknown(tmp_path):
-    pd.DataFrame([FACT]).to_csv(tmp_path / "facts.csv", index=False)
-    facts = make_manifests().read_facts(tmp_path / "facts.csv")
+    facts, _ = read_facts(tmp_path, [FACT])
     assert facts["bytes"].to_list() == [""]
     assert facts["view"].to_list() == ["AP"]
 
@@ -191,9 +199,32 @@ def test_unknown_size_stays_unknown(tmp_path):
     [("git_sha1", "b" * 39), ("path", "../a.png"), ("path", "/a.png"), ("label", "flu")],
 )
 def test_odd_facts_are_refused(tmp_path, column, value):
-    pd.DataFrame([FACT | {column: value}]).to_csv(tmp_path / "facts.csv", index=False)
     with pytest.raises(SystemExit, match=column):
-        make_manifests().read_facts(tmp_path / "facts.csv")
+        read_facts(tmp_path, [FACT | {column: value}])
+
+
+def test_sex_and_age_are_the_films_own_or_blank(tmp_path):
+    other = FACT | {"path": "x/b.png", "git_sha1": "c" * 40}
+    facts, module = read_facts(tmp_path, [other, FACT])
+    chosen = module.choose(facts)["open"].set_index("path")
+    assert chosen.loc["x/a.png", ["sex", "age"]].to_list() == ["F", "61"]
+    assert chosen.loc["x/b.png", ["sex", "age"]].to_list() == ["", ""]
+    for wrong in ({"sex": "x"}, {"age": "414"}, {"age": "-1"}):
+        with pytest.raises(SystemExit, match=next(iter(wrong))):
+            read_facts(tmp_path, [FACT], [PERSON | wrong])
+
+
+def test_the_manifests_tell_sex_and_age_where_the_sources_do():
+    """Counts and means as in the sources' own tables; Hannover's tells no age."""
+    ours, theirs = sources.manifest("open"), sources.manifest("external")
+    men = ours.groupby("label")["sex"].value_counts().unstack()["M"]
+    assert men.to_dict() == {"covid": 42, "healthy": 243, "pneumonia": 280}
+    known = ours.groupby("label")["age"].count()
+    assert known.to_dict() == {"covid": 60, "healthy": 500, "pneumonia": 500}
+    assert ours["sex"].notna().all() and set(theirs["sex"].dropna()) <= {"F", "M"}
+    assert ours["age"].dropna().between(1, 100).all()
+    ages = theirs.groupby("label")["age"].count()
+    assert ages.to_dict() == {"covid": 0, "healthy": 100, "pneumonia": 16}
 
 
 def test_nih_patients_of_open_are_left_out_of_external(tmp_path):
@@ -204,9 +235,8 @@ def test_nih_patients_of_open_are_left_out_of_external(tmp_path):
         FACT | nih | {"cohort": "nih-sample", "path": "x/3.png", "git_sha1": "3" * 40,
                       "patient": "p2"},
     ]  # fmt: skip
-    pd.DataFrame(rows).to_csv(tmp_path / "facts.csv", index=False)
-    module = make_manifests()
-    chosen = module.choose(module.read_facts(tmp_path / "facts.csv"))
+    facts, module = read_facts(tmp_path, rows)
+    chosen = module.choose(facts)
     assert chosen["open"]["patient"].to_list() == ["p1"]
     assert chosen["external"]["patient"].to_list() == ["p2"]
 
@@ -214,6 +244,8 @@ def test_nih_patients_of_open_are_left_out_of_external(tmp_path):
 @pytest.mark.skipif("CXR_FACTS" not in os.environ, reason="needs CXR_FACTS, the table of facts")
 def test_manifests_are_what_the_script_makes():
     module = make_manifests()
-    for name, table in module.choose(module.read_facts(Path(os.environ["CXR_FACTS"]))).items():
+    path = Path(os.environ["CXR_FACTS"])
+    facts = module.read_facts(path, path.with_name("people.csv"))
+    for name, table in module.choose(facts).items():
         made = table.to_csv(index=False, lineterminator="\n")
         assert made == (shipped("data") / f"{name}.csv").read_text(encoding="utf-8")

@@ -94,6 +94,7 @@ def test_loads_frontal_images_with_patients(copy):
     assert cohort.table["patient"].nunique() == 2
     assert cohort.images[:][:, 150, 150].tolist() == [0, 80, 120]
     assert set(cohort.table["view"]) == {"PA"}
+    assert set(cohort.table["sex"]) == {"M"} and set(cohort.table["age"]) == {50.0}
     assert (cohort.table["width"] == 390).all()
     assert cohort.targets(["healthy", "not healthy"]).tolist() == [0, 1, 1]
     for view, count in (("lateral", 1), (None, 3)):

@@ -241,6 +241,39 @@ def test_one_column_a_label(tmp_path):
         make_table(path, label_column=["covid", "age"])
 
 
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [  # as NIH wrote ages in 2017 and writes them now, CheXpert, covid-chestxray, and anyone
+        ("Image Index,Finding Labels,Patient ID,Patient Age,Patient Gender,View Position\n"
+         "a.png,Mass,1,058Y,M,PA\nb.png,Mass,2,018M,F,PA\nc.png,Mass,3,414Y,F,PA\n",
+         [("M", 58), ("F", 1.5), ("F", None)]),
+        ("Image Index,Finding Labels,Patient ID,Patient Age,Patient Sex,View Position\n"
+         "a.png,Mass,1,58,M,PA\nb.png,Mass,2,7,,PA\n", [("M", 58), (None, 7)]),
+        (f"Path,Sex,Age,Frontal/Lateral,AP/PA,{','.join(CHEXPERT)}\n"
+         f"train/patient00001/study1/a.jpg,Male,68,Frontal,AP,{chexpert('Edema')}\n"
+         f"train/patient00002/study1/a.jpg,Unknown,,Frontal,AP,{chexpert('Edema')}\n",
+         [("M", 68), (None, None)]),
+        ("patientid,finding,sex,age,view,modality,folder,filename\n"
+         "2,Pneumonia,F,65.0,PA,X-ray,images,a.jpg\n", [("F", 65)]),
+        ("image,label,PATIENT_AGE, Gender \na.png,x,30,female\nb.png,y,n/a,1\nc.png,y,4 months,m\n",
+         [("F", 30), (None, None), ("M", 1 / 3)]),
+    ],
+)  # fmt: skip
+def test_sex_and_age_of_anyones_table(tmp_path, text, right):
+    table, _ = make_table(write(tmp_path, "t.csv", text))
+    assert table["age"].dtype == float
+    found = table[["sex", "age"]].astype(object).where(table[["sex", "age"]].notna(), None)
+    assert list(found.itertuples(index=False, name=None)) == right
+
+
+def test_columns_of_sex_and_age_can_be_named(tmp_path):
+    path = write(tmp_path, "t.csv", "image,label,who,old\na.png,x,m,30\nb.png,y,f,\n")
+    assert not {"sex", "age"} & set(make_table(path)[0])
+    table, _ = make_table(path, sex_column="who", age_column="old")
+    assert table["sex"].to_list() == ["M", "F"]
+    assert table["age"][0] == 30 and np.isnan(table["age"][1])
+
+
 def test_rows_of_one_film(tmp_path):
     head = "image,label,patient\na.png,covid,1\nb.png,healthy,2\n"
     rows, told = read(write(tmp_path, "t.csv", f"{head}./a.png,covid,1\na.png,,\n"))
