@@ -22,7 +22,7 @@ from cxrlib import metrics
 PAGE = ROOT / "docs" / "measured" / "index.md"
 PATIENTS, AREAS, CORRELATIONS = (6, 12, 30, 100), (0.80, 0.91, 0.99, 0.9995), (0.0, 0.5, 0.9)
 FILMS = {"1": [1], "4": [4], "1 to 8": [1, 1, 2, 3, 8]}
-RESAMPLES, COMPARED = 200, 200  # of the bootstrap; repeats that it is tried on
+RESAMPLES, COMPARED = 200, 100  # of the bootstrap; repeats that it is tried on
 ASKED = 0.93
 
 
