@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 ROUNDING = 1e-6  # a float32 softmax may end at 1.0000001
-FEW = 3  # hits, or misses, so few that Wilson's interval ends too early
+FEW = 3.001  # hits, or misses, so few that Wilson's interval ends too early: 3, or nearly
 
 
 class MetricsError(ValueError):
@@ -162,8 +162,9 @@ def area(truth, score, groups, confidence=0.95, fold=None, weights=None) -> Esti
     what each patient's images contribute (Obuchowski 1997, doi:10.2307/2533958); the interval is
     Student's on the scale of log(area / (1 - area)). Its degrees of freedom count, in the class
     with fewer, the patients on whom the variance rests, 3 sum(d^2)^2 / sum(d^4), and are at most
-    the patients less one. Where no pair is in the wrong order, or all are, it is Wilson's for that
-    class's patients.
+    the patients less one. It is never wider than Wilson's for that class's patients, because no
+    area varies more than a share of so many (Birnbaum and Klose 1957,
+    doi:10.1214/aoms/1177706794), and is that where no pair is in the wrong order, or all are.
 
     Parameters
     ----------
@@ -189,7 +190,9 @@ def area(truth, score, groups, confidence=0.95, fold=None, weights=None) -> Esti
     value = float((weights * wins)[truth].sum() / pairs)
     parts = weights * (wins - value * against) / pairs
     ill, other = (_by_patient(parts[kind], groups[kind]) for kind in (truth, ~truth))
-    low, high, method = _area_interval(value, ill, other, confidence)
+    sizes = [_by_patient(weights[kind], groups[kind]) for kind in (truth, ~truth)]
+    held = min(each.sum() ** 2 / (each**2).sum() for each in sizes)
+    low, high, method = _area_interval(value, ill, other, held, confidence)
     parts = _by_patient(parts, groups)
     return Estimate(value, low, high, pd.NA, len(truth), method, parts)
 
@@ -208,19 +211,24 @@ def _wins(truth, score, weights) -> tuple[np.ndarray, np.ndarray]:
     return wins, np.where(truth, other.sum(), ill.sum())
 
 
-def _area_interval(value, ill, other, confidence) -> tuple[float, float, str]:
-    """Give the ends and the method; `ill` and `other` are the patients' parts in each class."""
+def _area_interval(value, ill, other, held, confidence) -> tuple[float, float, str]:
+    """Give the ends and the method.
+
+    `ill` and `other` are the patients' parts in each class; `held` are the patients in the class
+    with fewer, the less the more their images differ in number (Kish 1965).
+    """
     patients = min(len(ill), len(other))
     if patients < 2:
         return 0.0, 1.0, "a class of one patient allows any value"
     everyone = len(ill.index.union(other.index))
     variance = sum(len(each) / (len(each) - 1) * (each**2).sum() for each in (ill, other))
     variance += 2 * everyone / (everyone - 1) * ill.mul(other).sum()
+    widest = wilson(value * held, held, confidence)
     if not (0 < value < 1 and variance > 0):
-        return *wilson(value * patients, patients, confidence), "Wilson for the patients"
+        return *widest, "Wilson for the patients"
     carried = min((each**2).sum() ** 2 / (each**4).sum() for each in (ill, other) if each.any())
     low, high = _on_logit(value, variance, min(patients - 1, 3 * carried), confidence)
-    return low, high, "DeLong by patient"
+    return max(low, widest[0]), min(high, widest[1]), "DeLong by patient"
 
 
 def _on_logit(value, variance, degrees, confidence) -> tuple[float, float]:

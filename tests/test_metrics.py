@@ -176,6 +176,8 @@ def test_few_misses_reach_as_far_as_poissons():
     hits, ones = np.arange(20) > 0, np.ones(20, dtype=bool)
     found = metrics.share(hits, ones, np.arange(20))
     assert found[1:3] == pytest.approx((metrics.wilson(19, 20)[0], 1 + np.log(0.95) / 20))
+    three = metrics.share(np.arange(100) > 2, np.ones(100, dtype=bool), np.arange(100))
+    assert three.high == pytest.approx(1 - 0.8177 / 100, abs=1e-5)  # chi-squared(6) of 5 %: 1.635
     # F1 from J = 19 / 20
     assert metrics.f1(hits, ones, np.arange(20)).value == pytest.approx(38 / 39)
     assert metrics.f1(hits, ones, np.arange(20)).low == pytest.approx(
