@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxrlib import metrics
+
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "audit"
 
 
@@ -93,3 +95,36 @@ def test_every_light_stands_in_the_table(two_lights, two, rates):
 def test_the_two_lights_can_be_had_again(two_lights, two, number):
     recorded = two.iloc[number]
     assert two_lights.light(recorded["setting"], recorded["seed"]) == recorded["light"]
+
+
+@pytest.fixture(scope="module")
+def people():
+    return script("people")
+
+
+@pytest.fixture(scope="module")
+def made_up():
+    return pd.read_csv(FOLDER / "people.csv")
+
+
+def test_made_up_people_who_differ_in_nothing_raise_few_lights(made_up):
+    """By the rule at most 0.05 of them: what was counted may not contradict that."""
+    nothing = made_up[made_up["setting"].str.startswith("no")]  # one also with unknown ages
+    assert len(nothing) >= 400
+    for _, part in nothing.groupby("setting"):
+        alarms = part["light"].isin(["red", "amber"])
+        assert metrics.wilson(int(alarms.sum()), len(part))[0] <= 0.05 and alarms.mean() <= 0.065
+        assert (part["light"] == "red").mean() <= 0.02
+    older = made_up.query("setting == 'the ill 20 years older' and `patients a class` == 60")
+    assert (older["light"] == "red").mean() >= 0.9
+
+
+def test_the_page_shows_the_rates_of_people(people, made_up):
+    shown = (FOLDER / "README.md").read_text(encoding="utf-8").split(people.MARK)[1]
+    assert shown.strip().splitlines() == people.rates(made_up)
+
+
+@pytest.mark.parametrize("row", [0, -1])
+def test_the_recorded_light_of_people_can_be_had_again(people, made_up, row):
+    setting, patients, seed, light = made_up.iloc[row]
+    assert people.light(setting, patients, seed) == light
