@@ -102,8 +102,8 @@ def main() -> int:
     error = np.sqrt(0.95 * 0.05 / given.repeats)
     text = (
         f"`python benchmarks/intervals.py --repeats {given.repeats} --write`: share of "
-        f"{given.repeats:,} synthetic sets whose 95 % interval held the truth, and the intervals' mean "
-        "width; the last three "
+        f"{given.repeats:,} synthetic sets whose 95 % interval held the truth, and the intervals' "
+        "mean width; the last three "
         f"columns on {min(given.repeats, COMPARED)} of them, {RESAMPLES} resamples. Monte Carlo "
         f"error (one standard error): {error:.3f} for ours, at most "
         f"{0.5 / np.sqrt(min(given.repeats, COMPARED)):.3f} for the others. {machine()}; "

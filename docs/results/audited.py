@@ -102,7 +102,7 @@ def verdict_lines(path) -> list[str]:
             low, high = one["intervals"]["95"]
             ours = f"{one['measured']:.3f} [{low:.3f}, {high:.3f}]"
             said = " / ".join(one["verdicts"][level] for level in ("90", "95", "99"))
-            why = f"{one['reason'].capitalize()}. {one['second']}"
+            why = f"{one['reason'].capitalize()}. {one.get('second', '')}".strip()
             rows.append([name, one["printed"], protocol, ours, said, why])
     names = [
         "claim",
