@@ -41,8 +41,8 @@ def ages(table, title="Who is in the films", note=""):
         said = f"{label} ({len(found)}, mean {found.mean():.0f})"
         axis.stairs(shares, np.arange(0, 121, 10), color=colour, linewidth=1.8, label=said)
     axis.set(xlabel="age (years)", ylabel="patients of the label (%)", xlim=(0, 110))
-    axis.legend(fontsize=style.SMALL)
-    return finish(figure, title, note)
+    style.legend_above(figure, axis, title)
+    return finish(figure, "", note)
 
 
 def grey_histograms(cohort, by="label", at_most=200, note=""):

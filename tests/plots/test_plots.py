@@ -253,7 +253,7 @@ def test_grey_histogram_holds_all_pixels(figures):
 def test_ages_are_shares_of_the_patients(figures):
     """Patient n of 20 has films at 4 n and 4 n + 2 years: 4 n + 1, every second one is ill."""
     axis = figures["ages"].axes[0]
-    said = [text.get_text() for text in axis.get_legend().get_texts()]
+    said = [text.get_text() for text in figures["ages"].legends[0].get_texts()]
     assert said == ["covid (10, mean 41)", "healthy (10, mean 37)"]
     for steps, ages in zip(axis.patches, (range(5, 80, 8), range(1, 80, 8)), strict=True):
         expected = [10 * sum(low <= age < low + 10 for age in ages) for low in range(0, 120, 10)]
