@@ -20,6 +20,14 @@ class SplitError(ValueError):
     """A split that cannot be made, or that lets the test set leak into training."""
 
 
+class Fold(NamedTuple):
+    """Rows of a cohort with its copies, int arrays, for one of several models: see `folds`."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
 class Parts(NamedTuple):
     """The three parts of a split."""
 
@@ -108,6 +116,65 @@ def clean_protocol(cohort: Cohort, copies: int = 3, seed: int = 0) -> Parts:
 
 
 PROTOCOLS = {"paper": paper_protocol, "clean": clean_protocol}
+
+
+def folds(whole: Cohort, protocol: str = "clean", number: int = 5, seed: int = 0) -> list[Fold]:
+    """Divide into folds, so that every film is tested once, by a model that did not learn from it.
+
+    Parameters
+    ----------
+    whole : Cohort
+        What ``augment.expand`` gives: every film, followed by its copies.
+    protocol : str
+        'clean': a fold holds whole patients, and only training sees copies. 'paper': copies are
+        dealt like films, at random, so a model learns from copies of the films that test it.
+        Either way the originals alone are tested, so that both are compared on the same films.
+    number : int
+        Folds; 2 or more. Each has about as many films of every label. Four fifths of what is not
+        tested train a model, the rest are for validation (paper, section IV.A).
+    seed : int
+
+    Returns
+    -------
+    list of Fold
+
+    Raises
+    ------
+    SplitError
+        If a label has fewer patients (or films) than there are folds, a film names no patient,
+        or there is no such protocol.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    if protocol not in PROTOCOLS:
+        raise SplitError(f"There is no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}.")
+    clean, table = protocol == "clean", whole.table
+    labels, original = _labels(whole).to_numpy(), (table["copy"] == 0).to_numpy()
+    if clean and table["patient"].isna().any():
+        raise SplitError(f"{whole.name}: some images name no patient; give each an id first.")
+    # what is dealt as one: a patient, or a film or copy
+    unit = pd.factorize(table["patient"])[0] if clean else np.arange(len(whole))
+    kind = StratifiedGroupKFold if clean else StratifiedKFold
+    fewest = pd.Series(unit).groupby(labels).nunique().min()
+    if not 2 <= number <= fewest:
+        raise SplitError(
+            f"{number} folds cannot be made: give 2 or more, and at most as many as the rarest "
+            f"label has {'patients' if clean else 'films'} ({fewest})."
+        )
+    dealt = np.flatnonzero(original) if clean else np.arange(len(whole))
+    found = []
+    for _, held in kind(number, shuffle=True, random_state=seed).split(
+        dealt, labels[dealt], unit[dealt]
+    ):
+        rest = np.setdiff1d(unit, unit[dealt[held]])
+        first = np.unique(unit, return_index=True)[1]  # a patient counts with the first label
+        train, validation = _divide(rest, labels[first[rest]], 0.2, seed)
+        rows = [np.flatnonzero(np.isin(unit, part)) for part in (train, validation)]
+        held = dealt[held]
+        if clean:
+            rows[1] = rows[1][original[rows[1]]]
+        found.append(Fold(*rows, held[original[held]]))
+    return found
 
 
 def overlap(parts: Parts) -> pd.DataFrame:

@@ -59,6 +59,14 @@ class Fitted(NamedTuple):
     weights: dict  # of (seed, head): kernels and biases, as dense_head(...).set_weights takes them
 
 
+class Folded(NamedTuple):
+    """What :func:`fit_folds` found."""
+
+    history: pd.DataFrame  # as Fitted's, with a column ``fold`` (from 0) before them
+    probability: np.ndarray  # (seeds, heads, rows, classes); NaN where no fold tests a row
+    fold: np.ndarray  # (rows,): the fold that tests a row, -1 where none does
+
+
 def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of each feature, by which heads standardise.
 
@@ -103,34 +111,77 @@ def fit_heads(
     classes mean one sigmoid output and binary cross-entropy, more softmax and categorical. A
     TrainingError says which head cannot be, or what is wrong with features or targets.
     """
-    from tqdm import tqdm
-
     heads, outputs = list(heads), 1 if classes == 2 else classes
+    _check(heads, classes, epochs)
+    data, tasks = _prepare(train, validation, outputs), {}
+    for seed in seeds:
+        for places in _pack(heads):
+            given = None if start is None else [start[place] for place in places]
+            pack = [heads[place] for place in places]
+            tasks[seed, places] = (pack, *data, epochs, seed, given, shuffle)
+    fitted = _fit_all(_fit_pack, tasks, len(seeds) * len(heads) * epochs)
+    history = _history(fitted, heads, ["seed"])
+    return Fitted(history, {key: weights for key, (_, weights) in fitted.items()})
+
+
+def fit_folds(features, y, folds, heads, epochs: int, seeds=(0,), classes: int = 2) -> Folded:
+    """Train every head, from every seed, in every fold, together; each answers its test rows.
+
+    `features`, (n, d), and class numbers, (n,), are those of films and copies; the folds, from
+    :func:`cxrlib.split.folds`, name rows of them. What is tested has no part in the training, nor
+    in the moments by which a fold's features are standardised. The rest is as in
+    :func:`fit_heads`.
+    """
+    heads, outputs = list(heads), 1 if classes == 2 else classes
+    _check(heads, classes, epochs)
+    check_targets(features, y, outputs, "folds")
+    tasks = {}
+    for number, fold in enumerate(folds):
+        for seed in seeds:
+            for places in _pack(heads):
+                pack = [heads[place] for place in places]
+                tasks[number, seed, places] = (features, y, fold, pack, outputs, epochs, seed)
+    fitted = _fit_all(_fit_fold, tasks, len(folds) * len(seeds) * len(heads) * epochs)
+    tested = np.full(len(features), -1)
+    found = np.full((len(seeds), len(heads), len(features), classes), np.nan)
+    for number, fold in enumerate(folds):
+        tested[fold.test] = number
+    for (number, seed, place), (_, answers) in fitted.items():
+        found[list(seeds).index(seed), place, folds[number].test] = answers
+    return Folded(_history(fitted, heads, ["fold", "seed"]), found, tested)
+
+
+def _check(heads, classes, epochs) -> None:
     for head in heads:
         head.check(classes)
     if not heads or epochs < 1:
         raise TrainingError("Give a head or more, and an epoch or more.")
-    data, fitted, tasks = _prepare(train, validation, outputs), {}, []
-    keys = [(seed, places) for seed in seeds for places in _pack(heads)]
-    for seed, places in keys:
-        given = None if start is None else [start[place] for place in places]
-        tasks.append(([heads[place] for place in places], *data, epochs, seed, given, shuffle))
-    count = len(seeds) * len(heads) * epochs
-    with tqdm(total=count, desc="heads", unit="epoch", disable=None) as bar, one_thread():
-        for number, found in _spread(tasks, bar.update):
-            seed, places = keys[number]
-            fitted |= {(seed, place): one for place, one in zip(places, found, strict=True)}
-    keys = [(seed, place) for seed in seeds for place in range(len(heads))]
-    history = [
-        (*key, *heads[key[1]], epoch, *scores)
-        for key in keys
-        for epoch, scores in enumerate(fitted[key][0], 1)
+
+
+def _fit_all(function, tasks: dict, epochs: int) -> dict:
+    """Fit packs, under (..., places of the pack's heads): what was found of each (..., head)."""
+    from tqdm import tqdm
+
+    keys, fitted = list(tasks), {}
+    with tqdm(total=epochs, desc="heads", unit="epoch", disable=None) as bar, one_thread():
+        for number, found in _spread(function, list(tasks.values()), bar.update):
+            *first, places = keys[number]
+            fitted |= {(*first, place): one for place, one in zip(places, found, strict=True)}
+    order = {key[:-1]: number for number, key in enumerate(keys)}
+    return {key: fitted[key] for key in sorted(fitted, key=lambda k: (order[k[:-1]], k[-1]))}
+
+
+def _history(fitted: dict, heads, keys: list[str]) -> pd.DataFrame:
+    """Tell what happened to each head: a row an epoch."""
+    rows = [
+        (*key, *heads[key[-1]], epoch, *scores)
+        for key, (history, _) in fitted.items()
+        for epoch, scores in enumerate(history, 1)
     ]
-    columns = ["seed", "head", *Head._fields, "epoch", *SCORES]
-    return Fitted(pd.DataFrame(history, columns=columns), {key: fitted[key][1] for key in keys})
+    return pd.DataFrame(rows, columns=[*keys, "head", *Head._fields, "epoch", *SCORES])
 
 
-def _pack(heads: list[Head]) -> list[list[int]]:
+def _pack(heads: list[Head]) -> list[tuple[int, ...]]:
     """Divide heads into packs of equal depth and batch size; gives places in the list."""
     packs, open_packs = [], {}
     for place, head in enumerate(heads):
@@ -140,24 +191,29 @@ def _pack(heads: list[Head]) -> list[list[int]]:
             open_packs[kind] = pack = []
             packs.append(pack)
         pack.append(place)
-    return packs
+    return [tuple(pack) for pack in packs]
 
 
 def _prepare(train, held, outputs: int) -> list[np.ndarray]:
     """Features standardised by the training part, each with a last column of ones; targets."""
-    y = check_targets(*train, outputs, "training")
-    y_held = check_targets(*held, outputs, "validation")
-    (mean, variance), ready = moments(train[0]), []
-    for part, x in {"training": train[0], "validation": held[0]}.items():
-        if x.shape[1:] != mean.shape:
-            raise TrainingError(f"{part}: {x.shape[1]} features for the {len(mean)} trained on.")
-        kind = np.float64 if x.dtype == np.float64 else np.float32
-        ready.append(np.ones((len(x), x.shape[1] + 1), kind))
-        np.subtract(x, mean, out=ready[-1][:, :-1])
-        ready[-1][:, :-1] /= np.sqrt(variance)
-        if not np.isfinite(ready[-1]).all():
-            raise TrainingError(f"{part}: some features are not finite numbers.")
-    return [ready[0], y, ready[1], y_held]
+    found, known = [], moments(train[0])
+    for part, (x, y) in {"training": train, "validation": held}.items():
+        targets = check_targets(x, y, outputs, part)
+        found += [_standard(x, *known, part), targets]
+    return found
+
+
+def _standard(x, mean, variance, part: str) -> np.ndarray:
+    """Standardise features, and put a column of ones behind them."""
+    if x.shape[1:] != mean.shape:
+        raise TrainingError(f"{part}: {x.shape[1]} features for the {len(mean)} trained on.")
+    kind = np.float64 if x.dtype == np.float64 else np.float32
+    ready = np.ones((len(x), x.shape[1] + 1), kind)
+    np.subtract(x, mean, out=ready[:, :-1])
+    ready[:, :-1] /= np.sqrt(variance)
+    if not np.isfinite(ready).all():
+        raise TrainingError(f"{part}: some features are not finite numbers.")
+    return ready
 
 
 def _fit_pack(heads, x, y, x_held, y_held, epochs, seed, start, shuffle, tell=None) -> list:
@@ -181,10 +237,31 @@ def _fit_pack(heads, x, y, x_held, y_held, epochs, seed, start, shuffle, tell=No
     return [([s[place] for s in scores], pack.weights(place)) for place in range(len(heads))]
 
 
-def _spread(tasks: list[tuple], tell):
+def _fit_fold(features, y, fold, heads, outputs, epochs, seed, tell=None) -> list:
+    """Train one pack in one fold; of each head, the scores of each epoch and its test answers."""
+    train, held = ((features[rows], y[rows]) for rows in (fold.train, fold.validation))
+    fitted = _fit_pack(heads, *_prepare(train, held, outputs), epochs, seed, None, True, tell)
+    test = _standard(features[fold.test], *moments(train[0]), "test")[:, :-1]
+    return [(scores, answer(weights, test)) for scores, weights in fitted]
+
+
+def answer(weights: list[np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Give a head's probabilities, float64 (n, classes), for standardised features (n, d)."""
+    *hidden, last = zip(weights[::2], weights[1::2], strict=True)
+    for kernel, bias in hidden:
+        x = np.maximum(x @ kernel + bias, 0)
+    logits = (x @ last[0] + last[1]).astype(np.float64)
+    if logits.shape[1] == 1:
+        positive = (1 + np.tanh(logits / 2)) / 2
+        return np.hstack([1 - positive, positive])
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _spread(function, tasks: list[tuple], tell):
     """Fit packs on the cluster, if there is one, or in threads; yields (number, result)."""
     if cluster.client():
-        for number, found in cluster.spread(_fit_pack, tasks, "heads"):
+        for number, found in cluster.spread(function, tasks, "heads"):
             tell(len(found) * len(found[0][0]))
             yield number, found
         return
@@ -196,7 +273,7 @@ def _spread(tasks: list[tuple], tell):
         tell(count)
 
     try:
-        running = {pool.submit(_fit_pack, *task, note): n for n, task in enumerate(tasks)}
+        running = {pool.submit(function, *task, note): n for n, task in enumerate(tasks)}
         for future in as_completed(running):
             yield running[future], future.result()
     finally:  # also when somebody interrupts it: no epoch is begun after this one
