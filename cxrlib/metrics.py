@@ -263,37 +263,69 @@ def combine(estimates, weights, paired: bool = True) -> Estimate:
 
 
 def binary_scores(
-    y_true, probability, threshold=0.5, patients=None, confidence=0.95
+    y_true, probability, threshold=0.5, patients=None, confidence=0.95, fold=None
 ) -> pd.DataFrame:
     """Score a detector of one class: the columns of Table I, and more, with intervals.
 
     `y_true`, 0 and 1 or bool, `probability` of class 1, 0 to 1, and `patients`, whose image it is,
-    have the shape (n,); where no patients are named, each image counts as one. MetricsError if
-    lengths differ, or a value is missing or wrong.
+    have the shape (n,); where no patients are named, each image counts as one. `fold`, (n,), says
+    which of several models answered: auc then compares only images that the same one saw
+    (:func:`area`). MetricsError if lengths differ, or a value is missing or wrong.
 
     Rows accuracy, precision, recall, specificity, f1, auc. Columns value, low, high (0 to 1, NaN
     where undefined), count and n (the proportion's numerator and denominator; for f1 and auc no
     count, and n images) and method, or why a value is undefined.
     """
-    return _scores(_binary(y_true, probability, threshold, patients, confidence))
+    return _scores(_binary(y_true, probability, threshold, patients, confidence, fold))
 
 
 def binary_differences(
-    y_true, first, second, threshold=0.5, patients=None, confidence=0.95
+    y_true, first, second, threshold=0.5, patients=None, confidence=0.95, folds=(None, None)
 ) -> pd.DataFrame:
     """Score how much better the first of two detectors does on the same images, -1 to 1.
 
-    `first` and `second` are probabilities; rows, columns and the rest are as in
-    :func:`binary_scores`. The intervals are paired by patient (:func:`combine`).
+    `first` and `second` are probabilities, `folds` the fold of either; rows, columns and the rest
+    are as in :func:`binary_scores`. The intervals are paired by patient (:func:`combine`).
     """
     ours, theirs = (
-        _binary(y_true, probability, threshold, patients, confidence)
-        for probability in (first, second)
+        _binary(y_true, probability, threshold, patients, confidence, fold)
+        for probability, fold in zip((first, second), folds, strict=True)
     )
     return _scores({name: combine([ours[name], theirs[name]], [1, -1]) for name in ours})
 
 
-def _binary(y_true, probability, threshold, patients, confidence) -> dict[str, Estimate]:
+def mcnemar(first, second, patients=None) -> dict:
+    """Ask whether one of two classifiers is right more often, on the same images: McNemar's test.
+
+    `first` and `second`, bool (n,), say which images each got right. Only images that one alone got
+    right speak. A patient's images speak with one voice, that of the majority: the exact test
+    counts patients (McNemar 1947, doi:10.1007/BF02295996, where each has one image).
+
+    Returns ``first alone`` and ``second alone`` (patients for whom that one was right more often)
+    and ``p``, two-sided; 1 where nobody speaks. MetricsError if lengths differ.
+    """
+    from scipy.stats import binomtest
+
+    first, second = (np.asarray(right, dtype=bool) for right in (first, second))
+    check_same_length(first=first, second=second)
+    groups = patient_numbers(patients, len(first))
+    voices = _by_patient(first.astype(int) - second, groups)
+    ours, theirs = int((voices > 0).sum()), int((voices < 0).sum())
+    p = float(binomtest(ours, ours + theirs).pvalue) if ours + theirs else 1.0
+    return {"first alone": ours, "second alone": theirs, "p": p}
+
+
+def patients_to_decide(value: float, low: float, high: float, patients: int) -> float:
+    """Say how many patients would tell a difference from 0, were it what was found, as a float.
+
+    An interval shrinks as the root of the patients grows; the end that faces 0 has to reach it.
+    Infinite where the difference is 0.
+    """
+    reach = value - low if value > 0 else high - value
+    return patients * (reach / value) ** 2 if value else math.inf
+
+
+def _binary(y_true, probability, threshold, patients, confidence, fold=None) -> dict:
     truth, probability = check_binary(y_true, probability)
     groups = patient_numbers(patients, len(truth))
     called, everything = probability >= threshold, np.ones(len(truth), dtype=bool)
@@ -308,10 +340,12 @@ def _binary(y_true, probability, threshold, patients, confidence) -> dict[str, E
         for name, (hits, among, what) in shares.items()
     }
     found["f1"] = f1(truth, called, groups, confidence)
-    return found | {"auc": area(truth, probability, groups, confidence)}
+    return found | {"auc": area(truth, probability, groups, confidence, fold)}
 
 
-def class_scores(y_true, probabilities, classes, patients=None, confidence=0.95) -> pd.DataFrame:
+def class_scores(
+    y_true, probabilities, classes, patients=None, confidence=0.95, fold=None
+) -> pd.DataFrame:
     """Score a classifier of several classes; the most probable class is its answer.
 
     `y_true` holds class numbers, as ``cohort.targets(classes)`` gives them, or names;
@@ -319,6 +353,25 @@ def class_scores(y_true, probabilities, classes, patients=None, confidence=0.95)
     the rest, ``precision NAME``, ``recall NAME`` and ``f1 NAME``; ``macro f1`` and ``macro auc``
     (plain means). The rest is as in :func:`binary_scores`.
     """
+    return _scores(_classes(y_true, probabilities, classes, patients, confidence, fold))
+
+
+def class_differences(
+    y_true, first, second, classes, patients=None, confidence=0.95, folds=(None, None)
+) -> pd.DataFrame:
+    """Score how much better the first of two classifiers does on the same images, -1 to 1.
+
+    `first` and `second` are probabilities as in :func:`class_scores`; the rest is as in
+    :func:`binary_differences`.
+    """
+    ours, theirs = (
+        _classes(y_true, probabilities, classes, patients, confidence, fold)
+        for probabilities, fold in zip((first, second), folds, strict=True)
+    )
+    return _scores({name: combine([ours[name], theirs[name]], [1, -1]) for name in ours})
+
+
+def _classes(y_true, probabilities, classes, patients, confidence, fold) -> dict[str, Estimate]:
     classes = list(classes)
     truth = class_numbers(y_true, classes, "y_true")
     probabilities = check_probabilities(probabilities, "probabilities")
@@ -335,9 +388,9 @@ def class_scores(y_true, probabilities, classes, patients=None, confidence=0.95)
         rows[f"recall {name}"] = share(called, member, groups, confidence, f"{name} image")
         f1s.append(f1(member, called, groups, confidence))
         rows[f"f1 {name}"] = f1s[-1]
-        areas.append(area(member, probabilities[:, number], groups, confidence))
+        areas.append(area(member, probabilities[:, number], groups, confidence, fold))
     mean = np.full(len(classes), 1 / len(classes))
-    return _scores(rows | {"macro f1": combine(f1s, mean), "macro auc": combine(areas, mean)})
+    return rows | {"macro f1": combine(f1s, mean), "macro auc": combine(areas, mean)}
 
 
 def _scores(rows: dict[str, Estimate]) -> pd.DataFrame:

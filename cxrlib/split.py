@@ -154,26 +154,26 @@ def folds(whole: Cohort, protocol: str = "clean", number: int = 5, seed: int = 0
         raise SplitError(f"{whole.name}: some images name no patient; give each an id first.")
     # what is dealt as one: a patient, or a film or copy
     unit = pd.factorize(table["patient"])[0] if clean else np.arange(len(whole))
-    kind = StratifiedGroupKFold if clean else StratifiedKFold
-    fewest = pd.Series(unit).groupby(labels).nunique().min()
+    fewest = pd.Series(unit[original]).groupby(labels[original]).nunique().min()
     if not 2 <= number <= fewest:
         raise SplitError(
             f"{number} folds cannot be made: give 2 or more, and at most as many as the rarest "
             f"label has {'patients' if clean else 'films'} ({fewest})."
         )
-    dealt = np.flatnonzero(original) if clean else np.arange(len(whole))
+    dealt = np.flatnonzero(original) if clean else unit
+    kind = StratifiedGroupKFold if clean else StratifiedKFold
+    alike = pd.factorize(pd.Series(labels).astype(str) + original.astype(str))[0][dealt]
+    deal = kind(number, shuffle=True, random_state=seed)
+    first = np.unique(unit, return_index=True)[1]  # a patient counts with the first label
     found = []
-    for _, held in kind(number, shuffle=True, random_state=seed).split(
-        dealt, labels[dealt], unit[dealt]
-    ):
-        rest = np.setdiff1d(unit, unit[dealt[held]])
-        first = np.unique(unit, return_index=True)[1]  # a patient counts with the first label
+    for _, held in deal.split(dealt, alike, unit[dealt] if clean else None):
+        test = dealt[held]
+        rest = np.setdiff1d(unit, unit[test])
         train, validation = _divide(rest, labels[first[rest]], 0.2, seed)
         rows = [np.flatnonzero(np.isin(unit, part)) for part in (train, validation)]
-        held = dealt[held]
         if clean:
             rows[1] = rows[1][original[rows[1]]]
-        found.append(Fold(*rows, held[original[held]]))
+        found.append(Fold(*rows, test[original[test]]))
     return found
 
 

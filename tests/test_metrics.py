@@ -7,6 +7,7 @@ from scipy import stats
 from scipy.special import expit, logit
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
+from statsmodels.stats import contingency_tables
 
 from cxrlib import metrics
 from cxrlib.metrics import MetricsError
@@ -412,3 +413,57 @@ def test_decision_scores_are_bayes_and_scikit_learn(noisy):
     assert found["expected cost"] == pytest.approx(by_hand)
     with pytest.raises(MetricsError, match="prevalence=5"):
         metrics.decision_scores(truth, p, prevalence=5)
+
+
+def test_mcnemars_test_equals_a_published_example_and_statsmodels():
+    # Fagerland, Lydersen and Laake 2013, doi:10.1186/1471-2288-13-91, table 1: hyper-responsive
+    # airways before and after a transplantation, 21 children, 1 and 7 discordant; exact p .0703
+    before, after = np.repeat([[1, 1], [1, 0], [0, 1], [0, 0]], [1, 1, 7, 12], axis=0).T
+    found = metrics.mcnemar(before, after)
+    assert found == {"first alone": 1, "second alone": 7, "p": pytest.approx(0.0703, abs=5e-5)}
+    counts = [[1, 1], [7, 12]]
+    assert found["p"] == pytest.approx(contingency_tables.mcnemar(counts, exact=True).pvalue)
+
+
+def test_mcnemars_test_lets_a_patient_speak_once():
+    once = metrics.mcnemar([1, 1, 1, 0, 1], [0, 0, 0, 1, 1])
+    patients = np.repeat(range(5), 7)
+    seven_times = metrics.mcnemar(*np.repeat([[1, 1, 1, 0, 1], [0, 0, 0, 1, 1]], 7, 1), patients)
+    assert once == seven_times == {"first alone": 3, "second alone": 1, "p": 0.625}
+    assert metrics.mcnemar([1, 0], [0, 1], ["a", "a"])["p"] == 1  # one voice, and it is torn
+
+
+def test_as_many_patients_as_said_would_decide():
+    """The same study over and over, on ever more patients: its interval leaves 0 where said."""
+    truth, first = np.tile([0, 1], 20), np.tile([0, 1], 20).astype(float)
+    second = first.copy()
+    first[:20:2], second[16:40:2] = 0.5, 0.5  # 10 and 12 of the healthy called ill
+
+    def study(times):
+        repeated = (np.tile(each, times) for each in (truth, first, second))
+        return metrics.binary_differences(*repeated).loc["accuracy", ["value", "low", "high"]]
+
+    value, low, high = study(1)
+    assert value == pytest.approx(0.05) and low < 0
+    needed = metrics.patients_to_decide(value, low, high, len(truth))
+    times = needed / len(truth)
+    assert study(round(1.25 * times))["low"] > 0 > study(round(0.8 * times))["low"]
+    for one in ((0.1, -0.1, 0.3), (-0.1, -0.3, 0.1)):
+        assert metrics.patients_to_decide(*one, 50) == pytest.approx(200)
+    assert metrics.patients_to_decide(0, -0.1, 0.1, 50) == np.inf
+
+
+def test_models_of_several_folds_are_compared_within_theirs():
+    # each model orders its own films perfectly, on a scale of its own
+    truth, score = np.tile([0, 0, 1, 1], 2), np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])
+    fold = np.repeat([0, 1], 4)
+    assert metrics.binary_scores(truth, score).loc["auc", "value"] == 0.75
+    assert metrics.binary_scores(truth, score, fold=fold).loc["auc", "value"] == 1
+    pooled = metrics.binary_differences(truth, score, score, folds=(fold, None))
+    assert pooled.loc["auc", "value"] == 0.25
+    both = np.stack([1 - score, score], 1)
+    named = metrics.class_scores(truth, both, ["no", "yes"], fold=fold)
+    assert named.loc["macro auc", "value"] == 1
+    three = metrics.class_differences(truth, both, both, ["no", "yes"], folds=(fold, None))
+    assert three.loc["macro auc", "value"] == 0.25
+    assert three.loc["accuracy", "value"] == 0 and three.loc["accuracy", "low"] <= 0

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from cxrlib import split
+from cxrlib.augment import expand
 from helpers import tiny_cohort
 
 
@@ -85,3 +86,57 @@ def test_images_without_label_or_patient_are_refused():
     cohort.table.loc[0, "patient"] = np.nan
     with pytest.raises(split.SplitError, match="name no patient"):
         split.by_patient(cohort)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return expand(tiny_cohort(patients=24, per_patient=3), copies=2)
+
+
+@pytest.mark.parametrize("protocol", ["clean", "paper"])
+def test_folds_test_every_film_once(whole, protocol):
+    table, found = whole.table, split.folds(whole, protocol, 4, seed=3)
+    tested = np.concatenate([fold.test for fold in found])
+    assert sorted(tested) == np.flatnonzero(table["copy"] == 0).tolist()
+    for fold in found:
+        rows = np.concatenate(fold)
+        assert len(rows) == len(set(rows)), "a row stands in two parts"
+        assert table["label"].iloc[fold.test].value_counts().between(8, 10).all()
+    again = split.folds(whole, protocol, 4, seed=3)
+    assert all(
+        np.array_equal(*pair)
+        for one, two in zip(found, again, strict=True)
+        for pair in zip(one, two, strict=True)
+    )
+
+
+def test_clean_folds_hold_whole_patients_and_only_training_sees_copies(whole):
+    table = whole.table
+    for fold in split.folds(whole, "clean", 4):
+        people = [set(table["patient"].iloc[rows]) for rows in fold]
+        assert sum(map(len, people)) == len(set.union(*people)) == 24
+        assert (table["copy"].iloc[np.concatenate(fold[1:])] == 0).all()
+        assert table["copy"].iloc[fold.train].value_counts().nunique() == 1
+        # nobody is left out, and validation has about a fifth of the patients
+        assert len(fold.train) == 3 * 3 * len(people[0]) and len(people[1]) == 4
+
+
+def test_the_papers_folds_learn_from_copies_of_what_they_are_tested_with(whole):
+    table = whole.table
+    for fold in split.folds(whole, "paper", 4):
+        seen = set(table["origin"].iloc[np.concatenate(fold[:2])])
+        assert table["origin"].iloc[fold.test].isin(seen).mean() > 0.7
+        assert sum(map(len, fold)) < len(whole)  # copies that fall into a test part test nothing
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"number": 1}, "1 folds cannot be made"),
+        ({"number": 13}, r"rarest label has patients \(12\)"),
+        ({"protocol": "papers"}, "no protocol 'papers'; there are paper, clean"),
+    ],
+)
+def test_folds_that_cannot_be_say_why(whole, options, message):
+    with pytest.raises(split.SplitError, match=message):
+        split.folds(whole, **options)

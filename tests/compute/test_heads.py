@@ -8,7 +8,8 @@ from sklearn.metrics import log_loss
 
 from cxrlib import training
 from cxrlib.compute import heads
-from cxrlib.compute.heads import Head, Pack, fit_heads
+from cxrlib.compute.heads import Head, Pack, fit_folds, fit_heads
+from cxrlib.split import Fold
 
 RNG = np.random.default_rng(0)
 X = (RNG.standard_normal((90, 12)) * 3 + 7).astype(np.float32)
@@ -283,3 +284,35 @@ def test_what_cannot_be_trained_is_refused(change, message):
     given = {"train": train, "validation": held, "heads": [Head(1, 8)], "epochs": 1} | change
     with pytest.raises(heads.TrainingError, match=message):
         fit_heads(**given)
+
+
+FOLDS = [
+    Fold(np.arange(0, 50), np.arange(50, 60), np.arange(60, 90)),
+    Fold(np.arange(40, 90), np.arange(30, 40), np.arange(0, 25)),
+]
+
+
+@pytest.mark.parametrize(("targets", "classes"), [(Y, 2), (KINDS, 3)])
+def test_folds_together_equal_one_after_another_and_keras(targets, classes):
+    found = fit_folds(X, targets, FOLDS, MIXED, 3, (4, 1), classes)
+    assert found.probability.shape == (2, len(MIXED), 90, classes)
+    assert (found.fold == np.repeat([1, -1, 0], [25, 35, 30])).all()
+    assert np.isnan(found.probability[:, :, 25:60]).all()
+    for number, fold in enumerate(FOLDS):
+        train, held = ((X[rows], targets[rows]) for rows in fold[:2])
+        alone = fit_heads(train, held, MIXED, 3, (4, 1), classes)
+        here = found.history[found.history["fold"] == number].drop(columns="fold")
+        assert here.reset_index(drop=True).equals(alone.history)
+        for place, head in enumerate(MIXED):
+            keras_head = training.dense_head(train[0], classes, *head[:2])
+            keras_head.set_weights(alone.weights[1, place])
+            expected = training.predict(keras_head, X[fold.test])
+            answered = found.probability[1, place, fold.test]
+            np.testing.assert_allclose(answered, expected, atol=2e-6)
+
+
+def test_a_tested_row_has_no_part_in_what_a_fold_learns():
+    changed = X.copy()
+    changed[FOLDS[0].test] = 1e3
+    runs = [fit_folds(x, Y, FOLDS[:1], MIXED, 2).history for x in (X, changed)]
+    assert runs[0].equals(runs[1])
