@@ -225,3 +225,29 @@ def fit_grid(
     grid = [Head(depth, width, *how) for depth in hidden_layers for width in neurons]
     history = fit_heads(train, validation, grid, epochs, [seed]).history
     return history.drop(columns=["seed", "head", "dropout", "learning_rate", "batch_size"])
+
+
+def choose(folded) -> tuple[pd.DataFrame, np.ndarray]:
+    """Choose a head in every fold by its own validation films, and give the chosen ones' answers.
+
+    So the choice is nested: no tested film had a part in it (Cawley and Talbot 2010,
+    https://jmlr.org/papers/v11/cawley10a.html). The best after the last epoch is taken; of those
+    that tie, the one with the lowest validation loss.
+
+    `folded` is what :func:`cxrlib.compute.fit_folds` found.
+
+    Returns
+    -------
+    (DataFrame, ndarray)
+        Rows of the history, one a seed and fold; probabilities (seeds, rows, classes), NaN where no
+        fold tests a row.
+    """
+    last = folded.history[folded.history["epoch"] == folded.history["epoch"].max()]
+    ranked = last.sort_values(["val_accuracy", "val_loss"], ascending=[False, True], kind="stable")
+    chosen = ranked.drop_duplicates(["seed", "fold"]).sort_index()
+    found = np.full_like(folded.probability[:, 0], np.nan)
+    seeds = list(dict.fromkeys(folded.history["seed"]))
+    for seed, number, head in chosen[["seed", "fold", "head"]].itertuples(index=False):
+        rows, place = folded.fold == number, seeds.index(seed)
+        found[place, rows] = folded.probability[place, head, rows]
+    return chosen.reset_index(drop=True), found

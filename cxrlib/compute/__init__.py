@@ -11,7 +11,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "cache": ["RowCache"],
         "engine": ["settings"],
-        "heads": ["Head", "TrainingError", "check_targets", "fit_folds", "fit_heads", "moments"],
+        "heads": [
+            "Head",
+            "TrainingError",
+            "check_targets",
+            "choose",
+            "fit_folds",
+            "fit_heads",
+            "moments",
+        ],
         "threads": ["ahead", "cores", "share"],
     },
 )

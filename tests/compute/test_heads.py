@@ -316,3 +316,20 @@ def test_a_tested_row_has_no_part_in_what_a_fold_learns():
     changed[FOLDS[0].test] = 1e3
     runs = [fit_folds(x, Y, FOLDS[:1], MIXED, 2).history for x in (X, changed)]
     assert runs[0].equals(runs[1])
+
+
+def test_heads_are_chosen_inside_each_fold_and_their_answers_joined():
+    found = fit_folds(X, Y, FOLDS, MIXED, 3, (4, 1))
+    chosen, probability = training.choose(found)
+    assert chosen[["fold", "seed"]].to_numpy().tolist() == [[0, 4], [0, 1], [1, 4], [1, 1]]
+    for one in chosen.itertuples():
+        last = found.history.query("fold == @one.fold and seed == @one.seed and epoch == 3")
+        best = last[last["val_accuracy"] == last["val_accuracy"].max()]
+        assert one.head == best.loc[best["val_loss"].idxmin(), "head"]
+        rows, place = FOLDS[one.fold].test, (4, 1).index(one.seed)
+        expected = found.probability[place, one.head, rows]
+        np.testing.assert_array_equal(probability[place, rows], expected)
+    assert np.isnan(probability[:, found.fold < 0]).all()
+    # what the tested films say has no part in the choice
+    other = found._replace(probability=1 - found.probability)
+    assert training.choose(other)[0].equals(chosen)
