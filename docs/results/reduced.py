@@ -1,10 +1,10 @@
-"""List a folder of reduced copies of the course's films as a CSV that `folder` sources read.
+"""List a folder of reduced copies of films as a CSV that `folder` sources read.
 
-python docs/results/reduced.py FOLDER films.csv
+python docs/results/reduced.py FOLDER films.csv [FACTS.csv COHORT]
 
 FOLDER holds <cohort>/<label>/<name>.<ending>, as whoever reduced them may have kept them; label,
-patient, source and view come from the manifest of the source `open`. Films that the manifest does
-not list are left out, and counted.
+patient, source and view come from the manifest of the source `open`, or from a table FACTS.csv of
+the same columns, of which one cohort is taken. Films that are not listed are left out, and counted.
 """
 
 import sys
@@ -14,10 +14,11 @@ import pandas as pd
 
 from cxrlib import sources
 
+ORIGIN = {"origin": "source"}  # as tables of facts from elsewhere may call it
 
-def table_of(folder: Path) -> pd.DataFrame:
+
+def table_of(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
     """List the films that the manifest knows: image (absolute path), label, patient and so on."""
-    manifest = sources.manifest("open")
     stems = manifest["path"].map(lambda path: Path(path).stem)
     known = manifest.set_index([manifest["cohort"], manifest["label"], stems])
     rows = []
@@ -30,9 +31,13 @@ def table_of(folder: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    folder, target = Path(sys.argv[1]), Path(sys.argv[2])
-    found = table_of(folder)
+    folder, target, *other = sys.argv[1:]
+    manifest = sources.manifest("open")
+    if other:
+        manifest = pd.read_csv(other[0]).query("cohort == @other[1]").rename(columns=ORIGIN)
+    folder = Path(folder)
+    found = table_of(folder, manifest)
     found.to_csv(target, index=False)
     counts = found.groupby("label").agg(images=("image", "size"), patients=("patient", "nunique"))
     left_out = len(list(folder.rglob("*.jpg"))) - len(found)
-    print(f"{counts}\n{left_out} films are not in the manifest of 'open' and were left out")
+    print(f"{counts}\n{left_out} films are not in the manifest and were left out")
