@@ -1,6 +1,6 @@
-"""Count for how many seeds each demonstration of the lessons holds.
+r"""Count for how many seeds each demonstration of the lessons holds.
 
-for s in 0 1 2 3 4; do cxr run --profile quick --out runs/held/seed$s --set seed=$s \\
+for s in 0 1 2 3 4; do cxr run --profile quick --out runs/held/seed$s --set seed=$s \
     --set "source_options={patients: 120, confounding: 0.0, seed: $s}"; done
 python benchmarks/held.py runs/held [--write]
 

@@ -4,7 +4,9 @@ import importlib
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from cxrlib import machine
@@ -71,3 +73,41 @@ def test_faults_are_planted_as_they_are_counted(monkeypatch, tmp_path):
     names = list(planted)
     copied = names[list(planted.values()).index("exact copy") :]
     assert (tmp_path / copied[0]).read_bytes() == (tmp_path / copied[1]).read_bytes()
+
+
+def test_demonstrations_are_counted_over_seeds(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    held = importlib.import_module("held")
+    runs = {
+        "one": {"04_resnet50": pd.DataFrame({"lesson": ["a", "b"], "held": [True, True]})},
+        "two": {"04_resnet50": pd.DataFrame({"lesson": ["a", "b"], "held": [True, False]})},
+        "stopped": {"01_data_retrieval": None},
+    }
+
+    def load(run):
+        tables = {
+            name: {} if one is None else {"lessons held": one} for name, one in runs[run].items()
+        }
+        return {name: SimpleNamespace(tables=one) for name, one in tables.items()}
+
+    monkeypatch.setattr(held.check, "find_runs", lambda folders: list(runs))
+    monkeypatch.setattr(held.results, "load_all", load)
+    monkeypatch.setattr(held.check, "read_reference", lambda: {"lessons held": {"09_x: c": True}})
+    expected = [["04", "a", "2 of 3"], ["04", "b", "1 of 3"], ["09", "c", "0 of 3"]]
+    assert held.count(Path("runs")) == (expected, 3)
+
+
+def test_studies_by_folds_are_judged_by_hand(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    folds = importlib.import_module("folds")
+
+    def table(value, low, high):
+        return pd.DataFrame({"value": value, "low": low, "high": high}, index=folds.SCORES)
+
+    one = {"clean": table(0.7, 0.6, 0.8), "paper": table(0.9, 0.85, 0.95)}
+    one |= {"paper minus clean": table(0.2, -0.1, 0.4), "elsewhere": table(0.65, 0.6, 0.7)}
+    two = one | {"elsewhere": table(0.95, 0.9, 1.0)}  # its models are better than its folds say
+    rows = folds.judge([one, two], 30)
+    assert rows[0] == ["clean", "accuracy", 60, "0.700", "0.800", "1.000", "0.500", "0.20", "1.00"]
+    assert rows[1][3:7] == ["0.900", "0.800", "0.000", "–"]
+    assert rows[2][3:] == ["0.200", "0.200", "1.000", "–", "0.50", "0.00"]
