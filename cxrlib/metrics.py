@@ -446,10 +446,10 @@ def row_percent(matrix: pd.DataFrame) -> pd.DataFrame:
     return percent
 
 
-def auc(y_true, probability) -> float:
-    """Area under the ROC curve, 0 to 1; NaN where a class is missing. See :func:`area`."""
+def auc(y_true, probability, fold=None) -> float:
+    """Area under the ROC curve, within folds; NaN where a class is missing. See :func:`area`."""
     truth, probability = check_binary(y_true, probability)
-    return area(truth, probability, np.arange(len(truth))).value
+    return area(truth, probability, np.arange(len(truth)), fold=fold).value
 
 
 def calibration(y_true, probability, bins: int = 10, patients=None) -> pd.DataFrame:

@@ -181,7 +181,9 @@ def predictions(test, probabilities, classes, protocol: str, fold=None) -> pd.Da
 def _folds(fold, images: int) -> np.ndarray:
     fold = np.asarray(fold)
     if fold.shape != (images,) or fold.dtype.kind not in "iu" or (fold < 0).any():
-        raise ResultsError(f"fold: give the number, from 0, of one fold for each of {images} images.")
+        raise ResultsError(
+            f"fold: give the number, from 0, of one fold for each of {images} images."
+        )
     return fold
 
 
