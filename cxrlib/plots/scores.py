@@ -50,7 +50,7 @@ def roc_curves(predictions, title="", note=""):
     for name, y, p, colour in _checked(predictions):
         false_alarms, found, _ = roc_curve(y, p, drop_intermediate=False)
         fold = predictions[name][2:]
-        label = f"{name}: AUC {metrics.auc(y, p, *fold):.3f}{' within folds' if fold else ''}"
+        label = f"{name}: AUC {metrics.auc(y, p, *fold):.3f}{' within folds' if len(fold) else ''}"
         axis.plot(false_alarms, found, color=colour, linewidth=2, label=label)
     axis.plot([0, 1], [0, 1], ":", color=style.GREY, label="by chance: AUC 0.5")
     axis.set(xlabel="false alarms (1 - specificity)", ylabel="sensitivity (recall)")
