@@ -49,13 +49,13 @@ def roc_curves(predictions, title="", note=""):
     figure, axis = subplots(height=4.8, width=5.4)
     for name, y, p, colour in _checked(predictions):
         false_alarms, found, _ = roc_curve(y, p, drop_intermediate=False)
-        fold = predictions[name][2:]
-        label = f"{name}: AUC {metrics.auc(y, p, *fold):.3f}{' within folds' if len(fold) else ''}"
+        label = f"{name}: AUC {metrics.auc(y, p, *predictions[name][2:]):.3f}"
         axis.plot(false_alarms, found, color=colour, linewidth=2, label=label)
     axis.plot([0, 1], [0, 1], ":", color=style.GREY, label="by chance: AUC 0.5")
     axis.set(xlabel="false alarms (1 - specificity)", ylabel="sensitivity (recall)")
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    axis.legend(loc="lower right", fontsize=style.SMALL)
+    within = "AUC within folds" if any(len(each) > 2 for each in predictions.values()) else None
+    axis.legend(loc="lower right", fontsize=style.SMALL, title=within)
     return finish(figure, title, note, predictions=True)
 
 

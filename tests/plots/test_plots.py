@@ -201,7 +201,8 @@ def test_the_area_of_several_models_is_that_within_their_folds(answers):
     pairs = [(truth[fold == k], p[fold == k]) for k in (0, 1)]
     weights = [t.sum() * (1 - t).sum() for t, _ in pairs]
     expected = np.average([roc_auc_score(*pair) for pair in pairs], weights=weights)
-    assert axis.lines[0].get_label() == f"clean: AUC {expected:.3f} within folds"
+    assert axis.lines[0].get_label() == f"clean: AUC {expected:.3f}"
+    assert axis.get_legend().get_title().get_text() == "AUC within folds"
 
 
 def test_grad_cam_steps_draw_the_sum_and_what_is_above_0(figures):
