@@ -82,8 +82,15 @@ class Predictor:
     def heat_maps(self, images, class_number: int) -> np.ndarray:
         """Grad-CAM of a class, shape (n, h, w) float32 from 0 to 1, at the images' size."""
         images = np.asarray(images)
-        heat = explain.grad_cam(self._reader[1], self._maps(images), class_number)
-        return explain.enlarge(heat, images.shape[1])
+        return explain.enlarge(explain.weigh(*self.evidence(images, class_number)), images.shape[1])
+
+    def evidence(self, images, class_number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Feature maps and a class's gradients by them, of which :func:`explain.weigh` makes heat.
+
+        Both are float32, (n, height, width, channels), of grey images (n, h, w) uint8.
+        """
+        maps = self._maps(np.asarray(images))
+        return maps, explain.gradients(self._reader[1], maps, class_number)
 
     @cached_property
     def _reader(self):

@@ -148,12 +148,13 @@ def record(
     return write_json(run_folder() / "results" / f"{notebook}.json", to_native(content))
 
 
-def predictions(test, probabilities, classes, protocol: str) -> pd.DataFrame:
+def predictions(test, probabilities, classes, protocol: str, fold=None) -> pd.DataFrame:
     """Put what a model said about each test image into a table, one row an image.
 
     Its columns are `COLUMNS` (``origin`` is the image a copy was made from, ``predicted`` the
     most probable class) and ``p_<class>`` for each class. `probabilities`, from 0 to 1, have the
     shape (n images of the cohort `test`, classes); one column alone is that of the second class.
+    With `fold`, int (n,), a column says which of several models answered.
     A ResultsError says if they don't fit together, or `protocol` is not one of `PROTOCOLS`.
     """
     _check_protocols([protocol])
@@ -168,11 +169,22 @@ def predictions(test, probabilities, classes, protocol: str) -> pd.DataFrame:
         raise ResultsError("Probabilities must lie between 0 and 1; some don't, or are NaN.")
     table = test.table[["image", "origin", "patient", "label"]].reset_index(drop=True)
     table.insert(0, "protocol", protocol)
+    if fold is not None:
+        table.insert(1, "fold", _folds(fold, len(test)))
     # As in the metrics: of two classes the second is called from 0.5 on, also when they tie.
     answer = (found[:, 1] >= 0.5).astype(int) if len(classes) == 2 else found.argmax(axis=1)
     table["predicted"] = np.array(classes, dtype=object)[answer]
     table[[f"p_{name}" for name in classes]] = found
     return table
+
+
+def _folds(fold, images: int) -> np.ndarray:
+    fold = np.asarray(fold)
+    if fold.shape != (images,) or fold.dtype.kind not in "iu" or (fold < 0).any():
+        raise ResultsError(
+            f"fold: give the number, from 0, of one fold for each of {images} images."
+        )
+    return fold
 
 
 def load(folder: Path | str, notebook: str) -> Result:

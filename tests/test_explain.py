@@ -72,6 +72,15 @@ def test_grad_cam_of_a_linear_reader_is_the_map_it_reads():
     assert explain.grad_cam([pool, dense], maps, 0)[1].argmax() == 2 * 6 + 2
 
 
+def test_heat_maps_share_a_scale_where_they_are_to_be_compared():
+    maps = np.ones((2, 2, 2, 1), np.float32)
+    maps[1] = 0.25
+    slopes = np.ones_like(maps)
+    alone, together = explain.weigh(maps, slopes), explain.weigh(maps, slopes, together=True)
+    assert (alone == 1).all() and (together[0] == 1).all() and (together[1] == 0.25).all()
+    assert not explain.weigh(maps, -slopes, together=True).any()
+
+
 def test_a_cnn_is_divided_where_its_maps_end():
     model = keras.Sequential(
         [

@@ -1,5 +1,7 @@
 """Scores and intervals against scikit-learn, statsmodels, published examples and hand counts."""
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -423,6 +425,30 @@ def test_mcnemars_test_equals_a_published_example_and_statsmodels():
     assert found == {"first alone": 1, "second alone": 7, "p": pytest.approx(0.0703, abs=5e-5)}
     counts = [[1, 1], [7, 12]]
     assert found["p"] == pytest.approx(contingency_tables.mcnemar(counts, exact=True).pvalue)
+
+
+@pytest.mark.parametrize("counts", [[[3, 1], [0, 4]], [[2, 0, 1], [0, 2, 1], [1, 0, 1]]])
+def test_independence_counts_all_ways_to_deal_the_answers(counts):
+    actual, said = from_counts(np.array(counts))
+
+    def strays(answers):
+        table = sk.confusion_matrix(actual, answers)
+        return stats.chi2_contingency(table, correction=False)[0]
+
+    far = np.array([strays(way) for way in set(permutations(said))])
+    found = metrics.independence(counts)
+    assert found["chi-squared"] == pytest.approx(strays(said))
+    assert found["p"] == pytest.approx(np.mean(far >= strays(said) - 1e-9), abs=0.02)
+
+
+def test_independence_of_table_2_and_of_odd_tables():
+    found = metrics.independence(TABLE_2)
+    assert 0.3 < found["p"] < 1 and found == metrics.independence(pd.DataFrame(TABLE_2))
+    never = np.insert(TABLE_2, 1, 0, axis=1)  # a class that nobody was called, or is
+    assert metrics.independence(np.insert(never, 1, 0, axis=0)) == pytest.approx(found, abs=0.02)
+    assert metrics.independence(np.diag([9, 9, 9]))["p"] < 0.001
+    with pytest.raises(MetricsError, match="no image"):
+        metrics.independence(np.zeros((2, 2), int))
 
 
 def test_mcnemars_test_lets_a_patient_speak_once():

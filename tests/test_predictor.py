@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from cxrlib import backbone, predictor, training
+from cxrlib import backbone, explain, predictor, training
 from helpers import tiny_cohort
 
 CLASSES = ["healthy", "covid"]
@@ -124,6 +124,8 @@ def test_one_image_is_told_what_many_are_told_and_leaves_nothing_behind(kind, im
         number = int(told.argmax())
         heat = model.heat_maps(film[None], number)[0]  # made anew, not with what was kept
         np.testing.assert_allclose(found.heat_map, heat, atol=1e-4)
+        again = explain.enlarge(explain.weigh(*model.evidence(film[None], number)), 300)[0]
+        np.testing.assert_allclose(again, heat, atol=1e-6)
         if kind == "cnn":
             np.testing.assert_allclose(told, model.probabilities(film[None])[0], atol=1e-6)
     if kind == "backbone":

@@ -140,6 +140,18 @@ def test_predictions_that_do_not_fit(probabilities, classes, protocol, message):
         results.predictions(tiny_cohort(4, 1), probabilities, classes, protocol)
 
 
+def test_predictions_name_the_fold_that_tested_an_image(run):
+    cohort = tiny_cohort(4, 1)
+    answers = (cohort, [0.1, 0.5, 0.7, 0.9], cohort.labels, "clean")
+    assert "fold" not in results.predictions(*answers)
+    record(cohort, predictions=results.predictions(*answers, fold=[1, 0, 2, 1]))
+    one = results.load(run, "05_vgg16")
+    assert one.predictions["fold"].tolist() == [1, 0, 2, 1] and one.classes == cohort.labels
+    for wrong in ([0, 1], [0, 1, -1, 0], [0.5, 1.0, 0.0, 1.0]):
+        with pytest.raises(results.ResultsError, match="one fold for each of 4 images"):
+            results.predictions(*answers, fold=wrong)
+
+
 def test_record_refuses_unknown_protocols_and_odd_predictions(run):
     with pytest.raises(results.ResultsError, match="no protocol 'fair'"):
         record(cohort_of("x"), scores={"fair": pd.DataFrame()})

@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "images": [
             "augmentations",
             "contact_sheet",
+            "grad_cam_steps",
             "heat_map",
             "heat_map_grid",
             "image_grid",

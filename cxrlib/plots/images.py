@@ -94,6 +94,31 @@ def heat_map_grid(images, heats, titles=None, columns=4, suptitle="", note=""):
     return finish(figure, suptitle, note, predictions=True)
 
 
+def grad_cam_steps(image, maps, weights, title="", note=""):
+    """Show how Grad-CAM comes about: maps, their weighted sum, what is above 0, over the film.
+
+    `maps` (height, width, channels) are the feature maps of `image`, `weights` (channels,) the
+    means of their gradients; the maps that weigh most are drawn, four at most.
+    """
+    if np.shape(maps)[-1:] != np.shape(weights):
+        raise ValueError(f"{np.shape(weights)} weights for maps of the shape {np.shape(maps)}.")
+    most = np.argsort(-np.abs(weights))[:4]
+    titles = [f"map {number}, weight {weights[number]:+.2g}" for number in most]
+    titles += [""] * (4 - len(most))
+    titles += ["the film", "all maps, weighted, added", "what is above 0", "over the film"]
+    figure, axes = _grid([image] * 8, 4, titles, WIDTH, 0.5)
+    for axis, number in zip(axes[0], most, strict=False):
+        axis.imshow(maps[..., number], cmap="gray")
+    film, added, above, over = axes[1]
+    summed = maps @ weights
+    heat, end = np.maximum(summed, 0), max(np.abs(summed).max(), 1e-12)
+    _show(film, image)
+    added.imshow(summed, cmap="PuOr_r", vmin=-end, vmax=end)
+    above.imshow(heat, cmap="inferno", vmin=0)
+    _overlay(over, image, heat / max(heat.max(), 1e-12))
+    return finish(figure, title, note, predictions=True)
+
+
 def _show(axis, image):
     image = np.asarray(image)
     if image.ndim != 2 or image.size == 0:

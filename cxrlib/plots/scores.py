@@ -40,20 +40,22 @@ def roc_curves(predictions, title="", note=""):
 
     Parameters
     ----------
-    predictions : dict of str to (y_true, probability)
-        Name of the curve, and arrays of shape (n,): 0 or 1, and 0 to 1.
+    predictions : dict of str to (y_true, probability) or (y_true, probability, fold)
+        Name of the curve, and arrays of shape (n,): 0 or 1, 0 to 1, and which of several models
+        answered. The curve pools what they said; the area compares images within a fold only.
     """
     from sklearn.metrics import roc_curve
 
     figure, axis = subplots(height=4.8, width=5.4)
     for name, y, p, colour in _checked(predictions):
         false_alarms, found, _ = roc_curve(y, p, drop_intermediate=False)
-        label = f"{name}: AUC {metrics.auc(y, p):.3f}"
+        label = f"{name}: AUC {metrics.auc(y, p, *predictions[name][2:]):.3f}"
         axis.plot(false_alarms, found, color=colour, linewidth=2, label=label)
     axis.plot([0, 1], [0, 1], ":", color=style.GREY, label="by chance: AUC 0.5")
     axis.set(xlabel="false alarms (1 - specificity)", ylabel="sensitivity (recall)")
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    axis.legend(loc="lower right", fontsize=style.SMALL)
+    within = "AUC within folds" if any(len(each) > 2 for each in predictions.values()) else None
+    axis.legend(loc="lower right", fontsize=style.SMALL, title=within)
     return finish(figure, title, note, predictions=True)
 
 
@@ -227,7 +229,7 @@ def _checked(predictions):
     """Go through predictions: name, truth (bool), probability and colour of each curve."""
     need(predictions, "predictions")
     for name, answers, colour in coloured(predictions):
-        y, p = metrics.check_binary(*answers)
+        y, p = metrics.check_binary(*answers[:2])
         _need_both_classes(y, name)
         yield name, y, p, colour
 

@@ -19,7 +19,8 @@ def subgroups(predictions, table, facts=FACTS, fewest: int = FEWEST) -> pd.DataF
     Parameters
     ----------
     predictions : DataFrame
-        One row an image: ``image``, ``patient``, ``truth`` (0 or 1), ``probability`` (0 to 1).
+        One row an image: ``image``, ``patient``, ``truth`` (0 or 1), ``probability`` (0 to 1),
+        and ``fold`` where several models answered (:func:`cxrlib.metrics.area`).
     table : DataFrame
         A cohort's table: ``image``, and those of the `facts` that are known. A fact in numbers,
         such as an age in years, is cut into groups at `AGES`.
@@ -46,9 +47,8 @@ def subgroups(predictions, table, facts=FACTS, fewest: int = FEWEST) -> pd.DataF
                 if min(counts) < fewest:
                     rows.append([*row, np.nan, np.nan, np.nan, "too few"])
                     continue
-                scores = metrics.binary_scores(
-                    held["truth"], held["probability"], patients=held["patient"]
-                )
+                whose = {"patients": held["patient"], "fold": held.get("fold")}
+                scores = metrics.binary_scores(held["truth"], held["probability"], **whose)
                 rows.append([*row, *scores.loc[metric, ["value", "low", "high"]], ""])
     names = ["fact", "group", "metric", "images", "patients", "value", "low", "high", "note"]
     return pd.DataFrame(rows, columns=names)

@@ -30,6 +30,9 @@ LAYERS = [
 ]
 
 
+MAPS = np.random.default_rng(2).random((4, 4, 3))  # feature maps of an image
+
+
 @pytest.fixture(scope="module")
 def cohort():
     return tiny_cohort()
@@ -76,6 +79,7 @@ def figures(cohort, answers):
         "protocol_comparison": plots.protocol_comparison(SCORES, note=NOTE),
         "heat_map": plots.heat_map(images[0], heat, "t", NOTE),
         "heat_map_grid": plots.heat_map_grid(images[:2], [heat] * 2, ["a", "b"], note=NOTE),
+        "grad_cam_steps": plots.grad_cam_steps(images[0], MAPS, np.array([1, -3, 2.0]), "t", NOTE),
         "feature_map": plots.feature_map(features, cohort.table["label"], note=NOTE),
         "architecture": plots.architecture(LAYERS, "t", NOTE),
         "dense_block": plots.dense_block(note=NOTE),
@@ -105,6 +109,7 @@ PREDICTIONS = [
     "protocol_comparison",
     "heat_map",
     "heat_map_grid",
+    "grad_cam_steps",
 ]
 
 
@@ -186,6 +191,28 @@ def test_curves_equal_scikit_learn(figures, answers):
     assert axis.lines[0].get_label() == f"paper: AUC {roc_auc_score(*answers):.3f}"
     label = figures["precision_recall_curves"].axes[0].lines[0].get_label()
     assert label == f"paper: average precision {average_precision_score(*answers):.3f}"
+
+
+def test_the_area_of_several_models_is_that_within_their_folds(answers):
+    truth, p = answers
+    fold = np.arange(len(p)) % 2
+    scaled = np.where(fold == 1, p / 10, p)  # another scale, in the same order
+    axis = plots.roc_curves({"clean": (truth, scaled, fold)}).axes[0]
+    pairs = [(truth[fold == k], p[fold == k]) for k in (0, 1)]
+    weights = [t.sum() * (1 - t).sum() for t, _ in pairs]
+    expected = np.average([roc_auc_score(*pair) for pair in pairs], weights=weights)
+    assert axis.lines[0].get_label() == f"clean: AUC {expected:.3f}"
+    assert axis.get_legend().get_title().get_text() == "AUC within folds"
+
+
+def test_grad_cam_steps_draw_the_sum_and_what_is_above_0(figures):
+    top, below = np.split(np.array(figures["grad_cam_steps"].axes[:8]), 2)
+    assert [axis.get_title()[:5] for axis in top] == ["map 1", "map 2", "map 0", ""]
+    drawn = [axis.images[-1].get_array() for axis in below]
+    summed = MAPS[..., 0] - 3 * MAPS[..., 1] + 2 * MAPS[..., 2]
+    np.testing.assert_allclose(drawn[1], summed)
+    np.testing.assert_allclose(drawn[2], summed.clip(0))
+    np.testing.assert_allclose(drawn[3], summed.clip(0) / summed.max())
 
 
 def test_threshold_curves_agree_with_the_scores(figures, answers):
@@ -327,6 +354,7 @@ BAD = {
     "clean: only one class": lambda c: plots.roc_curves({"clean": ([1, 1], [0.1, 0.2])}),
     "predictions is empty": lambda c: plots.roc_curves({}),
     "two-dimensional, 0 to 1": lambda c: plots.heat_map(c.images[0], np.full((4, 4), 2.0)),
+    "weights for maps of the shape": lambda c: plots.grad_cam_steps(c.images[0], MAPS, [1, 2]),
     "do not fit": lambda c: plots.feature_map(np.zeros((3, 3)), list("abc")),
     "model: layers is empty": lambda c: plots.architecture([]),
     "layer l lacks frozen": lambda c: plots.architecture(
