@@ -130,12 +130,12 @@ def weigh(maps: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, shape (n, height, width), float32
-        0 to 1 within each image; all 0 where nothing speaks for the class.
+        0 to 1 on one scale for all of them; all 0 where nothing speaks for the class.
     """
     weights = slopes.mean(axis=(1, 2), keepdims=True)
     heat = np.maximum((weights * maps).sum(axis=-1), 0)
-    peak = heat.max(axis=(1, 2), keepdims=True)
-    return np.divide(heat, peak, out=np.zeros_like(heat), where=peak > 0).astype(np.float32)
+    peak = heat.max(initial=0)
+    return (heat / peak if peak > 0 else heat).astype(np.float32)
 
 
 def enlarge(heat: np.ndarray, side: int) -> np.ndarray:
