@@ -119,25 +119,23 @@ def grad_cam(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
     return weigh(maps, gradients(tail, maps, class_number))
 
 
-def weigh(maps: np.ndarray, slopes: np.ndarray, together: bool = False) -> np.ndarray:
+def weigh(maps: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """Grad-CAM: channels weighted by their mean gradient, negative parts cut off.
 
     Parameters
     ----------
     maps, slopes : ndarray, shape (n, height, width, channels), float32
         Feature maps and their gradients.
-    together : bool
-        One scale for all images, so that they can be compared, instead of one for each.
 
     Returns
     -------
     ndarray, shape (n, height, width), float32
-        0 to 1; all 0 where nothing speaks for the class.
+        0 to 1 on one scale for all of them; all 0 where nothing speaks for the class.
     """
     weights = slopes.mean(axis=(1, 2), keepdims=True)
     heat = np.maximum((weights * maps).sum(axis=-1), 0)
-    peak = np.broadcast_to(heat.max(None if together else (1, 2), keepdims=True), heat.shape)
-    return np.divide(heat, peak, out=np.zeros_like(heat), where=peak > 0).astype(np.float32)
+    peak = heat.max(initial=0)
+    return (heat / peak if peak > 0 else heat).astype(np.float32)
 
 
 def enlarge(heat: np.ndarray, side: int) -> np.ndarray:

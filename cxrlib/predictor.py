@@ -80,7 +80,7 @@ class Predictor:
         return training.predict(self.model, found)
 
     def heat_maps(self, images, class_number: int) -> np.ndarray:
-        """Grad-CAM of a class, shape (n, h, w) float32 from 0 to 1, at the images' size."""
+        """Grad-CAM of a class, (n, h, w) float32 from 0 to 1 on one scale, at the images' size."""
         images = np.asarray(images)
         return explain.enlarge(explain.weigh(*self.evidence(images, class_number)), images.shape[1])
 

@@ -61,24 +61,17 @@ def test_grad_cam_of_a_linear_reader_is_the_map_it_reads():
     pool, dense = layers.GlobalAveragePooling2D(), layers.Dense(1, "sigmoid")
     keras.Sequential([keras.Input((6, 6, 2)), pool, dense])
     dense.set_weights([np.array([[2.0], [-1.0]]), np.array([0.0])])
-    maps = np.zeros((2, 6, 6, 2), np.float32)
+    maps = np.zeros((3, 6, 6, 2), np.float32)
     maps[0, 1, 4, 0] = 3
     maps[1, 2, 2, 1] = 3
+    maps[2, 0, 0, 0] = 1.5
     heat = explain.grad_cam([pool, dense], maps, 1)
     expected = np.zeros((6, 6))
     expected[1, 4] = 1
     np.testing.assert_allclose(heat[0], expected, atol=1e-6)
     assert not heat[1].any()
+    assert heat[2, 0, 0] == pytest.approx(0.5), "half the evidence, on the scale of all"
     assert explain.grad_cam([pool, dense], maps, 0)[1].argmax() == 2 * 6 + 2
-
-
-def test_heat_maps_share_a_scale_where_they_are_to_be_compared():
-    maps = np.ones((2, 2, 2, 1), np.float32)
-    maps[1] = 0.25
-    slopes = np.ones_like(maps)
-    alone, together = explain.weigh(maps, slopes), explain.weigh(maps, slopes, together=True)
-    assert (alone == 1).all() and (together[0] == 1).all() and (together[1] == 0.25).all()
-    assert not explain.weigh(maps, -slopes, together=True).any()
 
 
 def test_a_cnn_is_divided_where_its_maps_end():

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ages",
             "feature_map",
             "figure2",
+            "folds",
             "grey_histograms",
             "images_per_patient",
             "splits",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.colors import ListedColormap
 
 from cxrlib.plots import style
 from cxrlib.plots.style import coloured, colours, finish, heat_table, need, subplots
@@ -86,27 +87,62 @@ def figure2(counts, note=""):
 
 
 def splits(parts, note=""):
-    """Count images and patients of each label in the three parts of a split (``split.Parts``)."""
+    """Count images and people in the parts of a split (``split.Parts``), all on one scale."""
     names = ("train", "validation", "test")
     tables = [getattr(parts, name).table for name in names]
     labels = list(dict.fromkeys(label for name in names for label in getattr(parts, name).labels))
     units = {"images": "image", "originals": "origin", "patients": "patient"}
-    figure, axes = subplots(1, 3, 3.4)
+    figure, axes = subplots(1, 3, 3.4, sharey=True)
+    room = 0.07 * max(len(table) for table in tables)
     for axis, (unit, column) in zip(axes, units.items(), strict=True):
         bottom = np.zeros(3)
         for label, colour in zip(labels, colours(labels), strict=True):
             counts = [table.loc[table["label"] == label, column].nunique() for table in tables]
             bars = axis.bar(names, counts, bottom=bottom, color=colour, label=label)
-            room = 0.07 * max(table[column].nunique() for table in tables)
             said = [str(n) if n > room else "" for n in counts]
             axis.bar_label(bars, said, label_type="center", fontsize=style.SMALL)
             bottom += counts
-        axis.set(ylabel=unit, xlabel="part")
+        axis.set(title=unit, xlabel="part")
         axis.margins(y=0.12)
         axis.yaxis.get_major_locator().set_params(integer=True)
         for place, total in enumerate(bottom):
             axis.text(place, total, f"{total:.0f}", ha="center", va="bottom", fontsize=style.SMALL)
+    axes[0].set_ylabel("number of them (one scale)")
     return finish(figure, "The split", note, legend=axes[0])
+
+
+def folds(whole, divided, people=8, note=""):
+    """Show in which part of each fold the images of the first `people` patients stand.
+
+    `whole` is what ``augment.expand`` gives, `divided` what ``split.folds`` gives, by protocol. A
+    title counts, of all patients, those whose films test a model that also learned from them.
+    """
+    need(divided, "divided")
+    patient, names = whole.table["patient"].to_numpy(), whole.table["patient"].unique()
+    groups = [np.flatnonzero(patient == one) for one in names[:people]]
+    rows, ends = np.concatenate(groups), np.cumsum([0, *map(len, groups)])
+    films = np.flatnonzero(whole.table["copy"].to_numpy()[rows] == 0) + 0.5
+    parts = ("not used", "training", "validation", "test")
+    looks = ListedColormap(["white", "#C8C8C8", style.FIXED["validation"], style.BLACK])
+    figure, axes = subplots(len(divided), 1, 1.8 * len(divided) + 1, sharex=True, squeeze=False)
+    for axis, (protocol, models) in zip(axes.flat, divided.items(), strict=True):
+        where, met = np.zeros((len(models), len(patient)), int), set()
+        for number, fold in enumerate(models):
+            for part, chosen in enumerate(fold, 1):
+                where[number, chosen] = part
+            met |= {*patient[fold.train]} & {*patient[fold.test]}
+        axis.pcolormesh(where[:, rows], cmap=looks, vmin=0, vmax=3)
+        axis.vlines(ends, 0, len(models), color=style.BLACK, linewidth=1)
+        axis.plot(films, np.full(len(films), -0.35), "v", color=style.BLACK, markersize=3)
+        axis.set_yticks(np.arange(len(models)) + 0.5, range(1, len(models) + 1))
+        axis.set(ylabel="fold", ylim=(len(models), -0.7), xlim=(0, ends[-1]))
+        said = f"{len(met)} of {len(names)} patients test a model that learned from them"
+        axis.set_title(f"{protocol}: {said}", fontsize=10)
+    for name, colour in zip(parts, looks.colors, strict=True):
+        axes[0, 0].plot([], [], "s", color=colour, markeredgecolor="black", label=name)
+    axis.set_xticks((ends[1:] + ends[:-1]) / 2, range(1, len(groups) + 1))
+    axis.set_xlabel("patient (a column an image; a triangle over a film, then its copies)")
+    return finish(figure, "", note, legend=axes[0, 0])
 
 
 def feature_map(features, labels, title="", note=""):

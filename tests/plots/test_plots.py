@@ -10,8 +10,10 @@ from matplotlib.collections import PathCollection
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from cxrlib import NOT_CLINICAL, metrics, plots, split
+from cxrlib.cohort import Cohort
 from cxrlib.paper import claims
 from cxrlib.plots import style
+from cxrlib.split import Fold
 from helpers import tiny_cohort
 
 NOTE = "synthetic data, random weights"
@@ -24,6 +26,13 @@ SCORES = pd.DataFrame(
 ).assign(metric="accuracy", printed=0.8)
 SCORES = SCORES.assign(low=SCORES["value"] - 0.1, high=SCORES["value"] + 0.05)
 COPIES = pd.DataFrame({"likeness": [0, 1], "effective": [48, 12], "coverage": [0.95, 0.4]})
+# Patient a has films a and e, b has c, each followed by a copy; folds by hand
+TABLE = {"patient": list("aabbaa"), "copy": [0, 1] * 3, "image": list("abcdef"), "label": "covid"}
+TABLE = pd.DataFrame(TABLE).assign(source="phantom", view="PA", licence="")
+FOLDS = {
+    "paper": [Fold([1, 2], [5], [0, 4]), Fold([0, 1, 4], [3], [2])],
+    "clean": [Fold([2, 3], [], [0, 4]), Fold([0, 1, 4], [], [2])],
+}
 LAYERS = [
     {"name": f"l{n}", "kind": kind, "shape": (4, 4, n + 1), "parameters": 10 * n, "frozen": n < 2}
     for n, kind in enumerate(["Input", "Conv2D", "MaxPooling2D", "Dense"])
@@ -62,6 +71,7 @@ def figures(cohort, answers):
         "figure2": plots.figure2(claims.figure2(), NOTE),
         "augmentations": plots.augmentations(images[0], {"flip": images[0][:, ::-1]}, note=NOTE),
         "splits": plots.splits(split.by_patient(cohort), NOTE),
+        "folds": plots.folds(Cohort(TABLE, np.zeros((6, 8, 8), np.uint8), "two"), FOLDS, note=NOTE),
         "learning_curves": plots.learning_curves(HISTORY, "t", note=NOTE),
         "grid_accuracy": plots.grid_accuracy(GRID, note=NOTE),
         "confusion_matrix": plots.confusion_matrix(claims.table2(counts=True), "t", NOTE),
@@ -270,6 +280,22 @@ def test_bars_count_images_and_patients(figures, cohort):
     parts = split.by_patient(cohort)
     totals = [text.get_text() for text in figures["splits"].axes[0].texts]
     assert {str(len(part)) for part in parts} <= set(totals)
+
+
+def test_splits_count_people_on_the_scale_of_images(figures):
+    ends = {axis.get_ylim() for axis in figures["splits"].axes}
+    assert len(ends) == 1 and ends.pop()[1] > 20, "the images of the largest part"
+
+
+def test_folds_show_each_image_where_it_stands_and_who_is_on_two_sides(figures):
+    """A patient's images stand together: columns a, a, a, a, b, b; 1 training, 3 test."""
+    paper, clean = figures["folds"].axes
+    shown = [axis.collections[0].get_array().reshape(2, 6).tolist() for axis in (paper, clean)]
+    assert shown[0] == [[3, 1, 3, 2, 1, 0], [1, 1, 1, 0, 3, 2]]
+    assert shown[1] == [[3, 0, 3, 0, 1, 1], [1, 1, 1, 0, 3, 0]]
+    assert paper.get_title() == "paper: 1 of 2 patients test a model that learned from them"
+    assert clean.get_title().startswith("clean: 0 of 2")
+    assert paper.lines[0].get_xdata().tolist() == [0.5, 2.5, 4.5], "over the films, not the copies"
 
 
 def test_grey_histogram_holds_all_pixels(figures):
