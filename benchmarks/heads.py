@@ -19,7 +19,7 @@ LAYERS, NEURONS, EPOCHS, BATCH, RATE = (1, 2, 3, 4), (8, 16, 32, 64, 128), 20, 3
 GRID = [(depth, width) for depth in LAYERS for width in NEURONS]
 TRAIN, HELD, SIZE, SEED = 384, 96, 96, 0
 OURS, SKLEARN, KERAS = (
-    "ours: `training.fit_grid`",
+    "ours: `compute.fit_heads`",
     "scikit-learn, `MLPClassifier` 20 times",
     "20 Keras fits one by one",
 )
@@ -52,10 +52,11 @@ def read(folder: Path, precision: str = "float32"):
 
 def our_grid(folder: Path):
     """All heads at once."""
-    from cxrlib import training
+    from cxrlib.compute import Head, fit_heads
 
     parts = read(folder)
-    return lambda: len(training.fit_grid(*parts, LAYERS, NEURONS, EPOCHS, RATE, BATCH))
+    grid = [Head(*shape, 0, RATE, BATCH) for shape in GRID]
+    return lambda: len(fit_heads(*parts, grid, EPOCHS).history)
 
 
 def scikit_learn(folder: Path):

@@ -1,4 +1,4 @@
-"""Training: seeds, batches read from disk, one head, and the paper's grid of heads."""
+"""Training: seeds, batches read from disk, one head, and the choice among many."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 
-from cxrlib.compute import Head, check_targets, fit_heads, moments, share
+from cxrlib.compute import Head, check_targets, moments, share
 from cxrlib.machine import accelerator, dtype_policy, start_keras, training_precision
 
 
@@ -203,28 +203,6 @@ def dense_head(
             layers.append(keras.layers.Dropout(dropout, name=f"dropout_{number + 1}"))
     outputs, activation = (1, "sigmoid") if classes == 2 else (classes, "softmax")
     return keras.Sequential([*layers, keras.layers.Dense(outputs, activation, name="output")])
-
-
-def fit_grid(
-    train: tuple,
-    validation: tuple,
-    hidden_layers=(1, 2, 3, 4),
-    neurons=(8, 16, 32, 64, 128),
-    epochs: int = 20,
-    learning_rate: float = 5e-4,
-    batch_size: int = 32,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Train every head of the paper's grid (section IV.B.1, Fig. 5) at once.
-
-    Each learns what it would have learned alone: :mod:`cxrlib.compute.heads` says how. The data
-    are features with class numbers 0 or 1; the rest is as in :func:`fit` and :func:`dense_head`,
-    and so are the columns, after ``layers`` and ``neurons``. The random numbers are NumPy's.
-    """
-    how = (0, learning_rate, batch_size)
-    grid = [Head(depth, width, *how) for depth in hidden_layers for width in neurons]
-    history = fit_heads(train, validation, grid, epochs, [seed]).history
-    return history.drop(columns=["seed", "head", "dropout", "learning_rate", "batch_size"])
 
 
 def choose(folded) -> tuple[pd.DataFrame, np.ndarray]:

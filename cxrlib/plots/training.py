@@ -34,17 +34,23 @@ def learning_curves(history, title="", note=""):
     return finish(figure, title, note)
 
 
-def grid_accuracy(table, title="", note=""):
+def grid_accuracy(table, title="", note="", within=(None, None)):
     """Draw the search of Fig. 5: validation accuracy by hidden layers and neurons, twice.
 
     `table` has the columns ``layers``, ``neurons`` and ``val_accuracy`` (0 to 1), a row a head.
+    Colours and axis run over the table's values, and as far as `within`, (low, high): given the
+    interval of a head, differences that luck makes look as small as they are.
     """
     need(table, "table", "layers", "neurons", "val_accuracy")
     if table.duplicated(["layers", "neurons"]).any():
         raise ValueError("table has several rows for the same layers and neurons; choose one each.")
     wide = table.pivot(index="layers", columns="neurons", values="val_accuracy")
     figure, (left, right) = subplots(1, 2, 3.5, 8)
-    heat_table(left, wide, wide.map("{:.3f}".format), unit="")
+    least, most = within
+    if least is not None:
+        least, most = max(0, min(least, wide.min().min())), min(1, max(most, wide.max().max()))
+        right.set_ylim(least - 0.02, most + 0.02)
+    heat_table(left, wide, wide.map("{:.3f}".format), "", least, most)
     left.set(xlabel="neurons per layer", ylabel="hidden layers", title="validation accuracy")
     left.title.set_fontsize(10)
     rows = {str(depth): row for depth, row in wide.iterrows()}

@@ -246,15 +246,6 @@ def test_packs_hold_equal_depths_and_batches_and_stay_small(monkeypatch):
     assert len(made) == 9  # twelve heads of four kinds, two of a kind in a pack; and a large one
 
 
-def test_the_grid_learns_a_rule():
-    train, held = parts()
-    grid = training.fit_grid(train, held, (1, 2), (16, 32), 40, 1e-2)
-    columns = ["layers", "neurons", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
-    assert list(grid) == columns
-    assert len(grid) == 2 * 2 * 40
-    assert grid[grid["epoch"] == 40]["val_accuracy"].min() > 0.75
-
-
 def test_an_interruption_stops_the_threads(monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt

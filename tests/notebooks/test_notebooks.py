@@ -67,11 +67,13 @@ def test_both_protocols_are_recorded_and_the_scores_agree_with_the_predictions(s
     assert result.data["synthetic"] and not result.comparable
 
 
-def test_the_clean_protocol_tests_on_new_patients_and_the_papers_on_known_films(smoke):
-    table = results.load(smoke[0], "04_resnet50").predictions
+def test_both_protocols_test_every_film_once_and_no_copy(smoke):
+    result = results.load(smoke[0], "04_resnet50")
+    table = result.predictions
     clean, paper = (table[table["protocol"] == name] for name in ("clean", "paper"))
-    assert (clean["image"] == clean["origin"]).all()
-    assert (paper["image"] != paper["origin"]).any()
+    assert len(clean) == clean["image"].nunique() == result.data["images"]
+    assert set(clean["image"]) == set(paper["image"]) and (table["image"] == table["origin"]).all()
+    assert "protocol_difference" in result.tables
 
 
 def test_a_model_of_the_run_predicts_an_image_file(smoke, tmp_path):

@@ -178,6 +178,14 @@ def test_grid_shows_each_head_in_both_panels(figures):
     assert [t.get_text() for t in lines.get_xticklabels()] == ["8", "16", "32"]
 
 
+def test_a_grid_is_coloured_over_an_interval_and_never_beyond_a_score():
+    heat, lines = plots.grid_accuracy(GRID, within=(0.3, 1.2)).axes
+    assert heat.collections[0].get_clim() == pytest.approx((0.3, 1))
+    assert lines.get_ylim() == pytest.approx((0.28, 1.02))
+    heat, _ = plots.grid_accuracy(GRID, within=(0.53, 0.535)).axes
+    assert heat.collections[0].get_clim() == pytest.approx((0.518, 0.552))  # all values show
+
+
 def test_confusion_matrix_shows_table_2(figures):
     texts = [t.get_text() for t in figures["confusion_matrix"].axes[0].texts]
     assert texts[:3] == ["5\n41.7 %", "4\n33.3 %", "3\n25.0 %"]
