@@ -222,19 +222,21 @@ def width_by_patients(table, difference, marks, title="", note=""):
     """
     need(table, "table", "patients", "half width")
     figure, axis = subplots()
-    axis.plot(table["patients"], table["half width"], "o-", color=style.BLUE, label="found")
-    patients, width = table[["patients", "half width"]].iloc[-1]
+    found = table[["patients", "half width"]]
+    axis.plot(*found.to_numpy().T, "o-", color=style.BLUE, label="parts of the test")
+    patients, width = found.iloc[-1]
     meets = (width / difference) ** 2 if difference else np.inf
     beyond = patients * np.geomspace(1, np.clip(1.5 * meets, 4, 50))
     falling = width * np.sqrt(patients / beyond)
-    axis.plot(beyond, falling, "--", color=style.BLUE, label="as the root of the patients")
+    axis.plot(beyond, falling, "--", color=style.BLUE, label="beyond: 1 / root of n")
     said = f"the difference found, {difference:+.3f}"
     axis.axhline(abs(difference), color=style.VERMILLION, linestyle="-.", label=said)
     look = {"textcoords": "offset points", "fontsize": style.SMALL}
     for name, size in marks.items():
         axis.axvline(size, color=style.BLACK, linestyle=":", linewidth=1)
         axis.annotate(f"{size} {name}", (size, 0), (3, 4), ("data", "axes fraction"), **look)
-    axis.set(xscale="log", xlabel="patients in the test", ylabel="half width of the 95 % interval")
+    axis.set(xlabel="patients in the test, n", ylabel="half width of the 95 % interval")
+    axis.set_xscale("log", base=2)
     axis.set_ylim(0, None)
     axis.xaxis.set_major_formatter("{x:,.0f}")
     return finish(figure, title, note, predictions=True, legend=axis)
