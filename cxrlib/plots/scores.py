@@ -234,7 +234,7 @@ def width_by_patients(table, difference, marks, title="", note=""):
     look = {"textcoords": "offset points", "fontsize": style.SMALL}
     for name, size in marks.items():
         axis.axvline(size, color=style.BLACK, linestyle=":", linewidth=1)
-        axis.annotate(f"{size} {name}", (size, 0), (3, 4), ("data", "axes fraction"), **look)
+        axis.annotate(f"{size} {name}", (size, 1), (3, -10), ("data", "axes fraction"), **look)
     axis.set(xlabel="patients in the test, n", ylabel="half width of the 95 % interval")
     axis.set_xscale("log", base=2)
     axis.set_ylim(0, None)
