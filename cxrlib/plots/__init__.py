@@ -42,6 +42,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "roc_curves",
             "score_comparison",
             "threshold_curves",
+            "width_by_patients",
         ],
         "shortcuts": [
             "calibration_plot",

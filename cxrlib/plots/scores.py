@@ -214,6 +214,36 @@ def protocol_comparison(table, metric="accuracy", title="", note=""):
     return finish(figure, title, note, predictions=True, legend=axis)
 
 
+def width_by_patients(table, difference, marks, title="", note=""):
+    """Draw half the width of a difference's 95 % interval against the patients who give it.
+
+    The table has ``patients``, rising, and ``half width`` (0 to 1), of parts of one test. From the
+    last on a dashed line falls as the root of the patients grows. The `difference` (-1 to 1) is a
+    line across: below it an interval leaves 0 out. The numbers of patients of `marks`, a dict by
+    what they count, are marked by a line.
+    """
+    need(table, "table", "patients", "half width")
+    figure, axis = subplots()
+    found = table[["patients", "half width"]]
+    axis.plot(*found.to_numpy().T, "o-", color=style.BLUE, label="parts of the test")
+    patients, width = found.iloc[-1]
+    meets = (width / difference) ** 2 if difference else np.inf
+    beyond = patients * np.geomspace(1, np.clip(1.5 * meets, 4, 50))
+    falling = width * np.sqrt(patients / beyond)
+    axis.plot(beyond, falling, "--", color=style.BLUE, label="beyond: 1 / root of n")
+    said = f"the difference found, {difference:+.3f}"
+    axis.axhline(abs(difference), color=style.VERMILLION, linestyle="-.", label=said)
+    look = {"textcoords": "offset points", "fontsize": style.SMALL}
+    for name, size in marks.items():
+        axis.axvline(size, color=style.BLACK, linestyle=":", linewidth=1)
+        axis.annotate(f"{size} {name}", (size, 1), (3, -10), ("data", "axes fraction"), **look)
+    axis.set(xlabel="patients in the test, n", ylabel="half width of the 95 % interval")
+    axis.set_xscale("log", base=2)
+    axis.set_ylim(0, None)
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    return finish(figure, title, note, predictions=True, legend=axis)
+
+
 def _draw_protocols(axis, table, models, protocols, room):
     """Draw a mark and its interval for each model and protocol, those of a model in `room`."""
     for place, protocol in enumerate(protocols):

@@ -33,6 +33,7 @@ FOLDS = {
     "paper": [Fold([1, 2], [5], [0, 4]), Fold([0, 1, 4], [3], [2])],
     "clean": [Fold([2, 3], [], [0, 4]), Fold([0, 1, 4], [], [2])],
 }
+WIDTHS = pd.DataFrame({"patients": [20, 80], "half width": [0.2, 0.1]})
 LAYERS = [
     {"name": f"l{n}", "kind": kind, "shape": (4, 4, n + 1), "parameters": 10 * n, "frozen": n < 2}
     for n, kind in enumerate(["Input", "Conv2D", "MaxPooling2D", "Dense"])
@@ -87,6 +88,7 @@ def figures(cohort, answers):
         "threshold_curves": plots.threshold_curves(*answers, threshold=0.4, note=NOTE),
         "score_comparison": plots.score_comparison(SCORES, "t", NOTE),
         "protocol_comparison": plots.protocol_comparison(SCORES, note=NOTE),
+        "width_by_patients": plots.width_by_patients(WIDTHS, -0.05, {"of a study": 24}, "t", NOTE),
         "heat_map": plots.heat_map(images[0], heat, "t", NOTE),
         "heat_map_grid": plots.heat_map_grid(images[:2], [heat] * 2, ["a", "b"], note=NOTE),
         "grad_cam_steps": plots.grad_cam_steps(images[0], MAPS, np.array([1, -3, 2.0]), "t", NOTE),
@@ -117,6 +119,7 @@ PREDICTIONS = [
     "threshold_curves",
     "score_comparison",
     "protocol_comparison",
+    "width_by_patients",
     "heat_map",
     "heat_map_grid",
     "grad_cam_steps",
@@ -282,6 +285,18 @@ def test_protocol_comparison_tells_the_change(figures):
     assert {"-0.200", "+0.050", "clean - paper"} <= set(texts)
 
 
+def test_width_by_patients_meets_the_difference_at_four_times_the_patients(figures):
+    """Half the width of 80 patients is that of 320; beyond, the interval leaves 0 out."""
+    axis = figures["width_by_patients"].axes[0]
+    found, beyond, across, mark = (line.get_xydata() for line in axis.lines)
+    assert found.tolist() == [[20, 0.2], [80, 0.1]] and beyond[0] == pytest.approx([80, 0.1])
+    assert beyond[:, 1] == pytest.approx(0.1 * np.sqrt(80 / beyond[:, 0]))
+    assert np.interp(320, *beyond.T) == pytest.approx(0.05, abs=1e-4) and beyond[-1, 0] > 320
+    assert (across[:, 1] == 0.05).all() and (mark[:, 0] == 24).all()
+    assert "24 of a study" in words(axis.figure) and axis.get_xscale() == "log"
+    assert plots.width_by_patients(WIDTHS, 0.0, {}).axes[0].lines[1].get_xdata()[-1] == 80 * 50
+
+
 def test_bars_count_images_and_patients(figures, cohort):
     heights = [bar.get_height() for bar in figures["images_per_patient"].axes[0].patches]
     assert heights == [10, 10]  # patients with two images, by label
@@ -395,6 +410,7 @@ BAD = {
         [{"name": "l", "kind": "Dense", "shape": (1,), "parameters": 1}]
     ),
     "shares is empty": lambda c: plots.interval_widths({}, [1], {}),
+    "table lacks half width": lambda c: plots.width_by_patients(WIDTHS[["patients"]], 0.1, {}),
     "curves is empty": lambda c: plots.power_curves({}, [1], 96),
     "lacks coverage": lambda c: plots.copies_and_evidence(COPIES[["likeness", "effective"]], 2, 1),
     "layers=9": lambda c: plots.dense_block(9),
