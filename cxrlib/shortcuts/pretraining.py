@@ -1,0 +1,169 @@
+"""What pretraining is worth: the same frozen network with learned and with random weights.
+
+It is an old belief of this field that a network does better on few films if it has seen many
+others before. Raghu et al. 2019, arXiv:1902.07208, found less in it than is believed. Here it is
+tested: scores against the number of patients that a head learns from, for several backbones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from cxrlib import augment, metrics, split, training
+from cxrlib.compute import Head, fit_folds
+from cxrlib.files import cache_folder, whole_file
+from cxrlib.machine import start_keras
+from cxrlib.phantom import make_cohort
+from cxrlib.shortcuts.views import ShortcutError
+
+SIDE = 96  # of the small backbone's input in pixels
+STATES = ("healthy", "pneumonia")  # what it learns: a task without COVID-19
+PATIENTS, EPOCHS, SEED = 1000, 12, 2000  # of that task; no lesson draws its phantoms from this seed
+VERSION = 1  # of the weights in the cache: raise it when network or task change
+
+
+def build_network(seed: int = 0):
+    """Build the small backbone with random weights: Model 1's blocks, and a mean over space.
+
+    About 98,000 weights. From (n, SIDE, SIDE, 1), 0 to 255, to the probability (n, 1) of the
+    second of STATES; the layer before the output gives 128 features.
+    """
+    keras = start_keras()
+    layers = [keras.Input((SIDE, SIDE, 1)), keras.layers.Rescaling(1 / 128, -1)]
+    training.set_seed(seed)
+    for number, (filters, width, stride) in enumerate(
+        [(16, 5, 2), (32, 3, 1), (64, 3, 1), (128, 3, 1)], 1
+    ):
+        how = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
+        layers += [
+            keras.layers.Conv2D(filters, width, stride, name=f"convolution_{number}", **how),
+            keras.layers.BatchNormalization(momentum=0.9, name=f"normalisation_{number}"),
+            keras.layers.ReLU(name=f"relu_{number}"),
+            keras.layers.MaxPooling2D(name=f"pooling_{number}"),
+        ]
+    layers[-1] = keras.layers.GlobalAveragePooling2D(name="features")
+    return keras.Sequential([*layers, keras.layers.Dense(1, "sigmoid", name="output")])
+
+
+def pretrained_network():
+    """Build the small backbone with weights that were learned on phantoms, kept in the cache.
+
+    The first call makes the phantoms and trains, about a minute on two cores; a file that is
+    damaged is made again. The weights are those of this Keras backend: each trains a little
+    differently.
+    """
+    network, backend = build_network(), start_keras().backend.backend()
+    path = cache_folder("pretrained") / f"v{VERSION}-{backend}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            network.set_weights(list(kept.values()))
+    except Exception:  # NumPy, zipfile and Keras raise many kinds here
+        cohort = make_cohort(PATIENTS, (1, 1), STATES, size=SIDE, seed=SEED)
+        some = cohort.take(np.arange(100))  # for the history alone: nothing is chosen by it
+        data = [(part.images, part.targets(STATES)) for part in (cohort, some)]
+        training.fit(network, *data, EPOCHS, learning_rate=1e-3)
+        with whole_file(path) as partial:
+            np.savez(partial, *network.get_weights())
+    return network
+
+
+def features(network, images) -> np.ndarray:
+    """Give what the network's last layer reads of images, uint8 (n, height, width).
+
+    float32 (n, d). Nothing is kept: the small network sees some hundred films a second.
+    """
+    import keras
+
+    body = keras.Sequential([keras.Input(network.input_shape[1:]), *network.layers[:-1]])
+    return training.ask(body, training.batches(images, network.input_shape[1]))
+
+
+def learning_curves(
+    features: dict, cohort, classes, sizes, seeds=(0, 1, 2), folds=5, steps=200, against="random"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score heads on frozen features against the number of patients that they learn from.
+
+    The folds are by patient, anew for each seed. Those whom a fold does not test stand in one
+    order, the classes in turn; a head of size n learns from the first n. So a smaller training set
+    is part of a larger one, and every size is tested on the same films, each once a seed. All
+    heads are alike (one hidden layer of 64) and take as many steps at every size, or few patients
+    would also mean little training. Nothing is chosen, so nobody is kept for validation.
+
+    Parameters
+    ----------
+    features : dict of ndarray, (n, d) float32
+        By the backbone's name, a row an image of the cohort.
+    cohort : Cohort
+        Originals of two classes, balanced (``split.balance``): no copies.
+    sizes : sequence of int
+        Patients to learn from.
+    steps : int
+        Of Adam, each on up to 32 images, at the least.
+    against : str
+        The backbone with which the others are compared.
+
+    Returns
+    -------
+    (DataFrame, DataFrame)
+        Scores, and differences from `against`: a row a backbone, size and metric (accuracy, auc),
+        with value, low and high, means over the seeds, 95 % intervals by patient, and ``n``
+        images. An interval takes the trained heads as given, so it leaves out that other patients
+        might have been drawn for training, except as far as the seeds show it.
+
+    Raises
+    ------
+    ShortcutError
+        If a fold leaves fewer patients for training than the largest size wants.
+    """
+    whole, y = augment.expand(cohort, 0), cohort.targets(classes)
+    patients = metrics.patient_numbers(cohort.table["patient"], len(cohort))
+    found = {}
+    for seed in seeds:
+        divided = split.folds(whole, "clean", folds, seed)
+        orders = [
+            _in_turn(np.setdiff1d(np.arange(len(y)), f.test), y, patients, seed) for f in divided
+        ]
+        if max(sizes) > (most := min(map(len, orders))):
+            raise ShortcutError(
+                f"A fold leaves {most} patients for training, fewer than the size {max(sizes)}: "
+                "give smaller sizes, more patients or more folds."
+            )
+        for size in sizes:
+            few = [np.flatnonzero(np.isin(patients, order[:size])) for order in orders]
+            ready = [split.Fold(rows, rows, f.test) for rows, f in zip(few, divided, strict=True)]
+            epochs = -(-steps // -(-min(map(len, few)) // Head().batch_size))
+            for name, x in features.items():
+                fitted = fit_folds(x, y, ready, [Head()], epochs, [seed])
+                probability = fitted.probability[0, 0, :, 1]
+                each = found.setdefault((name, size), {"accuracy": [], "auc": []})
+                right, everyone = (probability >= 0.5) == y, np.ones(len(y), bool)
+                each["accuracy"].append(metrics.share(right, everyone, patients))
+                each["auc"].append(metrics.area(y == 1, probability, patients, fold=fitted.fold))
+    scores = [(*key, metric, _mean(each[metric])) for key, each in found.items() for metric in each]
+    gains = [
+        (name, size, metric, _mean(each[metric], found[against, size][metric]))
+        for (name, size), each in found.items()
+        for metric in each
+        if name != against
+    ]
+    return _table(scores), _table(gains)
+
+
+def _in_turn(rows, y, patients, seed: int) -> np.ndarray:
+    """Put the patients of these rows into a random order in which the classes take turns."""
+    table = pd.DataFrame({"patient": patients[rows], "y": y[rows]}).drop_duplicates("patient")
+    table = table.sample(frac=1, random_state=seed)
+    table["turn"] = table.groupby("y").cumcount()
+    return table.sort_values(["turn", "y"])["patient"].to_numpy()
+
+
+def _mean(ours, theirs=()) -> metrics.Estimate:
+    """Mean over seeds of some estimates, less that of others on the same patients."""
+    weights = [1 / len(ours)] * len(ours) + [-1 / len(ours)] * len(theirs)
+    return metrics.combine([*ours, *theirs], weights)
+
+
+def _table(rows) -> pd.DataFrame:
+    columns = ["backbone", "patients", "metric", "value", "low", "high", "n"]
+    return pd.DataFrame([(*key, *e[:3], e.n) for *key, e in rows], columns=columns)
