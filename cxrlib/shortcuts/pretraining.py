@@ -18,6 +18,7 @@ from cxrlib.phantom import make_cohort
 from cxrlib.shortcuts.views import ShortcutError
 
 SIDE = 96  # of the small backbone's input in pixels
+BLOCKS = ((16, 5, 2), (32, 3, 1), (64, 3, 1), (128, 3, 1))  # filters, their side, stride
 STATES = ("healthy", "pneumonia")  # what it learns: a task without COVID-19
 PATIENTS, EPOCHS, SEED = 1000, 12, 2000  # of that task; no lesson draws its phantoms from this seed
 HEAD = Head(1, 64, learning_rate=3e-3)  # at the usual rate random features learn too slowly
@@ -32,13 +33,11 @@ def build_network(seed: int = 0):
     """
     keras = start_keras()
     layers = [keras.Input((SIDE, SIDE, 1)), keras.layers.Rescaling(1 / 128, -1)]
+    how = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
     training.set_seed(seed)
-    for number, (filters, width, stride) in enumerate(
-        [(16, 5, 2), (32, 3, 1), (64, 3, 1), (128, 3, 1)], 1
-    ):
-        how = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
+    for number, (filters, width, step) in enumerate(BLOCKS, 1):
         layers += [
-            keras.layers.Conv2D(filters, width, stride, name=f"convolution_{number}", **how),
+            keras.layers.Conv2D(filters, width, step, name=f"convolution_{number}", **how),
             keras.layers.BatchNormalization(momentum=0.9, name=f"normalisation_{number}"),
             keras.layers.ReLU(name=f"relu_{number}"),
             keras.layers.MaxPooling2D(name=f"pooling_{number}"),
@@ -50,9 +49,8 @@ def build_network(seed: int = 0):
 def pretrained_network():
     """Build the small backbone with weights that were learned on phantoms, kept in the cache.
 
-    The first call makes the phantoms and trains, about a minute on two cores; a file that is
-    damaged is made again. The weights are those of this Keras backend: each trains a little
-    differently.
+    The first call makes the phantoms and trains, half a minute of processor time; a damaged file
+    is made again. Each Keras backend trains a little differently, and has a file of its own.
     """
     network, backend = build_network(), start_keras().backend.backend()
     path = cache_folder("pretrained") / f"v{VERSION}-{backend}.npz"
@@ -88,21 +86,17 @@ def learning_curves(
     The folds are by patient, anew for each seed. Those whom a fold does not test stand in one
     order, the classes in turn; a head of size n learns from the first n. So a smaller training set
     is part of a larger one, and every size is tested on the same films, each once a seed. All
-    heads are alike (HEAD) and take as many steps at every size, or few patients would also mean
-    little training. Nothing is chosen, so nobody is kept for validation.
+    heads are alike (HEAD) and take `steps` of Adam or a few more at every size, or few patients
+    would also mean little training. Nothing is chosen, so nobody is kept for validation.
 
     Parameters
     ----------
     features : dict of ndarray, (n, d) float32
-        By the backbone's name, a row an image of the cohort.
+        By the backbone's name, a row an image; the others are compared with `against`.
     cohort : Cohort
         Originals of two classes, balanced (``split.balance``): no copies.
     sizes : sequence of int
-        Patients to learn from.
-    steps : int
-        Of Adam, each on up to 32 images, at the least.
-    against : str
-        The backbone with which the others are compared.
+        Patients to learn from. A ShortcutError if a fold leaves fewer than the largest.
 
     Returns
     -------
@@ -111,20 +105,13 @@ def learning_curves(
         with value, low and high, means over the seeds, 95 % intervals by patient, and ``n``
         images. An interval takes the trained heads as given, so it leaves out that other patients
         might have been drawn for training, except as far as the seeds show it.
-
-    Raises
-    ------
-    ShortcutError
-        If a fold leaves fewer patients for training than the largest size wants.
     """
-    whole, y = augment.expand(cohort, 0), cohort.targets(classes)
-    patients = metrics.patient_numbers(cohort.table["patient"], len(cohort))
-    found = {}
+    whole, y, found = augment.expand(cohort, 0), cohort.targets(classes), {}
+    patients, rows = cohort.table["patient"].to_numpy(), np.arange(len(y))
+    groups = metrics.patient_numbers(patients, len(y))
     for seed in seeds:
         divided = split.folds(whole, "clean", folds, seed)
-        orders = [
-            _in_turn(np.setdiff1d(np.arange(len(y)), f.test), y, patients, seed) for f in divided
-        ]
+        orders = [_in_turn(np.setdiff1d(rows, f.test), y, patients, seed) for f in divided]
         if max(sizes) > (most := min(map(len, orders))):
             raise ShortcutError(
                 f"A fold leaves {most} patients for training, fewer than the size {max(sizes)}: "
@@ -132,23 +119,18 @@ def learning_curves(
             )
         for size in sizes:
             few = [np.flatnonzero(np.isin(patients, order[:size])) for order in orders]
-            ready = [split.Fold(rows, rows, f.test) for rows, f in zip(few, divided, strict=True)]
+            ready = [split.Fold(some, some, f.test) for some, f in zip(few, divided, strict=True)]
             epochs = -(-steps // -(-min(map(len, few)) // HEAD.batch_size))
             for name, x in features.items():
-                fitted = fit_folds(x, y, ready, [HEAD], epochs, [seed])
-                probability = fitted.probability[0, 0, :, 1]
-                each = found.setdefault((name, size), {"accuracy": [], "auc": []})
-                right, everyone = (probability >= 0.5) == y, np.ones(len(y), bool)
-                each["accuracy"].append(metrics.share(right, everyone, patients))
-                each["auc"].append(metrics.area(y == 1, probability, patients, fold=fitted.fold))
-    scores = [(*key, metric, _mean(each[metric])) for key, each in found.items() for metric in each]
-    gains = [
-        (name, size, metric, _mean(each[metric], found[against, size][metric]))
-        for (name, size), each in found.items()
-        for metric in each
-        if name != against
-    ]
-    return _table(scores), _table(gains)
+                answers = fit_folds(x, y, ready, [HEAD], epochs, [seed])
+                probability = answers.probability[0, 0, :, 1]
+                right = metrics.share((probability >= 0.5) == y, rows >= 0, groups)
+                area = metrics.area(y == 1, probability, groups, fold=answers.fold)
+                for metric, estimate in {"accuracy": right, "auc": area}.items():
+                    found.setdefault((name, size, metric), []).append(estimate)
+    others = {key: found[against, *key[1:]] for key in found if key[0] != against}
+    gains = {key: _mean(found[key], other) for key, other in others.items()}
+    return _table({key: _mean(each) for key, each in found.items()}), _table(gains)
 
 
 def _in_turn(rows, y, patients, seed: int) -> np.ndarray:
@@ -165,6 +147,6 @@ def _mean(ours, theirs=()) -> metrics.Estimate:
     return metrics.combine([*ours, *theirs], weights)
 
 
-def _table(rows) -> pd.DataFrame:
+def _table(estimates: dict) -> pd.DataFrame:
     columns = ["backbone", "patients", "metric", "value", "low", "high", "n"]
-    return pd.DataFrame([(*key, *e[:3], e.n) for *key, e in rows], columns=columns)
+    return pd.DataFrame([(*key, *e[:3], e.n) for key, e in estimates.items()], columns=columns)
