@@ -1,11 +1,16 @@
-"""Measure on real films what pretraining is worth: a CSV, a figure a task, and lines for the page.
+"""Measured on real films, not for clinical use. FOLDER has reduced films:
 
+```sh
 python docs/results/reduced.py FOLDER runs/reduced.csv
-CXR_WEIGHTS=FOLDER python docs/results/pretraining.py runs/reduced.csv docs/results/pretraining
+CXR_WEIGHTS=WEIGHTS python docs/results/pretraining.py runs/reduced.csv docs/results/pretraining
+```
 
-Healthy films against COVID-19 (two sources, so the hospital may tell) and against pneumonia (one
-source). VGG16 with ImageNet's weights and with random ones, and the course's small network with
-weights learned on phantoms and with random ones; 96 pixels, frozen features, five seeds.
+Heads on frozen features learn from few patients or many, and are tested on films of others: five
+folds by patient, five seeds, 95 % intervals by patient, 96 pixels. VGG16 has ImageNet's weights or
+random ones, the course's small network (98,000 weights) ones learned on phantoms or random ones,
+each drawn once. Healthy and COVID-19 films come from two sources, so the hospital may tell the
+class; healthy and pneumonia films come from one. A difference whose interval holds 0 does not say
+that pretraining is worth nothing: it says that these films cannot tell.
 """
 
 import sys
@@ -14,7 +19,6 @@ from pathlib import Path
 import pandas as pd
 
 from cxrlib import backbone, plots, sources, split
-from cxrlib.files import whole_file
 from cxrlib.shortcuts import pretraining
 
 SIZES = [10, 25, 50, 100, 200, 400]
@@ -62,19 +66,26 @@ def lines(task: str, cohort, scores, gains) -> list[str]:
     return [f"**{task}**: {who}.", "", head, "| --- " * (wide.shape[1] + 1) + "|", *body, ""]
 
 
+def page(found: dict[str, list[str]], name: str) -> str:
+    """Write the page: what this file says of itself, and of each task the figure and the lines."""
+    said = ["# What pretraining is worth, on real films", "", __doc__]
+    for task, text in found.items():
+        said += [f"![AUC by patients, healthy or {task}]({name}_{task}.png)", "", *text]
+    return "\n".join([*said, f"All numbers, accuracy among them: [{name}.csv]({name}.csv)."]) + "\n"
+
+
 if __name__ == "__main__":
     table, target = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
-    films, kept = sources.load("folder", folder=str(table)), []
-    for task, ill in {"covid": "covid", "pneumonia": "pneumonia"}.items():
+    films, kept, found = sources.load("folder", folder=str(table)), [], {}
+    for ill in ("covid", "pneumonia"):
         classes = ["healthy", ill]
         cohort = split.balance(films.where(label=classes), 0)
         scores, gains = measure(cohort, classes)
-        for kind, found in {"score": scores, "gain": gains}.items():
-            kept.append(found.assign(task=task, kind=kind))
+        kept += [scores.assign(task=ill, kind="score"), gains.assign(task=ill, kind="gain")]
         title = f"Healthy or {ill}: frozen features, real films"
-        note = plots.provenance(cohort) + " Minus random weights of the same network."
+        note = plots.provenance(cohort) + " Below: minus random weights of the same network."
         figure = plots.patient_curves(scores, gains, "auc", title, note)
-        figure.savefig(target.with_name(f"{target.name}_{task}.png"), dpi=100)
-        print("\n".join(lines(f"Healthy or {ill}", cohort, scores, gains)), flush=True)
-    with whole_file(target.with_suffix(".csv")) as partial:
-        pd.concat(kept).round(4).to_csv(partial, index=False)
+        figure.savefig(target.with_name(f"{target.name}_{ill}.png"), dpi=100)
+        found[ill] = lines(f"Healthy or {ill}", cohort, scores, gains)
+    pd.concat(kept).round(4).to_csv(target.with_suffix(".csv"), index=False)
+    target.with_suffix(".md").write_text(page(found, target.name), encoding="utf-8")
