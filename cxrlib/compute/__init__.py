@@ -15,7 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Head",
             "TrainingError",
             "check_targets",
-            "choose",
             "fit_folds",
             "fit_heads",
             "moments",

@@ -57,6 +57,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "views_plot",
         ],
         "style": ["FIXED", "finish", "heat_table", "legend_above", "provenance", "subplots"],
-        "training": ["grid_accuracy", "learning_curves"],
+        "training": ["grid_accuracy", "learning_curves", "patient_curves"],
     },
 )

@@ -1,4 +1,4 @@
-"""Figures of training: curves over epochs, and the search of Fig. 5."""
+"""Figures of training: curves over epochs and over patients, and the search of Fig. 5."""
 
 from __future__ import annotations
 
@@ -32,6 +32,35 @@ def learning_curves(history, title="", note=""):
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[1].legend(fontsize=style.SMALL)
     return finish(figure, title, note)
+
+
+def patient_curves(scores, gains, metric="accuracy", title="", note=""):
+    """Draw a score against the patients learned from, and below what pretraining adds.
+
+    The tables are as ``pretraining.learning_curves`` gives them. Marks that would cover each other
+    stand a little to the side.
+    """
+    columns = ("backbone", "patients", "metric", "value", "low", "high")
+    need(scores, "scores", *columns)
+    need(gains, "gains", *columns)
+    figure, (above, below) = subplots(2, 1, 5.4, sharex=True)
+    names = list(scores["backbone"].unique())
+    for place, (name, colour) in enumerate(zip(names, style.colours(names), strict=True)):
+        look = {"color": colour, "marker": style.MARKERS[place % 8], "capsize": 3, "label": name}
+        for axis, table in ((above, scores), (below, gains)):
+            mine = table[(table["backbone"] == name) & (table["metric"] == metric)]
+            ends = np.abs(mine[["low", "high"]].to_numpy().T - mine["value"].to_numpy())
+            x = mine["patients"] * 1.03 ** (place - (len(names) - 1) / 2)
+            if len(mine):
+                axis.errorbar(x, mine["value"], ends, **look)
+    below.axhline(0, linestyle=":", color=style.BLACK)
+    sizes = sorted(scores["patients"].unique())
+    below.set(xscale="log", xlabel="patients to learn from (log scale)")
+    below.set_xticks(sizes, sizes)
+    below.minorticks_off()
+    above.set_ylabel(f"{metric}, 95 % interval")
+    below.set_ylabel("minus random weights,\n95 % interval, paired")
+    return finish(figure, title, note, predictions=True, legend=above)
 
 
 def grid_accuracy(table, title="", note="", within=(None, None)):

@@ -5,8 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     [
-        *("duplicates", "headline", "hospitals", "knob", "leaks", "odd", "people", "probes"),
-        *("remedies", "views"),
+        *("duplicates", "headline", "hospitals", "knob", "leaks", "odd", "people"),
+        *("pretraining", "probes", "remedies", "views"),
     ],
     {
         "giveaways": ["FEWEST", "association", "shortcuts", "sources_within_class"],

@@ -1,0 +1,152 @@
+"""What pretraining is worth: the same frozen network with learned and with random weights.
+
+It is an old belief of this field that a network does better on few films if it has seen many
+others before. Raghu et al. 2019, arXiv:1902.07208, found less in it than is believed. Here it is
+tested: scores against the number of patients that a head learns from, for several backbones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from cxrlib import augment, metrics, split, training
+from cxrlib.compute import Head, fit_folds
+from cxrlib.files import cache_folder, whole_file
+from cxrlib.machine import start_keras
+from cxrlib.phantom import make_cohort
+from cxrlib.shortcuts.views import ShortcutError
+
+SIDE = 96  # of the small backbone's input in pixels
+BLOCKS = ((16, 5, 2), (32, 3, 1), (64, 3, 1), (128, 3, 1))  # filters, their side, stride
+STATES = ("healthy", "pneumonia")  # what it learns: a task without COVID-19
+PATIENTS, EPOCHS, SEED = 1000, 12, 2000  # of that task; no lesson draws its phantoms from this seed
+HEAD = Head(1, 64, learning_rate=3e-3)  # at the usual rate random features learn too slowly
+VERSION = 1  # of the weights in the cache: raise it when network or task change
+
+
+def build_network(seed: int = 0):
+    """Build the small backbone with random weights: Model 1's blocks, and a mean over space.
+
+    About 98,000 weights. From (n, SIDE, SIDE, 1), 0 to 255, to the probability (n, 1) of the
+    second of STATES; the layer before the output gives 128 features.
+    """
+    keras = start_keras()
+    layers = [keras.Input((SIDE, SIDE, 1)), keras.layers.Rescaling(1 / 128, -1)]
+    how = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
+    training.set_seed(seed)
+    for number, (filters, width, step) in enumerate(BLOCKS, 1):
+        layers += [
+            keras.layers.Conv2D(filters, width, step, name=f"convolution_{number}", **how),
+            keras.layers.BatchNormalization(momentum=0.9, name=f"normalisation_{number}"),
+            keras.layers.ReLU(name=f"relu_{number}"),
+            keras.layers.MaxPooling2D(name=f"pooling_{number}"),
+        ]
+    layers[-1] = keras.layers.GlobalAveragePooling2D(name="features")
+    return keras.Sequential([*layers, keras.layers.Dense(1, "sigmoid", name="output")])
+
+
+def pretrained_network():
+    """Build the small backbone with weights that were learned on phantoms, kept in the cache.
+
+    The first call makes the phantoms and trains, half a minute of processor time; a damaged file
+    is made again. Each Keras backend trains a little differently, and has a file of its own.
+    """
+    network, backend = build_network(), start_keras().backend.backend()
+    path = cache_folder("pretrained") / f"v{VERSION}-{backend}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            network.set_weights(list(kept.values()))
+    except Exception:  # NumPy, zipfile and Keras raise many kinds here
+        cohort = make_cohort(PATIENTS, (1, 1), STATES, size=SIDE, seed=SEED)
+        some = cohort.take(np.arange(100))  # for the history alone: nothing is chosen by it
+        data = [(part.images, part.targets(STATES)) for part in (cohort, some)]
+        training.fit(network, *data, EPOCHS, learning_rate=1e-3)
+        with whole_file(path) as partial:
+            np.savez(partial, *network.get_weights())
+    return network
+
+
+def features(network, images) -> np.ndarray:
+    """Give what the network's last layer reads of images, uint8 (n, height, width).
+
+    float32 (n, d). Nothing is kept: the small network sees some hundred films a second.
+    """
+    import keras
+
+    body = keras.Sequential([keras.Input(network.input_shape[1:]), *network.layers[:-1]])
+    return training.ask(body, training.batches(images, network.input_shape[1]))
+
+
+def learning_curves(
+    features: dict, cohort, classes, sizes, seeds=(0, 1, 2), folds=5, steps=200, against="random"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score heads on frozen features against the number of patients that they learn from.
+
+    The folds are by patient, anew for each seed. Those whom a fold does not test stand in one
+    order, the classes in turn; a head of size n learns from the first n. So a smaller training set
+    is part of a larger one, and every size is tested on the same films, each once a seed. All
+    heads are alike (HEAD) and take `steps` of Adam or a few more at every size, or few patients
+    would also mean little training. Nothing is chosen, so nobody is kept for validation.
+
+    Parameters
+    ----------
+    features : dict of ndarray, (n, d) float32
+        By the backbone's name, a row an image; the others are compared with `against`.
+    cohort : Cohort
+        Originals of two classes, balanced (``split.balance``): no copies.
+    sizes : sequence of int
+        Patients to learn from. A ShortcutError if a fold leaves fewer than the largest.
+
+    Returns
+    -------
+    (DataFrame, DataFrame)
+        Scores, and differences from `against`: a row a backbone, size and metric (accuracy, auc),
+        with value, low and high, means over the seeds, 95 % intervals by patient, and ``n``
+        images. An interval takes the trained heads as given, so it leaves out that other patients
+        might have been drawn for training, except as far as the seeds show it.
+    """
+    whole, y, found = augment.expand(cohort, 0), cohort.targets(classes), {}
+    patients, rows = cohort.table["patient"].to_numpy(), np.arange(len(y))
+    groups = metrics.patient_numbers(patients, len(y))
+    for seed in seeds:
+        divided = split.folds(whole, "clean", folds, seed)
+        orders = [_in_turn(np.setdiff1d(rows, f.test), y, patients, seed) for f in divided]
+        if max(sizes) > (most := min(map(len, orders))):
+            raise ShortcutError(
+                f"A fold leaves {most} patients for training, fewer than the size {max(sizes)}: "
+                "give smaller sizes, more patients or more folds."
+            )
+        for size in sizes:
+            few = [np.flatnonzero(np.isin(patients, order[:size])) for order in orders]
+            ready = [split.Fold(some, some, f.test) for some, f in zip(few, divided, strict=True)]
+            epochs = -(-steps // -(-min(map(len, few)) // HEAD.batch_size))
+            for name, x in features.items():
+                answers = fit_folds(x, y, ready, [HEAD], epochs, [seed])
+                probability = answers.probability[0, 0, :, 1]
+                right = metrics.share((probability >= 0.5) == y, rows >= 0, groups)
+                area = metrics.area(y == 1, probability, groups, fold=answers.fold)
+                for metric, estimate in {"accuracy": right, "auc": area}.items():
+                    found.setdefault((name, size, metric), []).append(estimate)
+    others = {key: found[against, *key[1:]] for key in found if key[0] != against}
+    gains = {key: _mean(found[key], other) for key, other in others.items()}
+    return _table({key: _mean(each) for key, each in found.items()}), _table(gains)
+
+
+def _in_turn(rows, y, patients, seed: int) -> np.ndarray:
+    """Put the patients of these rows into a random order in which the classes take turns."""
+    table = pd.DataFrame({"patient": patients[rows], "y": y[rows]}).drop_duplicates("patient")
+    table = table.sample(frac=1, random_state=seed)
+    table["turn"] = table.groupby("y").cumcount()
+    return table.sort_values(["turn", "y"])["patient"].to_numpy()
+
+
+def _mean(ours, theirs=()) -> metrics.Estimate:
+    """Mean over seeds of some estimates, less that of others on the same patients."""
+    weights = [1 / len(ours)] * len(ours) + [-1 / len(ours)] * len(theirs)
+    return metrics.combine([*ours, *theirs], weights)
+
+
+def _table(estimates: dict) -> pd.DataFrame:
+    columns = ["backbone", "patients", "metric", "value", "low", "high", "n"]
+    return pd.DataFrame([(*key, *e[:3], e.n) for key, e in estimates.items()], columns=columns)
