@@ -1,4 +1,4 @@
-"""Measured on real films, not for clinical use. FOLDER has reduced films:
+"""Learning curves on real films, not for clinical use; FOLDER has reduced copies of them.
 
 ```sh
 python docs/results/reduced.py FOLDER runs/reduced.csv
