@@ -60,9 +60,7 @@ def pretrained_network(patients: int = 1000):
             network.set_weights(list(kept.values()))
     except Exception:  # NumPy, zipfile and Keras raise many kinds here
         cohort = make_cohort(patients, (1, 1), STATES, size=SIDE, seed=SEED)
-        some = cohort.take(
-            np.arange(min(patients, 100))
-        )  # for the history alone: nothing is chosen by it
+        some = cohort.take(np.arange(min(patients, 100)))  # scored, but nothing is chosen by it
         data = [(part.images, part.targets(STATES)) for part in (cohort, some)]
         training.fit(network, *data, EPOCHS, learning_rate=1e-3)
         with whole_file(path) as partial:
