@@ -20,7 +20,7 @@ from cxrlib.shortcuts.views import ShortcutError
 SIDE = 96  # of the small backbone's input in pixels
 BLOCKS = ((16, 5, 2), (32, 3, 1), (64, 3, 1), (128, 3, 1))  # filters, their side, stride
 STATES = ("healthy", "pneumonia")  # what it learns: a task without COVID-19
-PATIENTS, EPOCHS, SEED = 1000, 12, 2000  # of that task; no lesson draws its phantoms from this seed
+EPOCHS, SEED = 12, 2000  # of that task; no lesson draws its phantoms from this seed
 HEAD = Head(1, 64, learning_rate=3e-3)  # at the usual rate random features learn too slowly
 VERSION = 1  # of the weights in the cache: raise it when network or task change
 
@@ -46,20 +46,21 @@ def build_network(seed: int = 0):
     return keras.Sequential([*layers, keras.layers.Dense(1, "sigmoid", name="output")])
 
 
-def pretrained_network():
-    """Build the small backbone with weights that were learned on phantoms, kept in the cache.
+def pretrained_network(patients: int = 1000):
+    """Build the small backbone with weights learned on phantoms of so many patients.
 
-    The first call makes the phantoms and trains, half a minute of processor time; a damaged file
-    is made again. Each Keras backend trains a little differently, and has a file of its own.
+    The first call makes the phantoms and trains, half a minute of processor time. Then the weights
+    are in the cache; a damaged file is made again. Each Keras backend trains a little differently,
+    and has a file of its own.
     """
     network, backend = build_network(), start_keras().backend.backend()
-    path = cache_folder("pretrained") / f"v{VERSION}-{backend}.npz"
+    path = cache_folder("pretrained") / f"v{VERSION}-{backend}-{patients}.npz"
     try:
         with np.load(path, allow_pickle=False) as kept:
             network.set_weights(list(kept.values()))
     except Exception:  # NumPy, zipfile and Keras raise many kinds here
-        cohort = make_cohort(PATIENTS, (1, 1), STATES, size=SIDE, seed=SEED)
-        some = cohort.take(np.arange(100))  # for the history alone: nothing is chosen by it
+        cohort = make_cohort(patients, (1, 1), STATES, size=SIDE, seed=SEED)
+        some = cohort.take(np.arange(min(patients, 100)))  # scored, but nothing is chosen by it
         data = [(part.images, part.targets(STATES)) for part in (cohort, some)]
         training.fit(network, *data, EPOCHS, learning_rate=1e-3)
         with whole_file(path) as partial:

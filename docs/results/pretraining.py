@@ -1,4 +1,4 @@
-"""Learning curves on real films, not for clinical use; FOLDER has reduced copies of them.
+"""Measured on real films; teaching material, not for clinical use.
 
 ```sh
 python docs/results/reduced.py FOLDER runs/reduced.csv
@@ -9,8 +9,8 @@ Heads on frozen features learn from few patients or many, and are tested on film
 folds by patient, five seeds, 95 % intervals by patient, 96 pixels. VGG16 has ImageNet's weights or
 random ones, the course's small network (98,000 weights) ones learned on phantoms or random ones,
 each drawn once. Healthy and COVID-19 films come from two sources, so the hospital may tell the
-class; healthy and pneumonia films come from one. A difference whose interval holds 0 does not say
-that pretraining is worth nothing: it says that these films cannot tell.
+class; healthy and pneumonia films come from one, but AP more often where healthy. An interval that
+holds 0 does not say that pretraining is worth nothing: it says that these films cannot tell.
 """
 
 import sys

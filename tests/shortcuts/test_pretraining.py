@@ -93,9 +93,8 @@ def test_a_mean_over_seeds_is_the_mean(cohort):
 
 def test_weights_are_learned_once_and_kept_whole(tmp_path, monkeypatch):
     monkeypatch.setenv("CXR_CACHE", str(tmp_path))
-    monkeypatch.setattr(pretraining, "PATIENTS", 100)
     monkeypatch.setattr(pretraining, "EPOCHS", 1)
-    network = pretraining.pretrained_network()
+    network = pretraining.pretrained_network(60)
     (kept,) = (tmp_path / "pretrained").glob("*.npz")
     assert kept.stat().st_size < 1_000_000
     films = np.random.default_rng(0).integers(0, 256, (6, 40, 40), np.uint8)
@@ -104,11 +103,11 @@ def test_weights_are_learned_once_and_kept_whole(tmp_path, monkeypatch):
     assert not np.allclose(x, pretraining.features(pretraining.build_network(), films))
 
     monkeypatch.setattr(pretraining.training, "fit", lambda *_, **__: pytest.fail("trained again"))
-    again = pretraining.pretrained_network()
+    again = pretraining.pretrained_network(60)
     np.testing.assert_array_equal(x, pretraining.features(again, films))
     kept.write_bytes(b"damaged")
     with pytest.raises(pytest.fail.Exception):
-        pretraining.pretrained_network()
+        pretraining.pretrained_network(60)
 
 
 @pytest.mark.sweep
