@@ -10,7 +10,7 @@ STYLE = """
 """
 
 
-def steps(inside, outside, fetched, model, test: int, headline) -> list[list[tuple]]:
+def steps(inside, outside, fetched, model, headline) -> list[list[tuple]]:
     """List the boxes of each column: what it is, images, patients, and why fewer remained.
 
     `inside` and `outside` are what :func:`inventory.describe` gives; `fetched` and `model` the
@@ -23,9 +23,8 @@ def steps(inside, outside, fetched, model, test: int, headline) -> list[list[tup
         films.append(("fetched and read", fetched["images"], fetched["patients"], why))
     if model:
         why = "another class, or left out to balance the two"
-        films.append(("Model 3: healthy and COVID-19", model["images"], model["patients"], why))
-        why = "for training and validation"
-        films.append(("test set, clean protocol", test, None, why))
+        name = "Model 3, by folds: each tested once"
+        films.append((name, model["images"], model["patients"], why))
     other = [("listed in the manifest `external`", outside["images"], outside["patients"], "")]
     if headline is not None:
         last = headline[headline["condition"] == "another hospital"].iloc[0]

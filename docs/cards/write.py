@@ -169,6 +169,11 @@ def two_protocols(model) -> pd.DataFrame:
         }
         for name, scores in model.scores.items()
     }
+    if (apart := model.tables.get("protocol_difference")) is not None:
+        rows = apart.reindex(model.scores["clean"].index).iterrows()
+        columns["paper minus clean"] = {
+            name: with_interval(row["value"], row["low"], row["high"]) for name, row in rows
+        }
     table = pd.DataFrame(columns).rename_axis("metric")
     printed = claims.load().query("model == @model.model and place == 'Table I'")
     table["the paper prints"] = table.index.map(printed.set_index("metric")["printed"])
@@ -203,9 +208,8 @@ def drawing(found: dict, model) -> str:
     films = [None if one is None or one.data["synthetic"] else one.data for one in (first, model)]
     real = is_real(found, "07_evaluation", "headline")
     table = table_of(found, "07_evaluation", "headline") if real else None
-    test = int(model.scores["clean"].loc["accuracy", "n"])
     sets = inventory.describe("open"), inventory.describe("external")
-    return flow.draw(flow.steps(*sets, *films, test, table))
+    return flow.draw(flow.steps(*sets, *films, table))
 
 
 def facts(folder: Path | str) -> dict:
@@ -231,7 +235,6 @@ def facts(folder: Path | str) -> dict:
         "phantom_labels": phantom.LABELS,
         "machines": inventory.machines(),
         "knob": inventory.knob(defaults["patients"].default),
-        "test_share": shares["test"].default,
         "validation_share": shares["validation"].default,
         "measured": lambda notebook, name: measured(found, notebook, name),
         "has": lambda notebook, name: table_of(found, notebook, name) is not None,

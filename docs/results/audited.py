@@ -91,6 +91,20 @@ def audit_lines(lesson9) -> list[str]:
     return lines + markdown(tables["remedies"][kept])
 
 
+def fold_lines(runs) -> list[str]:
+    """Put each seed's scores over all folds in a row, and what the paper's protocol adds."""
+    rows = []
+    for one in runs:
+        apart = one.tables["protocol_difference"]
+        scores = {name: one.scores[name].loc["accuracy"] for name in ("clean", "paper")}
+        row = {"seed": one.seed, "images": one.data["images"], "patients": one.data["patients"]}
+        row |= {f"accuracy, {name}": interval(each) for name, each in scores.items()}
+        row |= {f"paper minus clean, {name}": interval(apart.loc[name])
+                for name in ("accuracy", "f1", "auc")}  # fmt: skip
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
 def verdict_lines(path) -> list[str]:
     """List the verdicts on Model 3, the one whose backbone's weights were at hand."""
     found = json.loads(path.read_text(encoding="utf-8"))
