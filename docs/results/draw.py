@@ -37,7 +37,7 @@ for s in $(seq 0 4); do cxr run --profile paper --out runs/paper/seed$s --only 0
     --set 'source_options={allow_missing: true}' --set grid_epochs=30 --set search_draws=3 \\
     --set seed=$s; done
 cxr check runs/paper --only-present --json docs/results/verdicts.json
-python docs/results/reduced.py FOLDER runs/talo.csv FACTS.csv talo  # FACTS: label and patient of each
+python docs/results/reduced.py FOLDER runs/talo.csv FACTS.csv talo  # FACTS: labels, patients
 for s in $(seq 0 4); do cxr run --profile paper --out runs/talo/seed$s --only 05 \\
     --set source=folder --set 'source_options={folder: runs/talo.csv}' \\
     --set grid_epochs=30 --set search_draws=3 --set seed=$s; done
