@@ -66,11 +66,11 @@ def test_the_recorded_lights_can_be_had_again(calibrate, rates, setting, number)
 
 
 def test_two_more_lights_are_seldom_wrong_and_find_what_is_there(two, rates):
-    alarm = {"patients' names shuffled": ("amber", 0.1), "sites by hearsay": ("red", 0.05)}
-    for setting, (colour, at_most) in alarm.items():
+    alarm = {"patients' names shuffled": "amber", "sites by hearsay": "red"}
+    for setting, colour in alarm.items():
         seen = two[two["setting"] == setting]
         assert len(seen) >= 50 and seen["seed"].is_unique
-        assert (seen["light"] == colour).mean() <= at_most
+        assert (seen["light"] == colour).mean() <= 0.05
     there = two[two["setting"] == "scanner named, knob 0.4"]
     assert (there["light"] == "red").mean() >= 0.8
     leaky = rates.loc[rates["setting"] == "knob 0", "Image-level split"]
