@@ -199,6 +199,25 @@ def test_the_reference_results_are_whole_and_say_that_they_are_synthetic():
         assert one.data["synthetic"] and not one.comparable and one.profile == "quick"
 
 
+def test_the_reference_results_have_the_intervals_of_today():
+    """Whoever opens lesson 7 alone sees what `metrics` gives for the predictions beside them."""
+    from cxrlib import metrics
+    from cxrlib.files import shipped
+
+    for one in results.load_all(shipped("data") / "reference").values():
+        for protocol, rows in one.predictions.groupby("protocol"):
+            asked = rows[[f"p_{name}" for name in one.classes]].to_numpy()
+            numbers = rows["label"].map(one.classes.index)
+            if len(one.classes) == 2:
+                found = metrics.binary_scores(numbers, asked[:, 1], patients=rows["patient"])
+            else:
+                found = metrics.class_scores(numbers, asked, one.classes, rows["patient"])
+            shown, ends = one.scores[protocol], ["value", "low", "high"]
+            np.testing.assert_allclose(
+                shown.loc[found.index, ends].astype(float), found[ends], atol=1e-6
+            )
+
+
 def test_a_notebook_that_only_reads_the_paper_has_no_images_and_compares_nothing(run):
     record(None, tables={"t": pd.DataFrame({"a": [1]})})
     one = results.load(run, "05_vgg16")

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
+from written import share, write
 
-from cxrlib import audit, metrics, phantom
+from cxrlib import audit, phantom
 from cxrlib.files import whole_file
 
 HERE = Path(__file__).resolve().parent
@@ -62,7 +63,7 @@ def rates(found: pd.DataFrame) -> list[str]:
     lines = ["| probe | " + " | ".join(SETTINGS) + " |"]
     lines.append("| --- " * (1 + len(SETTINGS)) + "|")
     parts = [found[found["setting"] == setting] for setting in SETTINGS]
-    total = [_share((part[probes] == "red").any(axis=1)) for part in parts]
+    total = [share((part[probes] == "red").any(axis=1)) for part in parts]
     lines.append("| **any red light** | " + " | ".join(total) + " |")
     for name in probes:
         if not found[name].isin(["red", "amber"]).any():
@@ -73,11 +74,6 @@ def rates(found: pd.DataFrame) -> list[str]:
         ]
         lines.append(f"| {name}: red / amber | " + " | ".join(cells) + " |")
     return lines
-
-
-def _share(hits: pd.Series) -> str:
-    low, high = metrics.wilson(int(hits.sum()), len(hits))
-    return f"{hits.sum()} of {len(hits)} [{low:.0%}, {high:.0%}]"
 
 
 def main() -> None:
@@ -94,11 +90,7 @@ def main() -> None:
         return
     with whole_file(HERE / "rates.csv") as partial:
         found.to_csv(partial, index=False)
-    page = HERE / "README.md"
-    before, _, after = page.read_text(encoding="utf-8").split(MARK)
-    text = "\n".join(["", *rates(found), ""])
-    with whole_file(page) as partial:
-        partial.write_text(f"{before}{MARK}\n{text}\n{MARK}{after}", encoding="utf-8")
+    write(MARK, rates(found))
 
 
 if __name__ == "__main__":

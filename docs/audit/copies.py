@@ -11,19 +11,17 @@ cohort with these copies is searched, for each kind of change anew.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
+from written import write
 
 from cxrlib import shortcuts, sources
 from cxrlib.augment import augment
 from cxrlib.cohort import Cohort
-from cxrlib.files import whole_file
 
-PAGE = Path(__file__).resolve().with_name("README.md")
 MARK = "<!-- copies -->"
 COPIES, PATIENTS, SIZES = 30, 500, (300, 150)
 
@@ -125,10 +123,7 @@ def main() -> None:
     lines.append(f"| **pairs of two patients, no copies** | {' | '.join(most)} |")
     print("\n".join(lines))
     if given.write:
-        before, _, after = PAGE.read_text(encoding="utf-8").split(MARK)
-        text = f"{before}{MARK}\n\n" + "\n".join(lines) + f"\n\n{MARK}{after}"
-        with whole_file(PAGE) as part:
-            part.write_text(text, encoding="utf-8")
+        write(MARK, lines)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
+from written import share, write
 
-from cxrlib import audit, metrics, shortcuts
+from cxrlib import audit, shortcuts
 from cxrlib.files import whole_file
 
 HERE = Path(__file__).resolve().parent
@@ -79,14 +80,9 @@ def rates(found: pd.DataFrame) -> list[str]:
         for patients in SIZES:
             chosen = (found["setting"] == setting) & (found["patients a class"] == patients)
             part = found.loc[chosen, "light"]
-            cells = [_share(part.isin(colours)) for colours in (audit.LIGHTS[:2], ("red",))]
+            cells = [share(part.isin(colours), 1) for colours in (audit.LIGHTS[:2], ("red",))]
             lines.append(f"| {setting} | {patients} | {' | '.join(cells)} |")
     return lines
-
-
-def _share(hits: pd.Series) -> str:
-    low, high = metrics.wilson(int(hits.sum()), len(hits))
-    return f"{hits.sum()} of {len(hits)} ({hits.mean():.1%}) [{low:.1%}, {high:.1%}]"
 
 
 def main() -> None:
@@ -101,11 +97,7 @@ def main() -> None:
         return
     with whole_file(HERE / "people.csv") as partial:
         found.to_csv(partial, index=False)
-    page = HERE / "README.md"
-    before, _, after = page.read_text(encoding="utf-8").split(MARK)
-    text = "\n".join(["", *rates(found), ""])
-    with whole_file(page) as partial:
-        partial.write_text(f"{before}{MARK}\n{text}\n{MARK}{after}", encoding="utf-8")
+    write(MARK, rates(found))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
+from written import share, write
 
-from cxrlib import audit, metrics, phantom, shortcuts
+from cxrlib import audit, phantom, shortcuts
 from cxrlib.cohort import Cohort
 from cxrlib.files import whole_file
 
@@ -40,14 +41,14 @@ def films(patients: int, seed: int, knob: float = 0.0) -> Cohort:
 
 def strangers(seed: int) -> Cohort:
     """Give each film another patient's name, within its label: no two of one name are alike."""
-    cohort, rng = films(60, seed), np.random.default_rng(seed)
+    cohort, rng = films(60, seed), np.random.default_rng([seed, 1])
     names = cohort.table.groupby("label")["patient"].transform(rng.permutation)
     return Cohort(cohort.table.assign(patient=names), cohort.images, cohort.name)
 
 
 def hearsay(seed: int) -> Cohort:
     """Name sites that go with the label (three in four) and with nothing in the film."""
-    cohort, rng = films(120, seed), np.random.default_rng(seed)
+    cohort, rng = films(120, seed), np.random.default_rng([seed, 1])
     patients = cohort.table.drop_duplicates("patient").set_index("patient")["label"]
     usual = (patients == "covid") == (rng.random(len(patients)) < 0.75)
     site = cohort.table["patient"].map(usual.map({True: "north", False: "south"}))
@@ -65,6 +66,9 @@ def light(setting: str, seed: int) -> str:
     """Give the light of a setting's probe, as `audit.run` comes by it where no film is a copy."""
     make, probe = SETTINGS[setting]
     cohort = make(seed)
+    seed = int(
+        np.random.default_rng([seed, 2]).integers(2**31)
+    )  # no set shares a split with the next
     if probe == SPLIT:
         runs = shortcuts.leakage(cohort, repeats=10, most=audit.MOST, seed=seed)
         return audit.lights.image_split(runs, audit.MOST).light
@@ -82,6 +86,7 @@ EVERY = {  # light: the colour that is an alarm, sets without the fault, sets wi
     "Source and label": ("red", "scanner named, knob 0", "scanner named, knob 0.8"),
     WITHIN: ("red", "sites by hearsay", "scanner named, knob 0.4"),
     SPLIT: ("amber", "patients' names shuffled", "knob 0"),
+    "Who they are": ("red or amber", "no association", "the ill 20 years older"),
     "Duplicates": ("red", "knob 0", "*Which copies are found*, below"),
     "Odd films": ("red", "knob 0", "*Which odd films are found*, below"),
     "Thumbnail alone": ("amber", "none: an ill lung is whiter", "knob 0.8"),
@@ -93,24 +98,24 @@ EVERY = {  # light: the colour that is an alarm, sets without the fault, sets wi
 }
 
 
-def table(rates: pd.DataFrame, two: pd.DataFrame) -> list[str]:
-    """Markdown rows: how often each light shone without its fault, and with it."""
+def table(rates: pd.DataFrame, *alone: pd.DataFrame) -> list[str]:
+    """Markdown rows: how often each light shone without its fault, and with it.
+
+    `rates` has a column a light, each of `alone` one light in a column ``light``.
+    """
+    lights = {name: part["light"] for one in alone for name, part in one.groupby("setting")}
     lines = ["| light | alarm | without the fault: false alarms | with it: found |"]
     lines.append("| --- | --- | --- | --- |")
     for name, (colour, *settings) in EVERY.items():
         cells = []
         for setting in settings:
-            found = rates.loc[rates["setting"] == setting, name]
-            if setting in SETTINGS:
-                found = two.loc[two["setting"] == setting, "light"]
-            cells.append(f"{_share(found == colour)}, {setting}" if len(found) else setting)
+            found = lights.get(setting)
+            if found is None:
+                found = rates.loc[rates["setting"] == setting, name]
+            shown = found.isin(colour.split(" or "))
+            cells.append(f"{share(shown)}, {setting}" if len(found) else setting)
         lines.append(f"| {name} | {colour} | {' | '.join(cells)} |")
     return lines
-
-
-def _share(hits: pd.Series) -> str:
-    low, high = metrics.wilson(int(hits.sum()), len(hits))
-    return f"{hits.sum()} of {len(hits)} [{low:.0%}, {high:.0%}]"
 
 
 def measure(runs: int) -> pd.DataFrame:
@@ -129,12 +134,8 @@ def main() -> None:
     if not asked.table:
         with whole_file(HERE / "two_lights.csv") as partial:
             measure(asked.runs).to_csv(partial, index=False)
-    found = (pd.read_csv(HERE / f"{name}.csv") for name in ("rates", "two_lights"))
-    page = HERE / "README.md"
-    before, _, after = page.read_text(encoding="utf-8").split(MARK)
-    text = "\n".join(["", "", *table(*found), "", ""])
-    with whole_file(page) as partial:
-        partial.write_text(f"{before}{MARK}{text}{MARK}{after}", encoding="utf-8")
+    found = (pd.read_csv(HERE / f"{name}.csv") for name in ("rates", "two_lights", "people"))
+    write(MARK, table(*found))
 
 
 if __name__ == "__main__":
