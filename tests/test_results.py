@@ -209,9 +209,13 @@ def test_the_reference_results_have_the_intervals_of_today():
             asked = rows[[f"p_{name}" for name in one.classes]].to_numpy()
             numbers = rows["label"].map(one.classes.index)
             if len(one.classes) == 2:
-                found = metrics.binary_scores(numbers, asked[:, 1], patients=rows["patient"])
+                found = metrics.binary_scores(
+                    numbers, asked[:, 1], patients=rows["patient"], fold=rows["fold"]
+                )
             else:
-                found = metrics.class_scores(numbers, asked, one.classes, rows["patient"])
+                found = metrics.class_scores(
+                    numbers, asked, one.classes, rows["patient"], fold=rows["fold"]
+                )
             shown, ends = one.scores[protocol], ["value", "low", "high"]
             np.testing.assert_allclose(
                 shown.loc[found.index, ends].astype(float), found[ends], atol=1e-6

@@ -34,6 +34,8 @@ FOLDS = {
     "clean": [Fold([2, 3], [], [0, 4]), Fold([0, 1, 4], [], [2])],
 }
 WIDTHS = pd.DataFrame({"patients": [20, 80], "half width": [0.2, 0.1]})
+CURVES = pd.DataFrame({"backbone": "a", "patients": [10, 50], "metric": "accuracy", "value": 0.7})
+CURVES = CURVES.assign(low=0.6, high=0.8)
 LAYERS = [
     {"name": f"l{n}", "kind": kind, "shape": (4, 4, n + 1), "parameters": 10 * n, "frozen": n < 2}
     for n, kind in enumerate(["Input", "Conv2D", "MaxPooling2D", "Dense"])
@@ -89,6 +91,7 @@ def figures(cohort, answers):
         "score_comparison": plots.score_comparison(SCORES, "t", NOTE),
         "protocol_comparison": plots.protocol_comparison(SCORES, note=NOTE),
         "width_by_patients": plots.width_by_patients(WIDTHS, -0.05, {"of a study": 24}, "t", NOTE),
+        "patient_curves": plots.patient_curves(CURVES, CURVES, "accuracy", "t", NOTE),
         "heat_map": plots.heat_map(images[0], heat, "t", NOTE),
         "heat_map_grid": plots.heat_map_grid(images[:2], [heat] * 2, ["a", "b"], note=NOTE),
         "grad_cam_steps": plots.grad_cam_steps(images[0], MAPS, np.array([1, -3, 2.0]), "t", NOTE),
