@@ -123,6 +123,7 @@ PREDICTIONS = [
     "score_comparison",
     "protocol_comparison",
     "width_by_patients",
+    "patient_curves",
     "heat_map",
     "heat_map_grid",
     "grad_cam_steps",
