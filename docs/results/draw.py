@@ -215,7 +215,8 @@ def main(run: Path, reduced: Path, paper: Path, talo: Path) -> None:
         "## Verdicts on the paper's claims",
         "",
         "By five seeds on the largest collection. Model 3 is the one whose ImageNet weights were "
-        "at hand; the other claims are *not comparable*. Intervals add the variation of patients and that of seeds; "
+        "at hand; the other claims are *not comparable*. Intervals add the variation of patients "
+        "and that of seeds; "
         f"*reproduced* is within {verdicts.MARGIN:.2f} of the printed figure "
         "([the rule](../measured/index.md#verdicts-on-the-papers-claims)).",
         "",
