@@ -212,7 +212,7 @@ def choose(folded) -> tuple[pd.DataFrame, np.ndarray]:
     https://jmlr.org/papers/v11/cawley10a.html). The best after the last epoch is taken; of those
     that tie, the one with the lowest validation loss.
 
-    `folded` is what :func:`cxrlib.compute.fit_folds` found.
+    `folded` is what :func:`cxrlib.compute.heads.fit_folds` found.
 
     Returns
     -------

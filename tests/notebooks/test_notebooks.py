@@ -41,8 +41,11 @@ def test_every_lesson_on_shortcuts_is_demonstrated(smoke):
 
 
 def test_the_run_stands_up_to_the_recorded_verdicts(smoke, tmp_path):
-    """Exit code 0 here; a lesson that is not held any more would make it 1."""
-    check = [sys.executable, "-m", "cxrlib.cli", "check", smoke[0]]
+    """Exit code 0 here; a lesson that is not held any more would make it 1.
+
+    On so few films lessons 2 to 6 claim nothing.
+    """
+    check = [sys.executable, "-m", "cxrlib.cli", "check", "--only-present", smoke[0]]
     assert "No verdict is worse" in run(check, tmp_path)
 
 
