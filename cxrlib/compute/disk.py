@@ -17,7 +17,15 @@ from cxrlib.files import cannot_write
 BLOCK = 128  # images between two saves, so that an interrupted run loses little
 
 
-def fill(place: Path, items: list, side: int, make, threads: int | None, progress: bool):
+def fill(
+    place: Path,
+    items: list,
+    side: int,
+    make,
+    threads: int | None,
+    progress: bool,
+    what: str = "decoding",
+):
     """Fill what is not yet done of the array in the folder `place`, and open it memory-mapped.
 
     A block is on disk before it is marked as done, and two runs at once write the same bytes to
@@ -32,6 +40,8 @@ def fill(place: Path, items: list, side: int, make, threads: int | None, progres
     make : callable, at the top of a module, for it may run on a cluster
         ``make(items, side, threads=1)`` gives for each item three numbers, of which the first is
         not 0, and the image, uint8 (side, side); or a str that says what is wrong.
+    what : str
+        What is done to them, for the bar and for errors.
 
     Returns
     -------
@@ -42,17 +52,17 @@ def fill(place: Path, items: list, side: int, make, threads: int | None, progres
     from tqdm import tqdm
 
     if not place.exists():
-        _reserve(place, len(items), side)
+        _reserve(place, len(items), side, what)
     rows = np.flatnonzero(np.load(place / "state.npy")[:, 0] == 0)
     blocks = [rows[start : start + BLOCK].tolist() for start in range(0, len(rows), BLOCK)]
     tasks = (([items[row] for row in block], side) for block in blocks)
     if cluster.client():
-        made = cluster.spread(make, tasks, "decoding")
+        made = cluster.spread(make, tasks, what)
     else:
         threads = threads or cluster.threads()
         made = enumerate(ahead(lambda task: make(*task, threads), tasks))  # while a block is saved
     failures = {}
-    with tqdm(total=len(rows), desc="decoding", unit="image", disable=not progress or None) as bar:
+    with tqdm(total=len(rows), desc=what, unit="image", disable=not progress or None) as bar:
         for number, found in made:
             images, numbers = {}, {}
             for row, one in zip(blocks[number], found, strict=True):
@@ -64,13 +74,13 @@ def fill(place: Path, items: list, side: int, make, threads: int | None, progres
                 _write_rows(place / "images.npy", images)
                 _write_rows(place / "state.npy", numbers)
             except OSError as error:
-                raise _no_room(place, len(items), side, error) from error
+                raise _no_room(place, len(items), side, what, error) from error
             bar.update(len(found))
     images = np.load(place / "images.npy", mmap_mode="r" if items else None)
     return images, np.load(place / "state.npy"), dict(sorted(failures.items()))
 
 
-def _reserve(place: Path, count: int, side: int) -> None:
+def _reserve(place: Path, count: int, side: int, what: str) -> None:
     """Make the folder of an array of `count` images in one step: whole, or not at all."""
     draft = place.with_name(f"{place.name}.{secrets.token_hex(4)}")
     try:
@@ -84,7 +94,7 @@ def _reserve(place: Path, count: int, side: int) -> None:
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
         if not place.exists():  # else another run was faster
-            raise _no_room(place, count, side, error) from error
+            raise _no_room(place, count, side, what, error) from error
 
 
 def _write_rows(path: Path, rows: dict[int, np.ndarray]) -> None:
@@ -100,8 +110,7 @@ def _write_rows(path: Path, rows: dict[int, np.ndarray]) -> None:
         os.fsync(file.fileno())
 
 
-def _no_room(place: Path, count: int, side: int, error: OSError) -> OSError:
+def _no_room(place: Path, count: int, side: int, what: str, error: OSError) -> OSError:
     needed = count * side * side / 1e6
-    return OSError(
-        f"{cannot_write(place.parent, error)} Decoding {count} images takes {needed:.0f} MB."
-    )
+    told = f"{what.capitalize()} {count} images takes {needed:.0f} MB."
+    return OSError(f"{cannot_write(place.parent, error)} {told}")

@@ -9,13 +9,16 @@ Synthetic images: not for clinical use.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import SIDE, Cohort
-from cxrlib.compute import share
+from cxrlib.compute import disk, share
+from cxrlib.files import cache_folder
 from cxrlib.phantom import thorax
 from cxrlib.phantom.findings import LABELS, lesion_depth
 from cxrlib.phantom.scanner import DEPTH_STEPS, SCANNERS, expose, finish
@@ -23,6 +26,7 @@ from cxrlib.phantom.skeleton import bone_path, rib_path
 from cxrlib.phantom.thorax import BONE, LUNG, PATIENT, POSE, TISSUE, chord, unit
 
 SMALLEST = 32  # pixels: below this no lesion can be told from a rib
+LARGE = 10**9  # bytes of images and masks above which a cohort's images lie on disk
 
 
 class PhantomError(ValueError):
@@ -203,9 +207,14 @@ def make_cohort(
         Side of the images in pixels.
     progress : bool
         Show a progress bar.
-    """
-    from tqdm.auto import tqdm
 
+    Returns
+    -------
+    Cohort
+        Above `LARGE` bytes, its images are written to the cache folder as they are made, once, and
+        read from there; a killed run goes on where it stopped (:func:`cxrlib.compute.disk.fill`,
+        whose OSError says that the disk is full). Its masks are then rendered when they are read.
+    """
     labels, scanners = list(labels), list(SCANNERS if scanners is None else scanners)
     _check_cohort(patients, images_per_patient, labels, confounding, scanners, size, seed)
     fewest, most = images_per_patient
@@ -229,6 +238,14 @@ def make_cohort(
                 "severity": 0.0 if label == "healthy" else severity,
             }
             rows.append(row)
+    name = f"phantom (synthetic, confounding {confounding:g})"
+    pictures = _on_disk if 3 * len(plans) * size**2 > LARGE else _in_memory
+    return Cohort(pd.DataFrame(rows), *pictures(plans, size, progress, name))
+
+
+def _in_memory(plans, size, progress, name):
+    from tqdm.auto import tqdm
+
     images = np.empty((len(plans), size, size), dtype=np.uint8)
     lungs, lesions = np.empty_like(images, dtype=bool), np.empty_like(images, dtype=bool)
     bar = tqdm(total=len(plans), desc="phantoms", unit="image", disable=not progress)
@@ -241,5 +258,45 @@ def make_cohort(
 
     with bar:
         share(draw, len(plans))
-    name = f"phantom (synthetic, confounding {confounding:g})"
-    return Cohort(pd.DataFrame(rows), images, name, {"lungs": lungs, "lesions": lesions})
+    return images, name, {"lungs": lungs, "lesions": lesions}
+
+
+def _on_disk(plans, size, progress, name):
+    """Keep many images in the cache folder, by all that they are made from, this code included."""
+    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    digest = hashlib.sha256(code + repr(plans).encode()).hexdigest()[:20]
+    place = cache_folder("phantoms") / digest
+    images, *_ = disk.fill(place, plans, size, draw_block, None, progress, "making")
+    return images, name, {mask: Drawn(plans, size, mask) for mask in ("lungs", "lesions")}
+
+
+def draw_block(plans, size: int, threads: int = 1) -> list:
+    """Render images for :func:`cxrlib.compute.disk.fill`; `plans` are arguments of `render`."""
+    found = [None] * len(plans)
+
+    def draw(number):
+        found[number] = (1, size, size), render(*plans[number]).image
+
+    share(draw, len(plans), threads)
+    return found
+
+
+class Drawn:
+    """A mask of many phantoms, rendered again when read. Behaves as a read-only array."""
+
+    def __init__(self, plans: list, size: int, mask: str):
+        self.plans, self.mask = plans, mask
+        self.shape, self.dtype = (len(plans), size, size), np.dtype(bool)
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    def __getitem__(self, key) -> np.ndarray:
+        numbers = np.arange(len(self))[key]
+        found = np.empty((numbers.size, *self.shape[1:]), self.dtype)
+
+        def draw(place):
+            found[place] = getattr(render(*self.plans[numbers.flat[place]]), self.mask)
+
+        share(draw, numbers.size)
+        return found.reshape(*numbers.shape, *self.shape[1:])

@@ -2,6 +2,7 @@
 
 import hashlib
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from cxrlib.compute import disk
+from cxrlib.phantom import radiograph
 from cxrlib.phantom.radiograph import SCANNERS, PhantomError, make_cohort, render
 
 SMALL = 60
@@ -211,3 +214,59 @@ def test_render_refuses_and_says_why(wrong, names):
 def test_make_cohort_refuses_and_says_why(wrong, names):
     with pytest.raises(PhantomError, match=names):
         make_cohort(**wrong)
+
+
+def on_disk(monkeypatch, **changed):
+    """Make a cohort as if it were large, three images to a block."""
+    monkeypatch.setattr(radiograph, "LARGE", 0)
+    monkeypatch.setattr(disk, "BLOCK", 3)
+    return make_cohort(5, (1, 2), size=40, seed=3, **changed)
+
+
+def test_a_large_cohort_has_the_same_bits(monkeypatch):
+    small = make_cohort(5, (1, 2), size=40, seed=3)
+    large = on_disk(monkeypatch)
+    assert isinstance(large.images.array, np.memmap) and not isinstance(
+        small.images.array, np.memmap
+    )
+    assert large.table.equals(small.table) and large.name == small.name
+    assert large.images[:].tobytes() == small.images[:].tobytes()
+    part, same = (each.where(label="covid") for each in (large, small))
+    for mask in ("lungs", "lesions"):
+        assert large.masks[mask].shape == small.masks[mask].shape
+        for key in (1, slice(1, 3), [2, 0], small.table["label"].to_numpy() == "covid"):
+            drawn = large.masks[mask][key]
+            assert drawn.dtype == bool
+            np.testing.assert_array_equal(drawn, small.masks[mask][key])
+        np.testing.assert_array_equal(part.masks[mask][:], same.masks[mask][:])
+
+
+def test_a_large_cohort_is_made_once_and_goes_on_where_it_stopped(monkeypatch, own_cache):
+    calls, draw = [], radiograph.render
+
+    def stopping(*plan):
+        calls.append(plan)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return draw(*plan)
+
+    monkeypatch.setattr(radiograph, "share", lambda work, count, *_: list(map(work, range(count))))
+    monkeypatch.setattr(radiograph, "render", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        on_disk(monkeypatch)
+    monkeypatch.setattr(radiograph, "render", lambda *plan: calls.append(plan) or draw(*plan))
+    cohort = on_disk(monkeypatch)
+    assert len(calls) == 5 + len(cohort) - 3  # the first block was kept
+    on_disk(monkeypatch)
+    assert len(calls) == 5 + len(cohort) - 3
+    assert len(list(own_cache.glob("phantoms/*"))) == 1
+    on_disk(monkeypatch, confounding=1.0)
+    assert len(list(own_cache.glob("phantoms/*"))) == 2
+
+
+def test_a_large_cohort_says_that_there_is_no_room(monkeypatch, own_cache):
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(
+        OSError, match=rf"{own_cache}.*disk is full.*CXR_CACHE.*Making .* images takes"
+    ):
+        on_disk(monkeypatch)
