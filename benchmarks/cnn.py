@@ -28,14 +28,14 @@ BACKENDS = {
 }
 
 
-def build_network():
+def build_network(side: int = SIDE):
     """Build the network of lesson 3, by the functions that its cells define."""
     import keras
 
     from cxrlib import training
 
     names = {"keras": keras, "layers": keras.layers, "training": training}
-    names |= {"seed": SEED, "cnn_size": SIDE}
+    names |= {"seed": SEED, "cnn_size": side}
     for cell in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]:
         if cell["id"] in ("define-block", "build-cnn"):
             body = ast.parse("".join(cell["source"])).body

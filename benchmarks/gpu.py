@@ -1,42 +1,48 @@
-"""The course at the paper's sizes on a GPU: seconds by notebook, share of the peak, bottleneck.
+"""The course on a GPU: each lesson's seconds, images/s, share of the peak, and what waited.
 
-python benchmarks/gpu.py [--write]       on a machine with a GPU; an hour or so
-python benchmarks/gpu.py --tiny          anywhere: tries that the command works, writes nothing
+python benchmarks/gpu.py [--write]       on a machine with a GPU: at most 8 minutes
+python benchmarks/gpu.py --full          with the lessons at the paper's sizes: hours
+python benchmarks/gpu.py --tiny          anywhere in 3 minutes: tries all of it, measures nothing
 
-Runs `cxr run --profile paper` on phantoms (27,000 images to train on, 6,750 to test), then takes
-feature extraction and training apart: reading, copying to the device, computing.
-KERAS_BACKEND decides on the backend; without it, the first that is installed and sees a GPU.
+First the work is taken apart (features from files, the custom CNN, lesson 5's search of heads),
+then `cxr run --profile paper` runs lesson by lesson on phantoms. The table in OUT/gpu.md grows with
+each: what a cut leaves can be read, and the same command goes on with the lessons. KERAS_BACKEND
+decides on the backend; without it, the first that is installed and sees a GPU. Runs from a checkout
+with PYTHONPATH alone; without papermill and ipykernel the lessons are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from parts import PARTS
 from rounds import PAGE, ROOT, machine, table, versions, write
 
 BACKENDS = ("tensorflow", "jax", "torch")
 PACKAGES = ("tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless")
-# Films of two labels, and three copies of each: 33,750 images, a fifth of them to test.
-FILMS = {"patients": 6330, "confounding": 0.0}
-STAGE1 = {
-    "patients": 33750,
-    "labels": ["healthy", "pneumonia"],
-    "images_per_patient": [1, 1],
-    "confounding": 0.0,
-    "seed": 1000,
-}
+RUNNERS = ("papermill", "ipykernel", "filelock")  # what `cxr run` takes
+MINUTES = 8
+# At the paper's sizes: films of two labels and three copies of each, 33,750 images; and as many
+# for stage 1. Without --full, a twentieth of both, and one seed at two settings of lesson 9's knob.
+PATIENTS = {True: (6330, 33750), False: (316, 1688)}
+TWO_LABELS = {"images_per_patient": [1, 1], "confounding": 0.0}
+CURVES = TWO_LABELS | {"patients": 540, "labels": ["healthy", "covid"], "size": 96, "seed": 3000}
 HOSPITAL = {"labels": ["healthy", "covid"]}
 INSIDE, OUTSIDE = ["digital", "computed", "film"], ["portable", "enhanced"]
+KNOB = {"levels": [0.0, 1.0], "patients": 150, "test_patients": 150, "size": 96, "epochs": 12}
 CODE = "from cxrlib import machine; machine.start_keras(); print(machine.accelerator())"
 
 
@@ -54,194 +60,131 @@ def choose_backend() -> str:
     return ""
 
 
-def run_course(out: Path, tiny: bool) -> None:
-    """Run the notebooks at the paper's sizes on phantoms; or one, to try it."""
-    options = {
-        "source_options": FILMS,
-        "stage1_options": STAGE1,
+def settings(full: bool) -> list[str]:
+    """Options of `cxr run` for the profile paper on phantoms, at all or a twentieth of its size."""
+    films, stage1 = PATIENTS[full]
+    labels = {"labels": ["healthy", "pneumonia"], "seed": 1000}
+    given = {
+        "weights": "auto",
+        "source_options": {"patients": films, "confounding": 0.0},
+        "stage1_options": TWO_LABELS | labels | {"patients": stage1},
         "inside_options": HOSPITAL | {"patients": 80, "confounding": 0.8, "scanners": INSIDE},
         "outside_options": HOSPITAL | {"patients": 60, "seed": 50, "scanners": OUTSIDE},
+        "curve_options": CURVES,
+        "curve_sizes": [10, 25, 50, 100, 200, 400],
     }
-    words = ["--profile", "paper", "--set", "weights=auto"]
     for name in ("source", "stage1_source", "inside_source", "outside_source"):
-        words += ["--set", f"{name}=phantom"]
-    for name, value in options.items():
+        given[name] = "phantom"
+    if not full:
+        given["knob_options"] = KNOB | {"seeds": [0]}
+    words = ["--profile", "paper"]
+    for name, value in given.items():
         words += ["--set", f"{name}={json.dumps(value)}"]
-    if tiny:
-        words = ["--profile", "smoke", "--only", "01"]
-    command = [sys.executable, "-m", "cxrlib.cli", "run", "--out", str(out), *words]
-    subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    return words
 
 
-def seconds_of(out: Path) -> list[list]:
-    """Read a run folder; rows: notebook, seconds."""
-    states = [json.loads(path.read_text()) for path in sorted((out / "state").glob("*.json"))]
-    return [[one["notebook"], f"{one['seconds']:.0f}"] for one in states]
+def run_lesson(name: str, words: list[str], out: Path, seconds: float) -> list:
+    """Run one lesson; a row: seconds, the shares of time at work, and what was waited for."""
+    command = [sys.executable, "-m", "cxrlib.cli", "run", "--out", str(out), "--only", name, *words]
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    state = out / "state" / f"{name}.json"
+    with device_busy() as seen:
+        run = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        try:
+            run.wait(seconds)
+        except subprocess.TimeoutExpired:
+            run.terminate()  # as Ctrl-C: `cxr run` ends its kernel
+            run.wait()
+            return [name, f"not done in {seconds:.0f} s", "", "", ""]
+    wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    told = json.loads(state.read_text(encoding="utf-8")) if state.exists() else {}
+    if run.returncode:
+        return [name, f"failed: {(told.get('why') or 'see above').splitlines()[0]}", "", "", ""]
+    if told["seconds"] > wall:  # an earlier run did it
+        return [name, f"{told['seconds']:.0f}", "", "", ""]
+    worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    busy = {"the device": statistics.mean(seen or [0]) / 100}
+    busy["the cores"] = worked / wall / os.cpu_count()
+    most = max(busy, key=busy.get)
+    waited = most if busy[most] > 0.5 else "single threads"
+    return [name, f"{told['seconds']:.0f}", *(f"{share:.0%}" for share in busy.values()), waited]
 
 
-def flops(model) -> float:
-    """Floating point operations for one image: the products and sums of its weights.
-
-    A multiplication and an addition count as two. Activations, pooling and normalisation are
-    left out: next to convolutions they are few.
-    """
-    total = 0.0
-    for layer in model.layers:
-        kernel = next((w for w in layer.weights if w.path.endswith("kernel")), None)
-        if hasattr(layer, "layers"):
-            total += flops(layer)
-        elif kernel is not None:
-            places = layer.output.shape[1:-1] if len(kernel.shape) == 4 else ()
-            total += 2.0 * math.prod(kernel.shape) * math.prod(places)
-    return total
-
-
-def median(work, rounds: int) -> float:
-    """Seconds of a call, median; one call before them is not timed (it compiles)."""
-    seconds = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
+@contextmanager
+def device_busy():
+    """Give a list that holds, after the ``with`` block, what `nvidia-smi` saw: % of the time."""
+    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    seen = []
+    if not shutil.which(query[0]):
+        yield seen
+        return
+    with tempfile.TemporaryFile("w+") as file:
+        process = subprocess.Popen([*query, "-lms", "500"], stdout=file)
+        try:
+            yield seen
+        finally:
+            process.terminate()
+            process.wait()
+            file.seek(0)
+            seen += [int(line) for line in file if line.strip().isdigit()]
 
 
-def peak(dtype: str, rounds: int, tiny: bool) -> float:
-    """FLOP/s of large matrix products on the device, in this precision: its practical peak."""
-    import keras
-
-    side, times = (512, 4) if tiny else (8192, 20)
-    a = keras.ops.cast(keras.ops.ones((side, side)) / side, dtype)
-
-    def work():
-        found = a
-        for _ in range(times):  # each waits for the one before
-            found = keras.ops.matmul(a, found)
-        keras.ops.convert_to_numpy(found[0, 0])
-
-    return times * 2 * side**3 / median(work, rounds)
+def measured(given, seconds: float):
+    """Yield the rows of parts.py, while there is time."""
+    script = str(ROOT / "benchmarks" / "parts.py")
+    command = [sys.executable, script, "--rounds", str(given.rounds)]
+    command += ["--tiny"] * given.tiny
+    surroundings = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=surroundings) as child:
+        timer = threading.Timer(seconds, child.kill)
+        timer.start()
+        yield from (json.loads(line) for line in child.stdout if line.startswith('{"work"'))
+        timer.cancel()
 
 
-def parts(read, compute, size: int, rounds: int) -> dict[str, float]:
-    """Seconds an image of reading, of copying to the device and of computing, each alone.
-
-    Parameters
-    ----------
-    read : function, gives a batch as it is on the host: ndarray (size, height, width, channels)
-    compute : function of such a batch on the device; waits for the result
-    """
-    import keras
-
-    batch = read()
-    there = keras.ops.convert_to_tensor(batch)
-
-    def copy():
-        copied = keras.ops.convert_to_tensor(batch)
-        keras.ops.convert_to_numpy(copied[0, 0, 0, 0])
-
-    work = {"reading": read, "copying": copy, "computing": lambda: compute(there)}
-    return {name: median(once, rounds) / size for name, once in work.items()}
+def cells(row: dict) -> list[str]:
+    """Word a part as a row of the table."""
+    if "problem" in row:
+        return [row["work"], row["problem"].splitlines()[0][:150], *[""] * 8]
+    parts = {name: row[name] for name in PARTS if name in row}
+    rates = [f"{parts[name]:,.0f}" if parts else "" for name in PARTS]
+    slowest = min(parts, key=parts.get, default="")
+    kept = f"{row['images/s'] / parts[slowest]:.0%}" if parts else ""
+    share = f"{row['images/s'] * row['flop'] / row['peak']:.2%}"
+    known = [f"{row['flop'] / 1e9:.3f}", share]
+    return [row["work"], row["precision"], f"{row['images/s']:,.0f}", *rates, kept, *known, slowest]
 
 
-def measure_features(name: str, films, size: int, batch_size: int, rounds: int) -> tuple:
-    """Augment, prepare, copy and compute, and the FLOPs an image."""
-    import numpy as np
-
-    from cxrlib import augment, backbone
-    from cxrlib.machine import dtype_policy
-
-    short = "bfloat16" if os.environ.get("CXR_PRECISION") == "bfloat16" else "float32"
-    with dtype_policy("mixed_bfloat16" if short == "bfloat16" else "float32"):
-        model = backbone.load(name, size, "random", pooling="avg")
-    some = films[np.arange(batch_size) % len(films)]
-    rng = np.random.default_rng(0)
-
-    def read():
-        copies = np.stack([augment.augment(film, rng) for film in some])
-        return backbone.prepare(copies, name, size)
-
-    found = parts(read, lambda x: np.asarray(model.predict_on_batch(x)), batch_size, rounds)
-    return found, flops(model), short
-
-
-def measure_training(films, side: int, batch_size: int, rounds: int) -> tuple:
-    """Read, copy and take a step of the custom CNN's size, and the FLOPs an image and step."""
-    import numpy as np
-    from keras import Sequential, layers
-
-    from cxrlib import training
-    from cxrlib.machine import dtype_policy, training_precision
-
-    training.set_seed(0)
-    policy = training_precision()
-    with dtype_policy(policy):
-        model = Sequential([layers.Input((side, side, 1)), layers.Rescaling(1 / 255)])
-        for filters, kernel, strides in ((16, 5, 3), (32, 3, 1), (64, 3, 1), (64, 3, 1)):
-            model.add(layers.Conv2D(filters, kernel, strides, padding="same", use_bias=False))
-            model.add(layers.BatchNormalization(momentum=0.9))
-            model.add(layers.ReLU())
-            if len(model.layers) < 13:
-                model.add(layers.MaxPooling2D())
-        model.add(layers.Flatten())
-        model.add(layers.Dense(1, "sigmoid", dtype="float32"))
-        training.compile_model(model, 1e-3)
-    some = films[np.arange(batch_size) % len(films)]
-    target = np.arange(batch_size)[:, None] % 2
-    found = parts(
-        lambda: training.batches(some, side, None, batch_size)[0][0],
-        lambda x: model.train_on_batch(x, target),
-        batch_size,
-        rounds,
-    )
-    # a step goes forwards once, and backwards for the inputs and for the weights
-    return found, 3 * flops(model), policy
-
-
-def line(work: str, found: dict, count: float, precision: str, peaks: dict) -> list:
-    """Give a table row: parts in images/s, the share of the peak, and which part is slowest."""
-    rates = [f"{1 / seconds:,.0f}" for seconds in found.values()]
-    dtype = precision.removeprefix("mixed_")
-    share = count / found["computing"] / peaks[dtype]
-    slowest = max(found, key=found.get)
-    return [work, precision, *rates, f"{count / 1e9:.2f}", f"{share:.1%}", slowest]
-
-
-def describe(seconds: list, kind: str, rounds: int, tiny: bool) -> str:
-    """Take the work apart, and word the section."""
-    from cxrlib import machine as ours
-    from cxrlib.phantom import make_cohort
-
-    keras = ours.start_keras()
-    size, side, many = (32, 32, 4) if tiny else (224, 150, 256)
-    films = make_cohort(patients=16, images_per_patient=(1, 1), size=size).images
-    names = ("MobileNet",) if tiny else ("ResNet50", "VGG16", "DenseNet121")
-    measured = {
-        f"features, {name}": measure_features(name, films, size, many, rounds) for name in names
-    }
-    measured["training, custom CNN"] = measure_training(films, side, 32, rounds)
-    needed = sorted({one[2].removeprefix("mixed_") for one in measured.values()})
-    peaks = {dtype: peak(dtype, rounds, tiny) for dtype in needed}
-    told = ", ".join(f"{rate / 1e12:.2f} TFLOP/s in {dtype}" for dtype, rate in peaks.items())
-    head = ["work", "precision", "reading, images/s", "copying", "computing"]
-    head += ["GFLOP an image", "share of the peak", "slowest"]
-    lines = [line(work, *one, peaks) for work, one in measured.items()]
+def page(given, kind: str, parts: list[dict], lessons: list[list], notes: list[str]) -> str:
+    """Word what is known so far."""
+    first = next(iter(parts), {"device": "?", "backend": os.environ.get("KERAS_BACKEND")})
+    peaks = {row["precision"]: row["peak"] for row in parts if "peak" in row}
+    told = ", ".join(f"{rate / 1e12:.2f} TFLOP/s in {name}" for name, rate in peaks.items())
+    head = ["work", "precision", "images/s", *PARTS, "of the slowest", "GFLOP an image"]
+    head += ["share of the peak", "waited for"]
+    films, stage1 = PATIENTS[given.full]
+    sizes = f"phantoms of {films:,} and, for stage 1, {stage1:,} patients, `--profile paper`"
+    sizes = "profile `smoke`" if given.tiny else sizes
+    columns = ["lesson", "seconds", "device at work", "cores at work", "waited for"]
     return f"""\
-`python benchmarks/gpu.py --write`, on {ours.device()} ({kind or "no accelerator"}; \
-{machine()}), {keras.backend.backend()} backend; \
+`python benchmarks/gpu.py`{" --full" * given.full}{" --tiny" * given.tiny}, on \
+{first["device"]} ({kind or "no accelerator"}; {machine()}), {first["backend"]} backend; \
 {versions("keras", *PACKAGES)}.
 
-`cxr run --profile paper` on synthetic images (phantoms), 33,750 with their copies: 27,000 to \
-train and validate on, 6,750 to test; seed 0. Weights: ImageNet's where they could be had, else \
-random, as each result says. Of a notebook's time a part goes into making its phantoms.
+Synthetic films, random weights. *images/s* is the whole way: from JPEG files of 512 x 512 to \
+features of 224 x 224; through `training.fit` after its first epoch. Beside it each part alone: \
+reading (decoding, preparing, resizing), copying to the device, computing (256 images, or one step \
+of 32 at a time, on the device). *Of the slowest* above 100 % says that steps are taken together. \
+Operations are counted by the backend; the peak is that of large matrix products in the same run \
+and precision: {told or "not measured"}. Heads: an image passes all of them.
 
-{table(["notebook", "seconds"], seconds)}
+{table(head, list(map(cells, parts)))}
 
-Each part alone, batches of {many} (features, {size} x {size}, random weights) and 32 (training, \
-{side} x {side}), medians of {rounds} rounds. Reading is augmenting and preparing, or resizing, on \
-the processor. The device's own ceiling, a chain of large matrix products: {told}. The share is \
-that of computing alone. Where reading or copying is the slowest, the device waits for it.
+Lessons: {sizes}, seed 0; weights ImageNet's where they could be had, else random. *Device at \
+work* is what `nvidia-smi` saw (0 % without it), *cores at work* the share of all cores' time.
 
-{table(head, lines)}"""
+{table(columns, lessons)}
+{"".join(f"{chr(10)}{note}{chr(10)}" for note in notes)}"""
 
 
 def main() -> int:
@@ -250,24 +193,41 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each part (5)")
     parser.add_argument("--write", action="store_true", help=f"put it into {PAGE.name}")
     parser.add_argument("--tiny", action="store_true", help="a try, without a GPU too")
-    parser.add_argument("--out", type=Path, help="run folder [default: a temporary one]")
+    parser.add_argument("--full", action="store_true", help="lessons at the paper's sizes")
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="folder [runs/gpu]")
     given = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    kind = choose_backend()
+    kind, end = choose_backend(), time.monotonic() + (1e6 if given.full else 60 * MINUTES)
     if not kind and not given.tiny:
         print("No GPU was found, so nothing is measured. Try the command: --tiny")
         return 1
-    with tempfile.TemporaryDirectory() as folder:
-        out = given.out or Path(folder) / "run"
-        run_course(out, given.tiny)
-        text = describe(seconds_of(out), kind, given.rounds, given.tiny)
+    given.out.mkdir(parents=True, exist_ok=True)
+    missing = [name for name in RUNNERS if not find_spec(name)]
+    parts, lessons, notes = [], [], []
+    if missing:
+        notes.append(f"The lessons are left out: {', '.join(missing)} is not installed.")
+
+    def keep() -> str:
+        text = page(given, kind, parts, lessons, notes)
+        (given.out / "gpu.md").write_text(text, encoding="utf-8")
+        return text
+
+    for row in measured(given, end - time.monotonic()):
+        parts.append(row)
+        keep()
+    words = ["--profile", "smoke"] if given.tiny else settings(given.full)
+    for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")) if not missing else ():
+        lessons.append(run_lesson(path.stem, words, given.out, max(end - time.monotonic(), 1)))
+        keep()
+    text = keep()
     if given.tiny:
         seen = "" if kind else "No GPU was found. "
         print(f"{seen}A try of the command, no measurement: nothing is written.\n")
     print(text)
     if given.write and not given.tiny:
         write("gpu", text)
-    return 0
+    wrong = [row for row in parts if "problem" in row] + [r for r in lessons if "failed" in r[1]]
+    return 1 if wrong or not parts else 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import platform
 import re
 import statistics
@@ -19,8 +20,6 @@ import traceback
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-
-import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
@@ -157,6 +156,8 @@ def _memory(number: int) -> float:
 
     Linux keeps count of it, so nothing has to watch while the competitors work.
     """
+    import psutil
+
     try:
         process = psutil.Process(number)
         family = [process, *process.children(recursive=True)]
@@ -194,7 +195,7 @@ def machine() -> str:
     """Processor, cores and Python, in words."""
     from cxrlib.machine import processor
 
-    cores = psutil.cpu_count()
+    cores = os.cpu_count()
     return f"{processor()}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
 
 
