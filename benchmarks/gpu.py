@@ -42,7 +42,8 @@ TWO_LABELS = {"images_per_patient": [1, 1], "confounding": 0.0}
 CURVES = TWO_LABELS | {"patients": 540, "labels": ["healthy", "covid"], "size": 96, "seed": 3000}
 HOSPITAL = {"labels": ["healthy", "covid"]}
 INSIDE, OUTSIDE = ["digital", "computed", "film"], ["portable", "enhanced"]
-KNOB = {"levels": [0.0, 1.0], "patients": 150, "test_patients": 150, "size": 96, "epochs": 12}
+KNOB = {"levels": [0.0, 1.0], "seeds": [0], "epochs": 12}
+KNOB |= {"patients": 150, "test_patients": 150, "size": 96}
 CODE = "from cxrlib import machine; machine.start_keras(); print(machine.accelerator())"
 
 
@@ -60,8 +61,8 @@ def choose_backend() -> str:
     return ""
 
 
-def settings(full: bool) -> list[str]:
-    """Options of `cxr run` for the profile paper on phantoms, at all or a twentieth of its size."""
+def settings(full: bool) -> dict:
+    """Parameters beside those of the profile paper: phantoms, as many or a twentieth."""
     films, stage1 = PATIENTS[full]
     labels = {"labels": ["healthy", "pneumonia"], "seed": 1000}
     given = {
@@ -75,17 +76,19 @@ def settings(full: bool) -> list[str]:
     }
     for name in ("source", "stage1_source", "inside_source", "outside_source"):
         given[name] = "phantom"
-    if not full:
-        given["knob_options"] = KNOB | {"seeds": [0]}
-    words = ["--profile", "paper"]
-    for name, value in given.items():
-        words += ["--set", f"{name}={json.dumps(value)}"]
-    return words
+    return given if full else given | {"knob_options": KNOB}
 
 
-def run_lesson(name: str, words: list[str], out: Path, seconds: float) -> list:
+def words(lesson, given: dict, profile: str = "paper") -> list[str]:
+    """Options of `cxr run` for a lesson: of the parameters those that it takes."""
+    taken = {name: value for name, value in given.items() if name in lesson.defaults}
+    pairs = [("--set", f"{name}={json.dumps(value)}") for name, value in taken.items()]
+    return ["--profile", profile, "--only", lesson.name, *(word for pair in pairs for word in pair)]
+
+
+def run_lesson(name: str, options: list[str], out: Path, seconds: float) -> list:
     """Run one lesson; a row: seconds, the shares of time at work, and what was waited for."""
-    command = [sys.executable, "-m", "cxrlib.cli", "run", "--out", str(out), "--only", name, *words]
+    command = [sys.executable, "-m", "cxrlib.cli", "run", "--out", str(out), *options]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     state = out / "state" / f"{name}.json"
     with device_busy() as seen:
@@ -215,9 +218,12 @@ def main() -> int:
     for row in measured(given, end - time.monotonic()):
         parts.append(row)
         keep()
-    words = ["--profile", "smoke"] if given.tiny else settings(given.full)
-    for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")) if not missing else ():
-        lessons.append(run_lesson(path.stem, words, given.out, max(end - time.monotonic(), 1)))
+    from cxrlib.course import lessons as course
+
+    sizes, profile = ({}, "smoke") if given.tiny else (settings(given.full), "paper")
+    for lesson in course.find(ROOT / "notebooks") if not missing else ():
+        how, left = words(lesson, sizes, profile), max(end - time.monotonic(), 1)
+        lessons.append(run_lesson(lesson.name, how, given.out, left))
         keep()
     text = keep()
     if given.tiny:

@@ -1,11 +1,17 @@
 """Measure the memory that each notebook of the course takes; writes a table.
 
 python benchmarks/memory.py [--only NN ...] [--profile quick] [--write docs/measured/memory.md]
+python benchmarks/memory.py --phantoms     the paper's number of films, as phantoms on disk
 
 Binder promises 1 GB and stops a session at 2 GB. Ten times a second this adds up the resident
 memory of the notebook's kernel and of all that the kernel has started. Every notebook starts
 with an empty cache, as on Binder, but finds the results of those before it. Exit code 1 if one
 takes more than the limit, or fails.
+
+With --phantoms the profile is `paper` with 33,750 films for stage 1 and 33,750 with copies for the
+others, 300 x 300 (benchmarks/gpu.py --full), and the limit is Colab's. What takes time on a
+processor, and no memory for each film, is made small (QUICKLY). The cache is kept from one notebook
+to the next: the films are made once.
 """
 
 from __future__ import annotations
@@ -19,9 +25,14 @@ import time
 from pathlib import Path
 
 import psutil
+from gpu import KNOB, settings, words
 from rounds import ROOT, Peaks, machine, table, versions
 
 LIMIT = 1800  # MB (1,000,000 bytes): Binder's 2 GB less JupyterLab's own server
+COLAB = 12885  # MB: 12 GiB
+QUICKLY = {"backbone_name": "MobileNet", "probe_backbone": "MobileNet", "image_size": 32}
+QUICKLY |= {"weights": "random", "search_draws": 1, "leak_repeats": 2, "fine_tuning": False}
+QUICKLY |= {f"{what}_epochs": 1 for what in ("stage1", "stage2", "grid", "head")}
 
 
 def kernels_memory() -> dict[str, float]:
@@ -40,15 +51,14 @@ def kernels_memory() -> dict[str, float]:
     return {"kernels": sum(seen.values()) / 1e6}
 
 
-def measure(name: str, profile: str, out: Path) -> tuple[float, float, bool]:
+def measure(lesson, out: Path, cache: Path, profile: str, given: dict) -> tuple:
     """Run one notebook with ``cxr run``; seconds, greatest memory in MB, whether it succeeded."""
-    with tempfile.TemporaryDirectory(prefix="cxr-cache-") as cache:
-        command = [sys.executable, "-m", "cxrlib.cli", "run", "--profile", profile]
-        command += ["--only", name, "--out", str(out), "--force"]
-        environment = {**os.environ, "CXR_CACHE": cache, "PYTHONPATH": str(ROOT)}
-        start = time.monotonic()
-        with Peaks(kernels_memory, 0.1) as peaks:
-            ended = subprocess.run(command, cwd=ROOT, env=environment, check=False)
+    command = [sys.executable, "-m", "cxrlib.cli", "run", "--out", str(out), "--force"]
+    command += words(lesson, given, profile)
+    environment = {**os.environ, "CXR_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
+    start = time.monotonic()
+    with Peaks(kernels_memory, 0.1) as peaks:
+        ended = subprocess.run(command, cwd=ROOT, env=environment, check=False)
     return time.monotonic() - start, peaks.peak.get("kernels", 0.0), not ended.returncode
 
 
@@ -83,17 +93,30 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", metavar="NN", help="these lessons (default: all)")
     parser.add_argument("--profile", default="quick")
     parser.add_argument("--write", type=Path, help="the page to write")
+    parser.add_argument("--phantoms", action="store_true", help="the paper's number of films")
     options = parser.parse_args()
-    names = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    sys.path.insert(0, str(ROOT))
+    from cxrlib.course import lessons
+
+    limit, profile, given = LIMIT, options.profile, {}
+    if options.phantoms:
+        limit, profile, given = (
+            COLAB,
+            "paper",
+            settings(full=True) | {"knob_options": KNOB} | QUICKLY,
+        )
     rows, wrong = [], []
-    with tempfile.TemporaryDirectory(prefix="cxr-memory-") as out:
-        for name in names:
-            if not options.only or name.split("_")[0] in options.only:
-                seconds, peak, right = measure(name, options.profile, Path(out))
-                rows.append([name, seconds, peak])
-                print(f"{name}: {seconds:.0f} s, {peak:.0f} MB", flush=True)
-                wrong += [] if right else [f"{name} failed"]
-                wrong += [f"{name} is over the limit"] if peak > LIMIT else []
+    with tempfile.TemporaryDirectory(prefix="cxr-memory-") as folder:
+        for lesson in lessons.find(ROOT / "notebooks"):
+            name = lesson.name
+            if options.only and name.split("_")[0] not in options.only:
+                continue
+            cache = Path(folder) / ("cache" if options.phantoms else f"cache {name}")
+            seconds, peak, right = measure(lesson, Path(folder) / "run", cache, profile, given)
+            rows.append([name, seconds, peak])
+            print(f"{name}: {seconds:.0f} s, {peak:.0f} MB", flush=True)
+            wrong += [] if right else [f"{name} failed"]
+            wrong += [f"{name} is over the limit"] if peak > limit else []
     if options.write and not any("failed" in one for one in wrong):
         options.write.parent.mkdir(parents=True, exist_ok=True)
         options.write.write_text(page(rows, options.profile), encoding="utf-8")
