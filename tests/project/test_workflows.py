@@ -153,6 +153,20 @@ def test_the_commands_cover_what_they_promise():
     assert "make site" in said["pages"]
 
 
+def test_a_cut_run_on_a_gpu_keeps_its_tables_whatever_the_backend():
+    content = read(FOLDER / "gpu.yml")
+    (job,) = content["jobs"].values()
+    backends = content["on"]["workflow_dispatch"]["inputs"]["backend"]["options"]
+    assert job["env"] == {"KERAS_BACKEND": "${{ inputs.backend }}"}
+    (packages,) = [s["env"]["PACKAGES"] for s in job["steps"] if "PACKAGES" in s.get("env", {})]
+    assert set(yaml.safe_load(re.search(r"'(\{.*\})'", packages)[1])) == set(backends)
+    kept = job["steps"][-1]
+    assert kept["if"] == "always()" and kept["uses"].startswith("actions/upload-artifact@")
+    for words in commands(FOLDER / "gpu.yml"):
+        if "benchmarks/gpu.py" in words:
+            assert f"{words[words.index('--out') + 1]}/gpu.md" in kept["with"]["path"].split()
+
+
 @each_workflow
 def test_make_knows_the_targets(path):
     targets = [words[1] for words in commands(path) if words[0] == "make"]
