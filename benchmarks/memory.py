@@ -2,6 +2,7 @@
 
 python benchmarks/memory.py [--only NN ...] [--profile quick] [--write docs/measured/memory.md]
 python benchmarks/memory.py --phantoms     the paper's number of films, as phantoms on disk
+python benchmarks/memory.py --make 3000 33750     only make so many phantoms, and read them
 
 Binder promises 1 GB and stops a session at 2 GB. Ten times a second this adds up the resident
 memory of the notebook's kernel and of all that the kernel has started. Every notebook starts
@@ -17,11 +18,14 @@ to the next: the films are made once.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -62,6 +66,36 @@ def measure(lesson, out: Path, cache: Path, profile: str, given: dict) -> tuple:
     return time.monotonic() - start, peaks.peak.get("kernels", 0.0), not ended.returncode
 
 
+def make(count: int) -> list:
+    """Make phantoms and read them as lesson 3 does; a row: seconds of both, peak in MB."""
+    from cxrlib import augment, split, training
+    from cxrlib.phantom import make_cohort
+
+    start = time.monotonic()
+    stage1 = make_cohort(count, (1, 1), ["healthy", "pneumonia"], seed=1000)
+    made = time.monotonic() - start
+    parts = split.by_patient(stage1)
+    whole = augment.expand(stage1.take(range(count // 4)), 3)  # as many again, with copies
+    split.folds(whole)
+    for films in (*(part.images for part in parts), whole.images):
+        data = training.batches(films, 150)
+        for number in range(len(data)):
+            data[number]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # kB on Linux
+    return [f"{count:,}", f"{made:.0f}", f"{time.monotonic() - start - made:.0f}", f"{peak:,.0f}"]
+
+
+def growth(counts: list[int]) -> str:
+    """Let a process of its own make and read each number of phantoms; the table."""
+    spawn, rows = multiprocessing.get_context("spawn"), []
+    for count in counts:
+        with tempfile.TemporaryDirectory(prefix="cxr-cache-") as cache:
+            os.environ["CXR_CACHE"] = cache
+            with ProcessPoolExecutor(1, mp_context=spawn) as process:
+                rows.append(process.submit(make, count).result())
+    return table(["phantoms of 300 x 300", "s to make", "s to read twice", "peak, MB"], rows)
+
+
 def page(rows: list[list], profile: str) -> str:
     """Word the table as a page of the docs."""
     header = ["notebook", "seconds", "peak, MB", "share of the limit"]
@@ -94,10 +128,14 @@ def main() -> int:
     parser.add_argument("--profile", default="quick")
     parser.add_argument("--write", type=Path, help="the page to write")
     parser.add_argument("--phantoms", action="store_true", help="the paper's number of films")
+    parser.add_argument("--make", nargs="*", type=int, metavar="N", help="only make so many")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     from cxrlib.course import lessons
 
+    if options.make:
+        print(growth(options.make))
+        return 0
     limit, profile, given = LIMIT, options.profile, {}
     if options.phantoms:
         limit, profile, given = (
