@@ -85,14 +85,14 @@ def make(count: int) -> list:
     return [f"{count:,}", f"{made:.0f}", f"{time.monotonic() - start - made:.0f}", f"{peak:,.0f}"]
 
 
-def growth(counts: list[int]) -> str:
+def growth(counts: list[int], cache: Path) -> str:
     """Let a process of its own make and read each number of phantoms; the table."""
     spawn, rows = multiprocessing.get_context("spawn"), []
+    os.environ["CXR_CACHE"] = str(cache)
     for count in counts:
-        with tempfile.TemporaryDirectory(prefix="cxr-cache-") as cache:
-            os.environ["CXR_CACHE"] = cache
-            with ProcessPoolExecutor(1, mp_context=spawn) as process:
-                rows.append(process.submit(make, count).result())
+        with ProcessPoolExecutor(1, mp_context=spawn) as process:
+            rows.append(process.submit(make, count).result())
+            print(rows[-1], flush=True)
     return table(["phantoms of 300 x 300", "s to make", "s to read twice", "peak, MB"], rows)
 
 
@@ -129,13 +129,11 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="the page to write")
     parser.add_argument("--phantoms", action="store_true", help="the paper's number of films")
     parser.add_argument("--make", nargs="*", type=int, metavar="N", help="only make so many")
+    parser.add_argument("--cache", type=Path, help="keep their films here")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     from cxrlib.course import lessons
 
-    if options.make:
-        print(growth(options.make))
-        return 0
     limit, profile, given = LIMIT, options.profile, {}
     if options.phantoms:
         limit, profile, given = (
@@ -145,11 +143,15 @@ def main() -> int:
         )
     rows, wrong = [], []
     with tempfile.TemporaryDirectory(prefix="cxr-memory-") as folder:
+        films = (options.cache or Path(folder, "cache")).resolve()
+        if options.make:
+            print(growth(options.make, films))
+            return 0
         for lesson in lessons.find(ROOT / "notebooks"):
             name = lesson.name
             if options.only and name.split("_")[0] not in options.only:
                 continue
-            cache = Path(folder) / ("cache" if options.phantoms else f"cache {name}")
+            cache = films if options.phantoms else Path(folder, f"cache {name}")
             seconds, peak, right = measure(lesson, Path(folder) / "run", cache, profile, given)
             rows.append([name, seconds, peak])
             print(f"{name}: {seconds:.0f} s, {peak:.0f} MB", flush=True)
