@@ -136,11 +136,8 @@ def main() -> int:
 
     limit, profile, given = LIMIT, options.profile, {}
     if options.phantoms:
-        limit, profile, given = (
-            COLAB,
-            "paper",
-            settings(full=True) | {"knob_options": KNOB} | QUICKLY,
-        )
+        limit, profile = COLAB, "paper"
+        given = settings(full=True) | {"knob_options": KNOB} | QUICKLY
     rows, wrong = [], []
     with tempfile.TemporaryDirectory(prefix="cxr-memory-") as folder:
         films = (options.cache or Path(folder, "cache")).resolve()
