@@ -41,7 +41,8 @@ def predictions(cohort, outside, classes, extract=None, seed: int = 0) -> pd.Dat
     -------
     DataFrame
         One row a tested image and condition: ``condition``, ``image``, ``patient``, ``label``,
-        ``truth`` (0 or 1), ``probability`` (0 to 1).
+        ``truth`` (0 or 1), ``probability`` (0 to 1), ``fold``, which of five models answered (from
+        0; at another hospital there is one).
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -62,8 +63,8 @@ def predictions(cohort, outside, classes, extract=None, seed: int = 0) -> pd.Dat
     }
     model, tables = hospitals.classifier(class_weight="balanced"), []
     for name, (features, parts, tested) in runs.items():
-        told = hospitals.held_out(model, features, targets, parts)[tested]
-        tables.append(_table(name, original.take(tested), classes, told))
+        told, fold = hospitals.held_out(model, features, targets, parts)
+        tables.append(_table(name, original.take(tested), classes, told[tested], fold[tested]))
     with one_thread():
         model.fit(whole, targets)
     told = model.predict_proba(views.features(outside, extract=extract))[:, 1]
@@ -76,14 +77,15 @@ def scores(found: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Rows by condition and metric (``auc``; ``accuracy``, ``sensitivity`` and ``specificity``
-        at 0.5): ``condition``, ``metric``, ``value``, ``low``, ``high``, ``images``,
-        ``patients``, and ``baseline``, what a model scores that never looks (an accuracy: always
-        the larger class; NaN for sensitivity and specificity).
+        Rows by condition and metric (``auc``, over pairs that the same model saw; ``accuracy``,
+        ``sensitivity`` and ``specificity`` at 0.5): ``condition``, ``metric``, ``value``, ``low``,
+        ``high``, ``images``, ``patients``, and ``baseline``, what a model scores that never looks
+        (an accuracy: always the larger class; NaN for sensitivity and specificity).
     """
     rows = []
     for condition, part in found.groupby("condition", sort=False):
-        table = metrics.binary_scores(part["truth"], part["probability"], patients=part["patient"])
+        how = {"patients": part["patient"], "fold": part["fold"]}
+        table = metrics.binary_scores(part["truth"], part["probability"], **how)
         share, sizes = part["truth"].mean(), (len(part), part["patient"].nunique())
         blind = {"auc": 0.5, "accuracy": max(share, 1 - share)}
         for name, metric in METRICS.items():
@@ -93,7 +95,7 @@ def scores(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def _table(condition, tested, classes, probability) -> pd.DataFrame:
+def _table(condition, tested, classes, probability, fold=0) -> pd.DataFrame:
     table = tested.table[["image", "patient", "label"]].reset_index(drop=True)
     table.insert(0, "condition", condition)
-    return table.assign(truth=tested.targets(classes), probability=probability)
+    return table.assign(truth=tested.targets(classes), probability=probability, fold=fold)

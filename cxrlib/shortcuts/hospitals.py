@@ -97,14 +97,16 @@ def compare(inside, outside, seed=0, sensitivity=0.95) -> External:
 
     Both are tables with the columns ``image``, ``patient``, ``truth`` (0 or 1) and ``probability``
     (0 to 1), two patients or more a class; those inside must be of patients that the model was
-    not trained on. The rest is as in :func:`external_validation`, errors too.
+    not trained on. A column ``fold`` says which of several models answered, for the area compares
+    only what the same one saw. The rest is as in :func:`external_validation`, errors too.
     """
-    parts = {"inside": inside, "outside": outside}
-    for name, table in parts.items():
+    for name, table in {"inside": inside, "outside": outside}.items():
         _check_table(table, name)
+    inside, outside = (table.assign(fold=table.get("fold", 0)) for table in (inside, outside))
+    parts = {"inside": inside, "outside": outside}
     outside = outside.assign(recalibrated=_recalibrated(outside, seed))
     scores = [
-        metrics.binary_scores(*_columns(table), patients=table["patient"])
+        metrics.binary_scores(*_columns(table), patients=table["patient"], fold=table["fold"])
         for table in parts.values()
     ]
     threshold = metrics.threshold_for(*_columns(inside), sensitivity)
@@ -124,7 +126,7 @@ def compare(inside, outside, seed=0, sensitivity=0.95) -> External:
             for name, each, table in zip(PARTS, promised, (inside, outside, outside), strict=True)
         },
         pd.DataFrame(quality, index=list(PARTS), columns=["brier", "ece", "images"]),
-        both[["part", *COLUMNS, "recalibrated"]].reset_index(drop=True),
+        both[["part", *COLUMNS, "fold", "recalibrated"]].reset_index(drop=True),
     )
 
 
@@ -167,23 +169,24 @@ def classifier(**options):
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, **options))
 
 
-def held_out(model, features, truth, parts, weights=None) -> np.ndarray:
-    """Probability of class 1 for each image, by the model of the fold that left it out."""
-    found = np.empty(len(truth))
+def held_out(model, features, truth, parts, weights=None) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of class 1 for each image, by the model of its fold, and the fold's number."""
+    found, fold = np.empty(len(truth)), np.empty(len(truth), int)
     with one_thread():
-        for train, test in parts:
+        for number, (train, test) in enumerate(parts):
             given = None if weights is None else weights[train]
             model.fit(features[train], truth[train], logisticregression__sample_weight=given)
-            found[test] = model.predict_proba(features[test])[:, 1]
-    return found
+            found[test], fold[test] = model.predict_proba(features[test])[:, 1], number
+    return found, fold
 
 
 def predict(inside, outside, classes, seen, unseen, seed, weights=None, by_image=False):
     """Give tables of predictions: cross-validated inside, and outside by a model of all inside.
 
     The cohorts are as :func:`choose` leaves them, `seen` and `unseen`, shape (n, d), the features
-    of their images, and the tables as :func:`compare` takes them. `weights`, shape (n,), are those
-    of the images inside, for training; their table then has a column ``weight``. `by_image`
+    of their images, and the tables as :func:`compare` takes them, with a column ``fold`` inside.
+    `weights`, shape (n,), are those of the images inside, for training; their table then has a
+    column ``weight``. `by_image`
     divides images and not patients, which is leaky.
     """
     from sklearn.model_selection import StratifiedGroupKFold
@@ -197,7 +200,8 @@ def predict(inside, outside, classes, seen, unseen, seed, weights=None, by_image
     if any(len(set(truth[train])) < 2 for train, _ in parts):
         raise ShortcutError(f"{inside.name}: too few patients to cross-validate; add some.")
     model = classifier(C=PENALTY)
-    found = _table(inside, truth, held_out(model, seen, truth, parts, weights))
+    told, fold = held_out(model, seen, truth, parts, weights)
+    found = _table(inside, truth, told).assign(fold=fold)
     if weights is not None:
         found["weight"] = weights
     with one_thread():
@@ -207,10 +211,14 @@ def predict(inside, outside, classes, seen, unseen, seed, weights=None, by_image
 
 
 def area(table, confidence: float = 0.95) -> metrics.Estimate:
-    """Estimate the area under the ROC curve of predictions; a column ``weight`` counts images."""
+    """Estimate the area under the ROC curve of predictions; a column ``weight`` counts images.
+
+    Where a column ``fold`` says which model answered, only images that the same one saw compare.
+    """
     truth, probability = metrics.check_binary(*_columns(table))
     groups = metrics.patient_numbers(table["patient"], len(table))
-    return metrics.area(truth, probability, groups, confidence, weights=table.get("weight"))
+    given = {"fold": table.get("fold"), "weights": table.get("weight")}
+    return metrics.area(truth, probability, groups, confidence, **given)
 
 
 def _columns(table, column="probability"):
@@ -252,7 +260,7 @@ def _recalibrated(table, seed: int) -> np.ndarray:
     halves = train_test_split(everyone, test_size=0.5, random_state=seed, stratify=label)
     score = logit(probability.clip(1e-6, 1 - 1e-6))[:, None]
     parts = [[np.isin(groups, half) for half in order] for order in (halves, halves[::-1])]
-    return held_out(classifier(), score, truth, parts)
+    return held_out(classifier(), score, truth, parts)[0]
 
 
 def _drop(inside, outside) -> pd.DataFrame:

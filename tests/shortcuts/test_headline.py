@@ -26,7 +26,8 @@ def test_scores_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     truth, probability = rng.integers(0, 2, 60), rng.random(60)
     table = pd.DataFrame({"condition": "a", "truth": truth, "probability": probability})
-    found = headline.scores(table.assign(patient=np.arange(60) // 2)).set_index("metric")
+    table = table.assign(patient=np.arange(60) // 2, fold=0)
+    found = headline.scores(table).set_index("metric")
     called = probability >= 0.5
     expected = {
         "auc": roc_auc_score(truth, probability),
@@ -41,6 +42,15 @@ def test_scores_are_those_of_scikit_learn():
     assert found.loc["auc", "baseline"] == 0.5
     always = max(np.mean(truth), 1 - np.mean(truth))
     assert found.loc["accuracy", "baseline"] == pytest.approx(always)
+
+
+def test_areas_compare_images_of_one_model_only():
+    """The second model answers ten times lower: each ranks its own images without a mistake."""
+    truth, probability = [0, 0, 1, 1, 0, 0, 1, 1], [0.5, 0.6, 0.8, 0.9, 0.05, 0.06, 0.08, 0.09]
+    table = pd.DataFrame({"condition": "a", "truth": truth, "probability": probability})
+    table = table.assign(patient=np.arange(8), fold=np.arange(8) // 4)
+    assert headline.scores(table).set_index("metric").loc["auc", "value"] == 1
+    assert roc_auc_score(truth, probability) < 1
 
 
 def test_labels_that_mean_nothing_are_known_under_the_papers_protocol_only():
@@ -72,6 +82,10 @@ def test_every_image_is_tested_once():
         "another hospital": 10,
     }
     assert (images.nunique() == images.size()).all()
+    clean = found[found["condition"] == "clean protocol"]
+    assert (clean.groupby("patient")["fold"].nunique() == 1).all() and set(clean["fold"]) == {
+        *range(5)
+    }
 
 
 def test_a_patient_of_both_hospitals_is_refused():
