@@ -200,8 +200,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="folder [runs/gpu]")
     given = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    no_end = given.full or given.tiny
-    kind, end = choose_backend(), time.monotonic() + (1e6 if no_end else 60 * MINUTES)
+    end = time.monotonic() + (1e6 if given.full or given.tiny else 60 * MINUTES)
+    kind = choose_backend()
     if not kind and not given.tiny:
         print("No GPU was found, so nothing is measured. Try the command: --tiny")
         return 1
