@@ -190,12 +190,11 @@ def fine_tuning(pretrained, tested: dict, classes, seed: int = 0):
                 found[name, way][part.test] = answer[:, 1]
             for asked, row in _read(network, films.take(part.test), classes).items():
                 read[asked, number, way] = row
-    gains = {
-        name: metrics.binary_differences(
-            y, found[name, "last block"], found[name, "head alone"], 0.5, patients, 0.95, [half] * 2
-        ).loc[["accuracy", "auc"], ["value", "low", "high", "n"]]
-        for name in tested
-    }
+    gains = {}
+    for name in tested:
+        pair = found[name, "last block"], found[name, "head alone"]
+        gain = metrics.binary_differences(y, *pair, patients=patients, folds=(half, half))
+        gains[name] = gain.loc[["accuracy", "auc"], ["value", "low", "high", "n"]]
     read = pd.DataFrame(read, ["value", "low", "high", "n"]).T.rename_axis(["read", "half", "way"])
     return pd.concat(gains, names=["films", "metric"]), read.sort_index()
 
