@@ -167,12 +167,12 @@ def fine_tuning(pretrained, tested: dict, classes, seed: int = 0):
         the difference from the head alone, with 95 % interval by patient, and ``n`` images. And
         what a probe reads from the features of each tested half of the first cohort, as area
         under the ROC curve (value, low, high, n): the class with the lungs covered, and the
-        scanner where the table has one.
+        scanner where the table has one; NaN where a half has too few patients of it.
 
     Raises
     ------
     ShortcutError
-        If the cohorts show other patients, or a probe finds too few of them.
+        If the cohorts show other patients.
     """
     films = next(iter(tested.values()))
     y, patients, half = films.targets(classes), films.table["patient"], np.zeros(len(films), int)
@@ -229,8 +229,11 @@ def _read(network, films, classes) -> dict:
         asked["scanner"] = ("whole image", pd.factorize(films.table["scanner"])[0])
     for name, (view, y) in asked.items():
         seen = views.features(films, view, partial(features, network))
-        one = probes.probe(seen, y, films.table["patient"], permutations=1)  # its p is not used
-        found[name] = (one.auc, one.low, one.high, one.images)
+        try:
+            one = probes.probe(seen, y, films.table["patient"], permutations=1)  # its p is not used
+            found[name] = (one.auc, one.low, one.high, one.images)
+        except ShortcutError:  # too few patients of a class
+            found[name] = (np.nan, np.nan, np.nan, len(films))
     return found
 
 

@@ -24,11 +24,12 @@ from cxrlib.shortcuts import pretraining
 SIZES = [10, 25, 50, 100, 200, 400]
 SEEDS = range(5)
 SIDE = pretraining.SIDE
-TUNING = """\
+(FIRST, AT), (MORE, THEN) = pretraining.NEW_HEAD, pretraining.GOING_ON
+TUNING = f"""\
 ## Fine-tuning
 
-The small network with weights from phantoms gets a new head, then its last block is released, too.
-Its gain is what that adds to a head that goes on alone for as many steps, at the same rate. Two
+The small network with weights from phantoms gets a new head ({FIRST} steps at {AT}). Then its last
+block learns, too ({MORE} steps at {THEN}); the gain is over a head that goes on alone, alike. Two
 halves by patient test each other; one seed. The probe asks whether the class can be told from the
 features with the lungs covered. The films of COVID-19 are those of the mirror, by lesson 4
 ([its results](results/04_resnet50.json), the command in [README.md](README.md)); the others are
@@ -36,9 +37,9 @@ those of above.
 """
 LIMITS = """\
 This says nothing of a large network with ImageNet's weights. Nor that a gain comes from the lungs:
-where the hospital tells the class, the block may learn the hospital, and no film here comes from
-another one. The intervals draw patients and take the networks as trained; other halves or another
-seed are not in them.
+where the probe reads the class without them, from the hospital or the view, so may the block, and
+no film here comes from another hospital. The intervals draw patients and take the networks as
+trained; other halves or another seed are not in them.
 """
 
 
@@ -148,5 +149,6 @@ if __name__ == "__main__":
     tuned += tuning_lines(f"Healthy or {ill}", who(cohort), gains, read)
     gains = gains.droplevel("films").reset_index().assign(task=ill, kind="fine-tuning gain")
     kept.append(gains.assign(backbone="small, phantoms"))
-    pd.concat(kept).round(4).to_csv(target.with_suffix(".csv"), index=False)
+    kept = pd.concat(kept).astype({"patients": "Int64"}).round(4)
+    kept.to_csv(target.with_suffix(".csv"), index=False)
     target.with_suffix(".md").write_text(page(found, tuned, target.name), encoding="utf-8")
