@@ -219,6 +219,14 @@ def test_fine_tuning_refuses_other_patients(cohort):
         pretraining.fine_tuning(None, {"one": cohort, "other": other}, CLASSES)
 
 
+def test_a_half_with_too_few_patients_gets_no_probe(cohort, monkeypatch):
+    monkeypatch.setattr(pretraining, "features", lambda _, images: np.ones((len(images), 2)))
+    found = pretraining._read(None, cohort.take(np.arange(3)), CLASSES)
+    assert set(found) == {"class, lungs covered", "scanner"}
+    for *area, images in found.values():
+        assert np.isnan(area).all() and images == 3
+
+
 @pytest.mark.sweep
 def test_pretraining_on_pneumonia_helps_to_find_covid(tmp_path, monkeypatch):
     monkeypatch.setenv("CXR_CACHE", str(tmp_path))
