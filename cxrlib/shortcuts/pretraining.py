@@ -7,6 +7,8 @@ tested: scores against the number of patients that a head learns from, for sever
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -15,6 +17,7 @@ from cxrlib.compute import Head, fit_folds
 from cxrlib.files import cache_folder, whole_file
 from cxrlib.machine import start_keras
 from cxrlib.phantom import make_cohort
+from cxrlib.shortcuts import probes, views
 from cxrlib.shortcuts.views import ShortcutError
 
 SIDE = 96  # of the small backbone's input in pixels
@@ -22,6 +25,9 @@ BLOCKS = ((16, 5, 2), (32, 3, 1), (64, 3, 1), (128, 3, 1))  # filters, their sid
 STATES = ("healthy", "pneumonia")  # what it learns: a task without COVID-19
 EPOCHS, SEED = 12, 2000  # of that task; no lesson draws its phantoms from this seed
 HEAD = Head(1, 64, learning_rate=3e-3)  # at the usual rate random features learn too slowly
+NEW_HEAD = (200, 3e-3)  # fine-tuning begins with it: steps of Adam, learning rate
+GOING_ON = (100, 1e-3)  # from there, smaller: what the block knows must not be washed away
+WAYS = {"head alone": ("output",), "last block": ("output", "convolution_4")}  # what goes on
 VERSION = 1  # of the weights in the cache: raise it when network or task change
 
 
@@ -121,7 +127,7 @@ def learning_curves(
         for size in sizes:
             few = [np.flatnonzero(np.isin(patients, order[:size])) for order in orders]
             ready = [split.Fold(some, some, f.test) for some, f in zip(few, divided, strict=True)]
-            epochs = -(-steps // -(-min(map(len, few)) // HEAD.batch_size))
+            epochs = _epochs(steps, min(map(len, few)))
             for name, x in features.items():
                 answers = fit_folds(x, y, ready, [HEAD], epochs, [seed])
                 probability = answers.probability[0, 0, :, 1]
@@ -132,6 +138,108 @@ def learning_curves(
     others = {key: found[against, *key[1:]] for key in found if key[0] != against}
     gains = {key: _mean(found[key], other) for key, other in others.items()}
     return _table({key: _mean(each) for key, each in found.items()}), _table(gains)
+
+
+def fine_tuning(pretrained, tested: dict, classes, seed: int = 0):
+    """Measure what it adds to release the last block, and what the features then give away.
+
+    The patients are dealt into two halves; each half is tested by networks that learned from the
+    other. A new head learns on the frozen features (NEW_HEAD). From there training goes on in two
+    ways, with the same films, steps and learning rate (GOING_ON): the head alone, or the last
+    convolution with it. So a gain is not what more training would have brought anyway. In both
+    ways all batch normalisations stay as pretraining left them, averages and weights: they run as
+    they do in prediction, and no film of a training batch speaks about another.
+
+    Parameters
+    ----------
+    pretrained : keras.Model
+        As :func:`pretrained_network` or :func:`build_network` gives it; it is left as it is.
+    tested : dict of Cohort
+        By name; originals of two classes. All learn from the first; the others show the same
+        patients, row by row, under another condition, and are tested only.
+    classes : sequence of str
+        The two labels, the one that is looked for last.
+
+    Returns
+    -------
+    (DataFrame, DataFrame)
+        What the last block adds: by films and metric (accuracy, auc) value, low and high of
+        the difference from the head alone, with 95 % interval by patient, and ``n`` images. And
+        what a probe reads from the features of each tested half of the first cohort, as area
+        under the ROC curve (value, low, high, n): the class with the lungs covered, and the
+        scanner where the table has one; NaN where a half has too few patients of it.
+
+    Raises
+    ------
+    ShortcutError
+        If the cohorts show other patients.
+    """
+    films = next(iter(tested.values()))
+    y, patients, half = films.targets(classes), films.table["patient"], np.zeros(len(films), int)
+    if any(list(other.table["patient"]) != list(patients) for other in tested.values()):
+        raise ShortcutError("The tested cohorts must show the same patients, row by row.")
+    found, read = {(name, way): np.zeros(len(y)) for name in tested for way in WAYS}, {}
+    for number, part in enumerate(split.folds(augment.expand(films, 0), "clean", 2, seed)):
+        rest, half[part.test] = np.setdiff1d(np.arange(len(y)), part.test), number
+        data = films.images[rest], y[rest]
+        begun = _new_head(pretrained, data, seed)
+        for way, names in WAYS.items():
+            network = _go_on(begun, names, data, seed)
+            for name, cohort in tested.items():
+                answer = training.predict(network, cohort.images[part.test])
+                found[name, way][part.test] = answer[:, 1]
+            for asked, row in _read(network, films.take(part.test), classes).items():
+                read[asked, number, way] = row
+    gains = {}
+    for name in tested:
+        pair = found[name, "last block"], found[name, "head alone"]
+        gain = metrics.binary_differences(y, *pair, patients=patients, folds=(half, half))
+        gains[name] = gain.loc[["accuracy", "auc"], ["value", "low", "high", "n"]]
+    read = pd.DataFrame(read, ["value", "low", "high", "n"]).T.rename_axis(["read", "half", "way"])
+    return pd.concat(gains, names=["films", "metric"]), read.sort_index()
+
+
+def _new_head(pretrained, data, seed: int):
+    """Train a new output layer on the frozen features; the rest is a copy."""
+    import keras
+
+    network = build_network(seed)
+    network.set_weights(pretrained.get_weights()[:-2] + network.get_weights()[-2:])
+    (images, y), (steps, rate) = data, NEW_HEAD
+    x, head = features(network, images), network.layers[-1]
+    alone = keras.Sequential([keras.Input((x.shape[1],)), head])  # the layer itself, not a copy
+    training.fit(alone, (x, y), (x, y), _epochs(steps, len(y)), rate, seed=seed)
+    return network
+
+
+def _go_on(begun, names, data, seed: int):
+    """Train the layers of these names in a copy of a network."""
+    network, (steps, rate) = build_network(seed), GOING_ON
+    network.set_weights(begun.get_weights())
+    for layer in network.layers:
+        layer.trainable = layer.name in names
+    training.fit(network, data, data, _epochs(steps, len(data[1])), rate, seed=seed)
+    return network
+
+
+def _read(network, films, classes) -> dict:
+    """Probe what a network's features of films give away: area, low, high, images."""
+    asked, found = {"class, lungs covered": ("lungs covered", films.targets(classes))}, {}
+    if "scanner" in films.table:
+        asked["scanner"] = ("whole image", pd.factorize(films.table["scanner"])[0])
+    for name, (view, y) in asked.items():
+        seen = views.features(films, view, partial(features, network))
+        try:
+            one = probes.probe(seen, y, films.table["patient"], permutations=1)  # its p is not used
+            found[name] = (one.auc, one.low, one.high, one.images)
+        except ShortcutError:  # too few patients of a class
+            found[name] = (np.nan, np.nan, np.nan, len(films))
+    return found
+
+
+def _epochs(steps: int, films: int) -> int:
+    """Epochs that take so many steps of Adam, or a few more."""
+    return -(-steps // -(-films // HEAD.batch_size))
 
 
 def _in_turn(rows, y, patients, seed: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cxrlib import metrics
+from cxrlib.cohort import Cohort
 from cxrlib.phantom import make_cohort
 from cxrlib.shortcuts import pretraining
 from cxrlib.shortcuts.views import ShortcutError
@@ -108,6 +109,122 @@ def test_weights_are_learned_once_and_kept_whole(tmp_path, monkeypatch):
     kept.write_bytes(b"damaged")
     with pytest.raises(pytest.fail.Exception):
         pretraining.pretrained_network(60)
+
+
+def weights(model) -> dict:
+    """All weights of each layer that has some, one after the other."""
+    found = {layer.name: layer.get_weights() for layer in model.layers}
+    return {name: np.concatenate([w.ravel() for w in some]) for name, some in found.items() if some}
+
+
+@pytest.fixture(scope="module")
+def tuned(cohort):
+    """Fine-tuning in few steps: its tables, every training and every answer."""
+    trained, answers = [], []
+    fit, predict = pretraining.training.fit, pretraining.training.predict
+
+    def spy_fit(model, data, held, *how, **more):
+        before = weights(model)
+        fit(model, data, held, *how, **more)
+        after = weights(model)
+        changed = {name for name in after if (before[name] != after[name]).any()}
+        trained.append((data, changed, before, after, how))
+
+    def spy_predict(model, images):
+        answers.append((images, predict(model, images)))
+        return answers[-1][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"SIDE": 32, "NEW_HEAD": (10, 0.01), "GOING_ON": (6, 0.01)}.items():
+            patch.setattr(pretraining, name, value)
+        patch.setattr(pretraining.training, "fit", spy_fit)
+        patch.setattr(pretraining.training, "predict", spy_predict)
+        network = pretraining.build_network(3)
+        layer = network.get_layer("normalisation_4")  # averages as of much training
+        layer.set_weights([np.full(w.shape, 0.5, np.float32) for w in layer.get_weights()])
+        kept = network.get_weights()
+        dark = Cohort(cohort.table, 255 - np.asarray(cohort.images), "inverted")
+        tables = pretraining.fine_tuning(network, {"as is": cohort, "dark": dark}, CLASSES, 1)
+        for before, after in zip(kept, network.get_weights(), strict=True):
+            np.testing.assert_array_equal(before, after)
+    return *tables, trained, answers
+
+
+def rows_of(images, cohort):
+    return [
+        int(np.flatnonzero((np.asarray(cohort.images) == one).all((1, 2)))[0]) for one in images
+    ]
+
+
+def test_only_what_a_way_releases_learns(tuned):
+    *_, trained, _ = tuned
+    assert [changed for _, changed, *_ in trained] == [
+        {"output"},  # the new head, on features: no other layer is there
+        {"output"},
+        {"output", "convolution_4"},
+    ] * 2
+    for new, *ways in (trained[:3], trained[3:]):
+        for _, _, before, _, how in ways:  # both go on from the new head, alike
+            np.testing.assert_array_equal(before["output"], new[3]["output"])
+            np.testing.assert_array_equal(before["convolution_4"], ways[0][2]["convolution_4"])
+            assert (before["normalisation_4"] == 0.5).all()
+            assert how == (3, 0.01)  # 6 steps: some 46 films are two batches
+
+
+def test_nobody_who_is_tested_was_trained_on_and_everybody_is_tested(tuned, cohort):
+    *_, trained, answers = tuned
+    owner, seen = cohort.table["patient"].to_numpy(), []
+    for number in (0, 1):
+        data = trained[3 * number + 1][0]
+        learned = rows_of(data[0], cohort)
+        np.testing.assert_array_equal(data[1], cohort.targets(CLASSES)[learned])
+        tested = rows_of(answers[4 * number][0], cohort)
+        assert not set(owner[learned]) & set(owner[tested])
+        assert sorted([*learned, *tested]) == list(range(len(cohort)))
+        np.testing.assert_array_equal(answers[4 * number + 1][0], 255 - cohort.images[tested])
+        seen += tested
+    assert sorted(seen) == list(range(len(cohort)))
+
+
+def test_the_gain_is_the_last_block_less_the_head_alone(tuned, cohort):
+    from sklearn.metrics import accuracy_score
+
+    gains, _, _, answers = tuned
+    y = cohort.targets(CLASSES)
+    for place, name in enumerate(("as is", "dark")):
+        right = {}
+        for way, start in {"head alone": 0, "last block": 2}.items():
+            probability = np.zeros(len(y))
+            for half in (0, 4):
+                images, answer = answers[half + start + place]
+                films = images if name == "as is" else 255 - images
+                probability[rows_of(films, cohort)] = answer[:, 1]
+            right[way] = accuracy_score(y, probability >= 0.5)
+        row = gains.loc[(name, "accuracy")]
+        assert row["value"] == pytest.approx(right["last block"] - right["head alone"])
+        assert row["low"] < row["value"] < row["high"] and row["n"] == len(y)
+
+
+def test_probes_read_the_scanner_and_the_margin_of_each_half(tuned, cohort):
+    _, read, *_ = tuned
+    assert set(read.index.get_level_values("read")) == {"class, lungs covered", "scanner"}
+    assert read.groupby(["read", "way"])["n"].sum().eq(len(cohort)).all()
+    assert (read.loc["scanner", "value"] > 0.8).all()  # phantoms' scanners look distinct
+    assert ((read["low"] < read["value"]) & (read["value"] <= read["high"])).all()
+
+
+def test_fine_tuning_refuses_other_patients(cohort):
+    other = cohort.take(np.arange(len(cohort))[::-1])
+    with pytest.raises(ShortcutError, match="same patients"):
+        pretraining.fine_tuning(None, {"one": cohort, "other": other}, CLASSES)
+
+
+def test_a_half_with_too_few_patients_gets_no_probe(cohort, monkeypatch):
+    monkeypatch.setattr(pretraining, "features", lambda _, images: np.ones((len(images), 2)))
+    found = pretraining._read(None, cohort.take(np.arange(3)), CLASSES)
+    assert set(found) == {"class, lungs covered", "scanner"}
+    for *area, images in found.values():
+        assert np.isnan(area).all() and images == 3
 
 
 @pytest.mark.sweep
