@@ -244,7 +244,7 @@ def _silence(x, rules, number: int, turn):
     """Drop units at random and raise the others, so that the mean stays (dropout)."""
     drawn = _mixed(_mixed(rules["places"] + rules["keys"][number]) + turn) & (2**31 - 1)
     share = rules["shares"][number]
-    return x * ops.cast(ops.cast(drawn, x.dtype) / 2**31 >= share, x.dtype) / (1 - share)
+    return x * ops.cast(ops.cast(drawn, x.dtype) * 2.0**-31 >= share, x.dtype) / (1 - share)
 
 
 def _mixed(x):
