@@ -26,45 +26,51 @@ LIMIT = 4e9
 
 def fit(features, targets, runs, heads, epochs: int, shuffle: bool, tell) -> list[list]:
     """Train every head in every run: the scores (epochs, 4) and the weights of each, by run."""
-    kind, stacks, found = features.dtype, {}, [[None] * len(heads) for _ in runs]
+    kind, found = features.dtype, [[None] * len(heads) for _ in runs]
     centre = np.stack([[run.mean, np.sqrt(run.variance)] for run in runs], axis=1)
     films = put([features, targets, *centre[:, :, None]], kind)
     looked = put([_blocks([run[part] for run in runs], ROWS) for part in (0, 1)], kind)
     counts = np.array([[len(rows) for rows in run[:2]] for run in runs])
-    for place, head in enumerate(heads):
-        stacks.setdefault((head.layers == 0, head.batch_size), []).append(place)
-    for places in stacks.values():
-        deep, wide = (max(heads[place][field] for place in places) for field in (0, 1))
+    for places in _divide(heads, len(runs), features.shape[1]):
+        some, sums = [heads[place] for place in places], []
+        deep, wide = (max(head[field] for head in some) for field in (0, 1))
         sizes = [features.shape[1], *[wide] * deep, targets.shape[1]]  # of what enters the layers
-        together = max(1, int(LIMIT / (16 * len(runs) * wide * (sizes[0] + deep * wide))))
-        for some in (places[at : at + together] for at in range(0, len(places), together)):
-            stack, sums = [heads[place] for place in some], []
-            state = put(_lay_out(stack, some, runs, sizes), kind)
-            state += [ops.zeros_like(array) for array in 2 * state]
-            rules = put(_rules(stack, runs, deep), kind)
-            with ExitStack() as held:
-                learn = _compiled(held)
-                for rows in _epochs(runs, stack[0].batch_size, epochs, shuffle, kind):
-                    state, scores = learn(state, films, rules, put(rows, kind), looked)
-                    if sums:  # wait for the epoch before: the device has this one to do meanwhile
-                        ops.convert_to_numpy(sums[-1])
-                    sums.append(scores)
-                    tell(len(some) * len(runs))
-            scores = (
-                np.array([ops.convert_to_numpy(one) for one in sums]) / counts[:, None, :, None]
-            )
-            weights = [ops.convert_to_numpy(array) for array in state[: len(state) // 3]]
-            for r, h in np.ndindex(len(runs), len(some)):
-                mine = _take_out(stack[h], [array[r, h] for array in weights], sizes)
-                found[r][some[h]] = scores[:, r, h].reshape(epochs, 4), mine
+        state = put(_lay_out(some, places, runs, sizes), kind)
+        state += [ops.zeros_like(array) for array in 2 * state]
+        rules = put(_rules(some, runs, deep), kind)
+        with ExitStack() as held:
+            learn = _compiled(held)
+            for rows in _epochs(runs, some[0].batch_size, epochs, shuffle, kind):
+                state, scores = learn(state, films, rules, put(rows, kind), looked)
+                if sums:  # wait for the epoch before: the device has this one to do meanwhile
+                    ops.convert_to_numpy(sums[-1])
+                sums.append(scores)
+                tell(len(some) * len(runs))
+        scores = np.array([ops.convert_to_numpy(one) for one in sums]) / counts[:, None, :, None]
+        weights = [ops.convert_to_numpy(array) for array in state[: len(state) // 3]]
+        for r, h in np.ndindex(len(runs), len(some)):
+            mine = _take_out(some[h], [array[r, h] for array in weights], sizes)
+            found[r][places[h]] = scores[:, r, h].reshape(epochs, 4), mine
     return found
+
+
+def _divide(heads, runs: int, inputs: int):
+    """Yield the places of heads that learn together: of one batch size, and within LIMIT."""
+    kinds = {}
+    for place, head in enumerate(heads):
+        kinds.setdefault((head.layers == 0, head.batch_size), []).append(place)
+    for places in kinds.values():
+        deep, wide = (max(heads[place][field] for place in places) for field in (0, 1))
+        together = max(1, int(LIMIT / (16 * runs * wide * (inputs + deep * wide))))
+        yield from (places[at : at + together] for at in range(0, len(places), together))
 
 
 def put(arrays, kind):
     """Copy nested arrays to the device, those of floats in this kind."""
     kinds = {"f": kind, "b": kind, "i": np.int32}
-    ready = tree.map_structure(lambda array: array.astype(kinds[array.dtype.kind]), arrays)
-    return tree.map_structure(ops.convert_to_tensor, ready)
+    return tree.map_structure(
+        lambda array: ops.convert_to_tensor(array.astype(kinds[array.dtype.kind])), arrays
+    )
 
 
 def _lay_out(heads, places, runs, sizes) -> list[np.ndarray]:

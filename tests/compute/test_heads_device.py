@@ -121,6 +121,15 @@ def test_an_epoch_is_compiled_once_for_all_epochs_folds_and_seeds(monkeypatch):
     assert len(traced) == 1
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX always compiles so, PyTorch never")
+def test_xla_compiles_it_as_for_a_gpu(monkeypatch):
+    plain = fit_folds(X, KINDS, FOLDS, [Head(2, 9, 0.3)], 3, classes=3)
+    monkeypatch.setattr(heads_device, "accelerator", lambda: "gpu")
+    found = fit_folds(X, KINDS, FOLDS, [Head(2, 9, 0.3)], 3, classes=3)
+    scores = [one.history[heads.SCORES] for one in (found, plain)]
+    np.testing.assert_allclose(*scores, atol=1e-5)
+
+
 def test_copies_to_the_device_grow_with_epochs_alone(monkeypatch):
     copies = []
     real = keras.ops.convert_to_tensor
