@@ -1,7 +1,7 @@
 """Heads on Keras's device, here its processor: Keras's losses, one compilation, few copies.
 
-The whole file runs on the backend of the tests, TensorFlow; and again on JAX and PyTorch, each in
-a process of its own, where they are installed.
+The whole file runs on the backend of the tests, TensorFlow; and weekly again on JAX and PyTorch,
+each in a process of its own, where they are installed.
 """
 
 import os
@@ -37,6 +37,7 @@ def on_device(monkeypatch):
     monkeypatch.setenv("CXR_HEADS", "device")
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("other", ["jax", "torch"])
 def test_the_same_holds_on_another_backend(other):
