@@ -1,18 +1,23 @@
 """Features of very many films: files in, a Zarr store out, a shard a task, resumed by shard.
 
-A task reads the files of a shard, passes them through a frozen backbone and writes the shard
-(:mod:`cxrlib.compute.store`). Nothing but file names and counts travels between the client and the
-workers of a cluster (:mod:`cxrlib.compute.cluster`); on one machine the same tasks run in turn.
+A task reads the files of a shard, passes them through a frozen backbone and writes the shard: one
+object with checksums in each array, ``PLACE/NAME/...``, and then, last, a note that it is done,
+``PLACE/shards/000012.json``. What has no such note is not there, and two who write the same shard
+at once do no harm. Any library reads it that knows Zarr version 3 with sharding. Nothing but file
+names and counts travels between the client and the workers of a cluster
+(:mod:`cxrlib.compute.cluster`); on one machine the same tasks run in turn.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from cxrlib.compute import cluster, store
+from cxrlib.compute import cluster
 from cxrlib.sources import table_options
 
 VERSION = 2  # of what is in a store: raise it when reading, resizing or extracting changes
@@ -20,21 +25,55 @@ SHARD = 2048  # images in an object: of ResNet50's features 17 MB, which object 
 CHUNK = 256  # images that a reader of the store has to read at once
 BLOCK = 64  # images in memory at once
 SHOWN = 10  # unreadable files in the command's summary
+NOTE = "{}/shards/{:06}.json"  # place, number
 
 
-def open_store(place) -> store.Store:
+class StoreError(ValueError):
+    """A store that holds something else, or is none."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store that is open for reading; slices of its arrays are read when asked for."""
+
+    place: str  # a folder or an address such as s3://bucket/chexpert.zarr
+    settings: dict  # what the features are: backbone, size, weights, number of images
+    features: object  # zarr.Array, shape (n, channels), float32; NaN of unreadable files
+
+    @property
+    def images(self):
+        """The decoded images, zarr.Array, shape (n, side, side), uint8, if they were kept."""
+        return open_array(self.place, "images") if self.settings["pixels"] else None
+
+    def names(self) -> list[str]:
+        """Names of the files, row by row."""
+        return [name for note in self._notes() for name in note["names"]]
+
+    def failures(self) -> dict[int, str]:
+        """Say what is wrong with each file that could not be read, by row."""
+        return {int(row): why for note in self._notes() for row, why in note["failures"].items()}
+
+    def _notes(self):
+        for number in range(-(-self.settings["images"] // self.settings["shard"])):
+            note = read_note(self.place, number)
+            if note is None:
+                raise StoreError(f"{self.place}: shard {number} is not done. Extract again.")
+            yield note
+
+
+def open_store(place) -> Store:
     """Open a store for reading; a StoreError if there is none, or Zarr is not installed."""
-    place = store.address(place)
+    place = address(place)
     try:
-        features = store.open_array(place, "features")
+        features = open_array(place, "features")
     except (OSError, ValueError) as error:
-        raise store.StoreError(f"{place}: there is no store of features ({error}).") from error
-    return store.Store(place, dict(features.attrs), features)
+        raise StoreError(f"{place}: there is no store of features ({error}).") from error
+    return Store(place, dict(features.attrs), features)
 
 
 def extract(
     paths, place, name: str, size: int = 224, weights="auto", pixels=False, shard: int = SHARD
-) -> store.Store:
+) -> Store:
     """Decode files and extract their features into a store; go on where a run stopped.
 
     It gets what ``backbone.features(images.decode(paths).images, name, size, weights)`` gives,
@@ -48,9 +87,9 @@ def extract(
 
     from cxrlib.cohort import SIDE
 
-    paths, place = [str(path) for path in paths], store.address(place)
+    paths, place = [str(path) for path in paths], address(place)
     if not paths:
-        raise store.StoreError("There is no file to extract features of.")
+        raise StoreError("There is no file to extract features of.")
     shard = -(-min(shard, len(paths)) // CHUNK) * CHUNK
     settings = {"version": VERSION, "images": len(paths), "shard": shard, "side": SIDE}
     # A worker looks at the network, so that this process never needs to load one
@@ -58,17 +97,17 @@ def extract(
     settings |= {"pixels": pixels, **facts}
     arrays = {"images": ("uint8", (SIDE, SIDE), 16, 0)} if pixels else {}
     arrays["features"] = "float32", (settings["channels"],), CHUNK, float("nan")
-    store.lay_out(place, arrays, len(paths), shard, settings)
+    lay_out(place, arrays, len(paths), shard, settings)
     starts = enumerate(range(0, len(paths), shard))
     tasks = ((place, settings, n, paths[start : start + shard], weights) for n, start in starts)
     what = f"{name} features"
     with tqdm(total=len(paths), desc=what, unit="image", disable=None) as bar:
-        for _, done in cluster.spread(write_shard, tasks, what):
+        for _, done in cluster.spread(do_shard, tasks, what):
             bar.update(done)
     return open_store(place)
 
 
-def write_shard(place: str, settings: dict, number: int, paths, weights) -> int:
+def do_shard(place: str, settings: dict, number: int, paths, weights) -> int:
     """Do one shard, unless it is done: the task of :func:`extract`; gives its number of images."""
     import numpy as np
 
@@ -81,12 +120,12 @@ def write_shard(place: str, settings: dict, number: int, paths, weights) -> int:
     values = {"features": np.full((count, settings["channels"]), np.nan, np.float32)}
     if settings["pixels"]:
         values["images"] = np.zeros((count, side, side), np.uint8)
-    if store.is_done(place, number, values, digest):
+    if is_done(place, number, values, digest):
         return count
     name, size = settings["backbone"], settings["size"]
     found = backbone.find_weights(name, weights)
     if found.key != settings["weights"]:
-        raise store.StoreError(
+        raise StoreError(
             f"A worker's weights of {name} ({found.key}) are not those of the store "
             f"({settings['weights']}). Set CXR_WEIGHTS to the same files on all machines."
         )
@@ -103,7 +142,7 @@ def write_shard(place: str, settings: dict, number: int, paths, weights) -> int:
             if settings["pixels"]:
                 values["images"][rows] = films
     note = {"digest": digest, "failures": failures, "names": paths}
-    store.write_shard(place, number, values, note)
+    write_shard(place, number, values, note)
     return count
 
 
@@ -128,6 +167,112 @@ def _facts(name, size, weights) -> dict:
     facts = {"backbone": name, "size": size, "channels": features.shape[1]}
     facts |= {"weights": found.key, "weights_are": found.kind, "backend": backend}
     return facts | {"engine": chosen.name, "precision": chosen.precision}
+
+
+def address(place) -> str:
+    """Give the full name of a place: an absolute path, or an address of fsspec as it is."""
+    try:
+        import zarr  # noqa: F401
+    except ImportError as error:
+        raise StoreError('A store needs Zarr. Run: pip install "cxrlib[cluster]".') from error
+    text = str(place).removeprefix("file://")
+    return text.rstrip("/") if "://" in text else str(Path(text).expanduser().absolute())
+
+
+def lay_out(place: str, arrays: dict, rows: int, shard: int, settings: dict) -> None:
+    """Make a store of empty arrays; a StoreError if the place holds something else.
+
+    Of each array's name `arrays` says its dtype, the shape of a row, how many rows a reader has
+    to read at once (a chunk; divides `shard`), and the value of rows that nobody has written.
+    There are so many rows, and `shard` of them in an object; `settings`, kept with each array,
+    say what they are.
+    """
+    import zarr
+    from zarr.codecs import Crc32cCodec
+
+    group = zarr.open_group(place, mode="a")
+    group.require_group("shards")
+    for name, (kind, shape, chunk, empty) in arrays.items():
+        if name not in group:
+            group.create_array(
+                name,
+                shape=(rows, *shape),
+                shards=(shard, *shape),
+                chunks=(chunk, *shape),
+                dtype=kind,
+                fill_value=empty,
+                compressors=[Crc32cCodec()],
+                attributes=settings,
+            )
+    there = dict(open_array(place, name).attrs)  # where the last one is there, all are
+    for key, wanted in settings.items():
+        if there.get(key) != wanted:
+            raise StoreError(
+                f"{place} holds something else: its {key} is {there.get(key)!r}, not {wanted!r}. "
+                "Choose another place, or delete it."
+            )
+
+
+def open_array(place: str, name: str, mode: str = "r"):
+    """Open an array, zarr.Array; an OSError or a ValueError if there is none."""
+    import zarr
+
+    return zarr.open_array(f"{place}/{name}", mode=mode)
+
+
+def write_shard(place: str, number: int, values: dict, note: dict) -> None:
+    """Write a shard of some arrays, ndarrays by name, and that it is done."""
+    for name, content in values.items():
+        array = open_array(place, name, "r+")
+        system, path = _object(place, name, array, number)
+        if system.exists(path):  # Zarr would read it first, and it may be damaged
+            system.rm_file(path)
+        array[_rows(array, number)] = content
+    system, path = _file(NOTE.format(place, number))
+    system.pipe_file(path, json.dumps(note).encode())  # half of it is no JSON, so it is none
+
+
+def is_done(place: str, number: int, names, digest: str) -> bool:
+    """Tell whether a shard has a note with this ``digest``, and reads as it was written."""
+    note = read_note(place, number)
+    if note is None or note["digest"] != digest:
+        return False
+    try:
+        for name in names:
+            array = open_array(place, name)
+            system, path = _object(place, name, array, number)
+            if not system.size(path):  # else Zarr gives its rows as if nobody had written them
+                return False
+            array[_rows(array, number)]
+    except (OSError, ValueError):  # it is missing, or a checksum failed
+        return False
+    return True
+
+
+def read_note(place: str, number: int) -> dict | None:
+    """Read the note of a shard; None if it is not done."""
+    system, path = _file(NOTE.format(place, number))
+    try:
+        return json.loads(system.cat_file(path))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _rows(array, number: int) -> slice:
+    shard = array.shards[0]
+    return slice(number * shard, min((number + 1) * shard, array.shape[0]))
+
+
+def _object(place: str, name: str, array, number: int):
+    key = array.metadata.encode_chunk_key((number, *[0] * (array.ndim - 1)))
+    return _file(f"{place}/{name}/{key}")
+
+
+def _file(name: str):
+    """Where a file is: a file system of fsspec, and the path in it."""
+    import fsspec
+
+    return fsspec.core.url_to_fs(name)
 
 
 EXIT_CODES = """

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from cxrlib import backbone, bulk, images
 from cxrlib.cli import main
-from cxrlib.compute import cluster, store
+from cxrlib.compute import cluster
 
 NETWORK = {"name": "MobileNet", "size": 32, "weights": "random"}
 BAD = (3, 50)  # rows whose files cannot be read
@@ -90,7 +90,7 @@ def test_only_what_is_missing_changed_or_damaged_is_done_again(
     assert again() == [31, 31, 16]
     assert again() == []
     (place / "shards" / "000001.json").unlink()
-    with pytest.raises(store.StoreError, match="shard 1 is not done"):
+    with pytest.raises(bulk.StoreError, match="shard 1 is not done"):
         bulk.open_store(place).failures()
     assert again() == [31]
     (place / "features" / "c" / "2" / "0").write_bytes(b"damaged")
@@ -104,13 +104,13 @@ def test_a_store_of_something_else_is_left_alone(paths, tmp_path):
     place = tmp_path / "a.zarr"
     bulk.extract(paths[:20], place, **NETWORK)
     for change, told in (({"size": 64}, "its size is 32, not 64"), ({"pixels": True}, "pixels")):
-        with pytest.raises(store.StoreError, match=told):
+        with pytest.raises(bulk.StoreError, match=told):
             bulk.extract(paths[:20], place, **NETWORK | change)
-    with pytest.raises(store.StoreError, match="its images is 20, not 21"):
+    with pytest.raises(bulk.StoreError, match="its images is 20, not 21"):
         bulk.extract(paths[:21], place, **NETWORK)
-    with pytest.raises(store.StoreError, match="no store of features"):
+    with pytest.raises(bulk.StoreError, match="no store of features"):
         bulk.open_store(tmp_path / "nothing.zarr")
-    with pytest.raises(store.StoreError, match="no file"):
+    with pytest.raises(bulk.StoreError, match="no file"):
         bulk.extract([], tmp_path / "b.zarr", **NETWORK)
 
 
@@ -118,7 +118,7 @@ def test_weights_that_a_worker_has_other_than_the_store_are_refused(paths, tmp_p
     bulk.extract(paths[:5], tmp_path / "a.zarr", **NETWORK)
     facts = bulk.open_store(tmp_path / "a.zarr").settings | {"weights": "another"}
     monkeypatch.setattr(cluster, "collect", lambda *_, **__: [facts])
-    with pytest.raises(store.StoreError, match=r"\(another\).*CXR_WEIGHTS"):
+    with pytest.raises(bulk.StoreError, match=r"\(another\).*CXR_WEIGHTS"):
         bulk.extract(paths[:5], tmp_path / "b.zarr", **NETWORK)
 
 

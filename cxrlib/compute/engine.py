@@ -27,7 +27,7 @@ SMALLEST = 128  # pixels; below, converting takes longer than it saves on a less
 CHUNKS = {"float32": 2, "bfloat16": 4}  # images in a request; more do not stay in its caches
 SHAPING = (  # variables of the shell that change how numbers are computed
     *("CXR_ENGINE", "CXR_PRECISION", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION"),
-    *("NVIDIA_TF32_OVERRIDE", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS"),
+    *("CXR_HEADS", "NVIDIA_TF32_OVERRIDE", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS"),
 )
 failures: list[str] = []  # why this process has given up converting
 

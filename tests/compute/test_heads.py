@@ -7,8 +7,9 @@ import pytest
 from sklearn.metrics import log_loss
 
 from cxrlib import training
-from cxrlib.compute import heads
-from cxrlib.compute.heads import Head, Pack, fit_folds, fit_heads
+from cxrlib.compute import heads, heads_numpy
+from cxrlib.compute.heads import Head, fit_folds, fit_heads
+from cxrlib.compute.heads_numpy import Network, glorot
 from cxrlib.split import Fold
 
 RNG = np.random.default_rng(0)
@@ -62,9 +63,8 @@ def test_adam_is_the_published_formula_with_keras_epsilon():
         m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
         alpha = 0.02 * np.sqrt(1 - 0.999**number) / (1 - 0.9**number)
         expected = expected - alpha * m / (np.sqrt(v) + 1e-7)
-        pace = heads.paces(np.full(4, 0.02), number)
-        given = gradient.astype(np.float32)
-        heads.adam(weights, first, second, given, np.empty_like(given), pace)
+        pace = heads_numpy.pace(0.02, number)
+        heads_numpy.adam(weights, first, second, gradient.astype(np.float32), pace)
     np.testing.assert_allclose(weights, expected, atol=1e-6)
 
 
@@ -124,36 +124,36 @@ def test_weights_load_into_a_keras_head_and_scores_are_scikit_learns(classes, ta
 
 
 def test_confident_logits_neither_overflow_nor_round_the_loss_away():
+    one, several = np.ones((1, 1), np.float32), np.array([[1, 0, 0]], np.float32)
     logits = np.array([[-2000.0, 2000, 30]], np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        binary = heads.summed_scores(logits, np.ones((1, 1), np.float32))
-        several = heads.summed_scores(logits, np.array([[1, 0, 0]], np.float32))
-        slopes = heads.slopes(logits, np.ones((1, 1), np.float32))
-        heads.slopes(logits, np.array([[1, 0, 0]], np.float32))
-    np.testing.assert_allclose(binary[:, 0], [2000, 0, np.exp(-30)], atol=1e-12)
-    assert several[0, 0] == 4000
-    np.testing.assert_allclose(slopes[0], [-1, 0, 0], atol=1e-12)
+        binary = [heads_numpy.mean_scores(logits[:, [n]], one)[0] for n in range(3)]
+        assert heads_numpy.mean_scores(logits, several) == (4000, 0)
+        chances = heads_numpy.probabilities(logits)
+        sigmoids = [heads_numpy.probabilities(logits[:, [n]])[0, 0] for n in range(3)]
+    np.testing.assert_allclose(binary, [2000, 0, np.exp(-30)], atol=1e-12)
+    np.testing.assert_allclose(chances, [[0, 1, 0]], atol=1e-12)
+    np.testing.assert_allclose(sigmoids, [0, 1, 1], atol=1e-12)
 
 
 def test_dropout_silences_its_share_and_keeps_the_mean():
-    pair = [Head(1, 100, dropout=0.3), Head(1, 100)]
-    pack = Pack(pair, [heads.glorot(head, 12, 1) for head in pair])
-    x = np.hstack([X, np.ones((90, 1), np.float32)])
-    calm, noisy = pack.forward(x)[1], pack.forward(x, learning=True)[1]
-    active = calm[:, :100] > 0
-    ratio = noisy[:, :100][active] / calm[:, :100][active]
+    head = Head(1, 100, dropout=0.3)
+    network = Network(head, glorot(head, 12, 1))
+    answers = [network.forward(X, learning) for learning in (False, True)]
+    calm, noisy = (np.maximum(entering[1], 0) for entering in answers)
+    active = calm > 0
+    ratio = noisy[active] / calm[active]
     np.testing.assert_allclose(ratio[ratio > 0], 1 / 0.7, rtol=1e-5)
     assert (ratio == 0).mean() == pytest.approx(0.3, abs=0.03)
-    np.testing.assert_array_equal(calm[:, 100:], noisy[:, 100:])
 
 
 def test_slopes_under_dropout_are_those_of_the_loss():
     """Against differences of the loss, in double precision, with the same units silenced."""
     head = Head(2, 6, dropout=0.4)
-    weights = [w + np.float32(0.01) for w in heads.glorot(head, 12, 1)]
+    weights = [w + np.float32(0.01) for w in glorot(head, 12, 1)]
     x = ((X - X.mean(axis=0)) / X.std(axis=0))[:20]
-    pack, draws = Pack([head], [weights], seed=3), np.random.default_rng([3, 2])
+    network, draws = Network(head, weights, seed=3), np.random.default_rng([3, 2])
     kept = [(draws.random((20, 6), np.float32) >= 0.4) / 0.6 for _ in "ab"]
 
     def loss(w):
@@ -163,15 +163,17 @@ def test_slopes_under_dropout_are_those_of_the_loss():
         logits = (units @ w[4] + w[5])[:, 0]
         return (np.logaddexp(0, logits) - Y[:20] * logits).mean()
 
-    pack.step(np.hstack([x, np.ones((20, 1), np.float32)]), Y[:20, None].astype(np.float32))
-    for layer, place in [(0, (3, 2)), (0, (7, 5)), (1, (1, 4)), (1, (0, 0)), (2, (2, 0))]:
+    network.step(x, Y[:20, None].astype(np.float32))
+    starts = np.cumsum([0, *(array.size for array in weights)])
+    for number, place in [(0, (3, 2)), (1, (5,)), (2, (1, 4)), (3, (0,)), (4, (2, 0)), (5, (0,))]:
         ends = []
         for sign in (-1, 1):
             moved = [w.astype(float) for w in weights]
-            moved[2 * layer][place] += sign * 1e-5
+            moved[number][place] += sign * 1e-5
             ends.append(loss(moved))
         expected = (ends[1] - ends[0]) / 2e-5
-        assert pack.moments[layer][0][place] == pytest.approx(expected, abs=1e-6)
+        at = starts[number] + np.ravel_multi_index(place, weights[number].shape)
+        assert network.first[at] == pytest.approx(expected, abs=1e-6)
 
 
 MIXED = [Head(1, 8), Head(2, 200, 0.3), Head(2, 100), Head(1, 4, 0.5, 1e-2), Head(3, 8, 0.1)]
@@ -180,7 +182,7 @@ MIXED = [Head(1, 8), Head(2, 200, 0.3), Head(2, 100), Head(1, 4, 0.5, 1e-2), Hea
 def test_same_numbers_on_any_number_of_threads(monkeypatch):
     runs = []
     for count in (1, 2, 5):
-        monkeypatch.setattr(heads.cluster, "threads", lambda count=count: count)
+        monkeypatch.setattr(heads_numpy.cluster, "threads", lambda count=count: count)
         runs.append(fit_heads(*parts(), MIXED, 3, (0, 7)))
     for run in runs[1:]:
         assert run.history.equals(runs[0].history)
@@ -220,30 +222,11 @@ def test_training_does_not_look_at_the_films_that_it_is_scored_on():
 
 
 def test_the_start_is_drawn_as_keras_draws_it():
-    kernel, bias = heads.glorot(Head(1, 300), 500, 1)[:2]
+    kernel, bias = glorot(Head(1, 300), 500, 1)[:2]
     theirs = np.asarray(keras.initializers.GlorotUniform(0)((500, 300)))
     assert kernel.std() == pytest.approx(theirs.std(), rel=0.01)
     assert np.abs(kernel).max() == pytest.approx(np.sqrt(6 / 800), rel=1e-3)
     assert not bias.any()
-
-
-def test_packs_hold_equal_depths_and_batches_and_stay_small(monkeypatch):
-    """Else the hidden layers of many heads would not fit into the processor's cache."""
-    made = []
-
-    class Watched(Pack):
-        def __init__(self, ours, *given):
-            made.append(ours)
-            super().__init__(ours, *given)
-
-    monkeypatch.setattr(heads, "Pack", Watched)
-    many = [Head(depth, 100, 0, 1e-3, size) for depth in (1, 2) for size in (8, 16)] * 3
-    fit_heads(*parts(), [*many, Head(1, 300)], 1)
-    assert sorted(head for pack in made for head in pack) == sorted([*many, Head(1, 300)])
-    for pack in made:
-        assert len({(head.layers, head.batch_size) for head in pack}) == 1
-        assert sum(head.neurons for head in pack) <= heads.UNITS or len(pack) == 1
-    assert len(made) == 9  # twelve heads of four kinds, two of a kind in a pack; and a large one
 
 
 def test_an_interruption_stops_the_threads(monkeypatch):
@@ -252,7 +235,7 @@ def test_an_interruption_stops_the_threads(monkeypatch):
 
     train, held = parts()
     before = threading.active_count()
-    monkeypatch.setattr(heads, "as_completed", interrupt)
+    monkeypatch.setattr(heads_numpy, "as_completed", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fit_heads(train, held, MIXED, 100_000)
     assert threading.active_count() == before

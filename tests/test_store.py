@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxrlib.compute import store
+from cxrlib import bulk as store
 
 pytest.importorskip("zarr")
 ARRAYS = {"films": ("uint8", (3, 3), 2, 0), "rows": ("float32", (5,), 4, float("nan"))}
