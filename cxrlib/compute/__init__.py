@@ -7,7 +7,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["cluster", "disk", "engine", "store"],
+    submodules=["cluster", "disk", "engine", "epochs", "store"],
     submod_attrs={
         "cache": ["RowCache"],
         "engine": ["settings"],

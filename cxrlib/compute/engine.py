@@ -26,8 +26,9 @@ from cxrlib.machine import accelerator, collection_paused, has_bfloat16, start_k
 SMALLEST = 128  # pixels; below, converting takes longer than it saves on a lesson's images
 CHUNKS = {"float32": 2, "bfloat16": 4}  # images in a request; more do not stay in its caches
 SHAPING = (  # variables of the shell that change how numbers are computed
-    *("CXR_ENGINE", "CXR_PRECISION", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION"),
-    *("NVIDIA_TF32_OVERRIDE", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS"),
+    *("CXR_ENGINE", "CXR_PRECISION", "CXR_STEPS", "JAX_ENABLE_X64"),
+    *("JAX_DEFAULT_MATMUL_PRECISION", "NVIDIA_TF32_OVERRIDE"),
+    *("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS"),
 )
 failures: list[str] = []  # why this process has given up converting
 
@@ -53,8 +54,8 @@ def choose(size: int) -> Engine:
     The choice never depends on how many images there are: a run that was interrupted goes on
     with the engine that it began with. An EngineError says what is misspelt or not there.
     """
-    name = _setting("CXR_ENGINE", ("keras", "openvino"))
-    precision = _setting("CXR_PRECISION", ("float32", "bfloat16")) or "float32"
+    name = setting("CXR_ENGINE", ("keras", "openvino"))
+    precision = setting("CXR_PRECISION", ("float32", "bfloat16")) or "float32"
     start_keras()
     kind = accelerator()
     if name is None:
@@ -78,7 +79,8 @@ def settings() -> dict[str, str]:
     return {name: os.environ[name] for name in SHAPING if os.environ.get(name)}
 
 
-def _setting(variable: str, known) -> str | None:
+def setting(variable: str, known) -> str | None:
+    """Read a variable of the shell, None where it is unset; an EngineError if it is misspelt."""
     value = os.environ.get(variable) or None
     if value is not None and value not in known:
         raise EngineError(f"{variable} is {value!r}: set it to {' or '.join(known)}, or unset it.")
