@@ -265,7 +265,10 @@ def features(
         except engine.ConversionError as error:
             engine.give_up(str(error))
             continue
-        machine.engines_used.add(tuple(chosen))
+        did, precision = chosen
+        if did == "keras":
+            precision = machine.multiplies_in(precision)
+        machine.engines_used.add((did, precision))
         return found
 
 

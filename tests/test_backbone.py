@@ -190,6 +190,8 @@ def test_an_accelerator_gets_bytes_in_large_batches_and_the_next_block_is_read(m
     monkeypatch.setenv("CXR_CACHE", str(backbone.cache_folder("second")))
     monkeypatch.setattr(machine, "accelerator", lambda: "gpu")
     monkeypatch.setattr(engine, "accelerator", lambda: "gpu")
+    monkeypatch.setattr(machine, "ask_system", lambda *command: "9.0")
+    monkeypatch.setattr(machine, "engines_used", set())
     monkeypatch.setattr(backbone, "ON_DEVICE", 4)
     copied, read, make, resize = [], [], engine._asker, backbone.resize
 
@@ -208,3 +210,4 @@ def test_an_accelerator_gets_bytes_in_large_batches_and_the_next_block_is_read(m
     assert read == [16, 16, 4]  # blocks of four batches
     assert [shape for shape, *_ in copied] == [(4, SIZE, SIZE)] * 9
     assert {size for _, size, _ in copied} == {4 * SIZE * SIZE}  # a twelfth of float32, 3 channels
+    assert machine.engines_used == {("keras", "tf32")}

@@ -76,9 +76,8 @@ def _loop(model, training: bool):
         x = ops.take(images, some, axis=0)
         return ops.cast(x, "float32")[..., None], ops.take(targets, some, axis=0)
 
-    return {"jax": _on_jax, "tensorflow": _on_tensorflow, "torch": _on_torch}[backend.backend()](
-        model, step, take, training
-    )
+    ways = {"jax": _on_jax, "tensorflow": _on_tensorflow, "torch": _on_torch}
+    return ways[backend.backend()](model, step, take, training)
 
 
 def _on_jax(model, step, take, training):
@@ -123,28 +122,64 @@ def _on_tensorflow(model, step, take, training):
 def _on_torch(model, step, take, training):
     import torch
 
-    ways = [step]
-    if torch.cuda.is_available():  # its steps as CUDA graphs; the last way needs no compiler
-        ways.insert(0, torch.compile(step, mode="reduce-overhead", dynamic=False))
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-
-    def all_steps(way, x, y, rows):
-        with torch.set_grad_enabled(training):
-            for some in rows:
-                way(take(x, y, some))
+    ways = {}  # by the size of a batch: where its rows are written, and what takes the step
 
     def run(x, y, rows):
         model.train(training)
-        if len(ways) > 1:
-            kept = [variable.value.detach().clone() for variable in variables]
-            try:
-                return all_steps(ways[0], x, y, rows)
-            except Exception as error:  # compilers raise many kinds
-                told = f"PyTorch cannot compile the steps ({str(error)[:200]})"
-                warnings.warn(f"{told}: they are taken one by one, slower.", stacklevel=4)
-                del ways[0]
-                for variable, value in zip(variables, kept, strict=True):
-                    variable.assign(value)
-        all_steps(step, x, y, rows)
+        with torch.set_grad_enabled(training):
+            if (size := rows.shape[1]) not in ways:
+                some = rows[0].clone()
+                ways[size] = some, _captured(lambda: step(take(x, y, some)), variables)
+            some, once = ways[size]
+            for one in rows:
+                some.copy_(one)
+                once()
 
     return run
+
+
+def _captured(once, variables):
+    """Make a step one CUDA graph, which starts as a whole; without CUDA it stays as it is."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return once
+    kept, constants = [variable.value.detach().clone() for variable in variables], _constants()
+    try:
+        aside, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside), constants:
+            for _ in range(3):  # libraries choose their ways, and may not while it is captured
+                once()
+        torch.cuda.current_stream().wait_stream(aside)
+        with constants, torch.cuda.graph(graph):
+            once()
+    except Exception as error:  # of many kinds
+        told = f"PyTorch cannot make a CUDA graph of a training step ({str(error)[:200]})"
+        warnings.warn(f"{told}: every step starts from Python, slower.", stacklevel=5)
+        return once
+    finally:
+        for variable, value in zip(variables, kept, strict=True):
+            variable.assign(value)
+    return lambda: (graph.replay(), constants)  # which the graph reads
+
+
+def _constants():
+    """Let numbers in Python become tensors once: copying them waits, which a graph may not."""
+    import torch
+
+    class Constants(torch.overrides.TorchFunctionMode):
+        known = None
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            kwargs, self.known = kwargs or {}, self.known or {}
+            plain = args and isinstance(args[0], bool | int | float | tuple)
+            if function not in (torch.as_tensor, torch.tensor) or not plain:
+                return function(*args, **kwargs)
+            key = repr((args, kwargs))
+            if key not in self.known:
+                self.known[key] = function(*args, **kwargs)
+            return self.known[key]
+
+    return Constants()

@@ -144,3 +144,35 @@ def test_where_it_is_used(monkeypatch):
 def test_the_switch_is_recorded(monkeypatch):
     monkeypatch.setenv("CXR_STEPS", "compiled")
     assert engine.settings()["CXR_STEPS"] == "compiled" and machine.accelerator() == ""
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch's own")
+@pytest.mark.parametrize("training_step", [True, False])
+def test_a_step_could_be_a_cuda_graph(training_step, monkeypatch):
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    model = training.compile_model(network(0.5), 1e-3)
+    x, y = np.zeros((16, 24, 24, 1), np.float32), np.zeros((16, 1), np.float32)
+    model._symbolic_build(data_batch=(x, y))
+    step = model.train_step if training_step else model.test_step
+    constants = epochs._constants()
+    with torch.set_grad_enabled(training_step), constants:
+        step((torch.as_tensor(x), torch.as_tensor(y)))
+        known, once = len(constants.known), dict(constants.known)
+        step((torch.as_tensor(x), torch.as_tensor(y)))
+        assert 0 < known == len(constants.known) < 20  # nothing is copied from Python any more
+        assert all(torch.equal(once[key], constants.known[key]) for key in once)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.set_grad_enabled(training_step):
+        step((torch.zeros(x.shape), torch.zeros(y.shape)))  # refuses to read from a device
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch's own")
+def test_without_a_graph_it_warns_and_goes_on(monkeypatch):
+    import torch
+
+    theirs = trained(monkeypatch, "keras")[0]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # it is not
+    with pytest.warns(UserWarning, match="cannot make a CUDA graph of a training step"):
+        ours = trained(monkeypatch, "compiled")[0]
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
