@@ -1,4 +1,4 @@
-"""Train the course's own CNN for an epoch: TensorFlow without and with XLA, PyTorch, JAX.
+"""Train the course's own CNN for an epoch: TensorFlow, PyTorch, JAX; each step alone, or together.
 
 python benchmarks/cnn.py [--rounds 3] [--write]
 
@@ -26,6 +26,9 @@ BACKENDS = {
     "PyTorch": ("torch", None),
     "JAX": ("jax", None),
 }
+BACKENDS |= {  # as on an accelerator: CXR_STEPS=compiled
+    f"{name}, steps together": (*BACKENDS[name], True) for name in (DEFAULT, "PyTorch", "JAX")
+}
 
 
 def build_network():
@@ -45,7 +48,7 @@ def build_network():
     return names["build_cnn"]()
 
 
-def epoch(backend: str, jit: bool | None):
+def epoch(backend: str, jit: bool | None, together: bool = False):
     """Prepare a network on a backend; None leaves XLA to `training.compile_model`."""
     os.environ["KERAS_BACKEND"] = backend
     importlib.import_module(backend)  # says so if it is not installed
@@ -61,7 +64,26 @@ def epoch(backend: str, jit: bool | None):
     data = training.batches(images, SIDE, targets, BATCH)
 
     def once():
-        return network.fit(data, epochs=1, verbose=0).history["loss"][0]
+        return network.fit(data, epochs=1, verbose=0, shuffle=False).history["loss"][0]
+
+    return steps_together(network, data) if together else once
+
+
+def steps_together(network, data):
+    """Take the steps as `compute.epochs` does, the images on the device already."""
+    from keras import ops
+
+    from cxrlib.compute import epochs
+
+    network._symbolic_build(data_batch=data[0])
+    there = [ops.convert_to_tensor(array) for array in (data.read(), data.targets)]
+    rows = ops.convert_to_tensor(data.order.reshape(STEPS, BATCH).astype(np.int32))
+    run = epochs._loop(network, True)
+
+    def once():
+        network.reset_metrics()
+        run(*there, rows)
+        return float(network.get_metrics_result()["loss"])
 
     return once
 
@@ -89,7 +111,9 @@ medians of {len(ran[0].seconds)} rounds after one that compiles. Matrix products
 {table(["backend", "s an epoch", "x the default", "peak MB"], cells)}
 
 Fastest is {first}, {verdict} (`training.compile_model`, with `KERAS_BACKEND` unset: XLA only where
-there is an accelerator, or on JAX, which knows nothing else).
+there is an accelerator, or on JAX, which knows nothing else). *Steps together* is what an
+accelerator gets (`cxrlib.compute.epochs`): images on the device, an epoch in two compiled calls; it
+spares what starts a step, of which a processor has little.
 """
 
 

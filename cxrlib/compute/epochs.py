@@ -9,23 +9,24 @@ own (`model.train_step`), so the history is that of ``model.fit``.
 from __future__ import annotations
 
 import warnings
+from functools import cache
 
 import numpy as np
 
 from cxrlib.compute.engine import setting
 from cxrlib.machine import accelerator
 
-MOST = 2 << 30  # bytes of images that are put on the device; Colab's GPUs have 12 to 15 GiB
+MOST = 2 << 30  # bytes of images that are put on the device; Colab's GPUs have 15 GiB
 
 
-def fit_here(*images) -> bool:
+def fit_here(*parts) -> bool:
     """Tell whether to train so: on an accelerator, if the images, as bytes, take no more than MOST.
 
     ``CXR_STEPS`` overrules the first: ``compiled`` is this way anywhere, ``keras`` Keras's own.
     """
     asked = setting("CXR_STEPS", ("compiled", "keras"))
     wanted = asked == "compiled" or (asked is None and accelerator() != "")
-    return wanted and sum(len(part.order) * part.side**2 for part in images) <= MOST
+    return wanted and sum(len(part.order) * part.side**2 for part in parts) <= MOST
 
 
 def fit(model, train, held, epochs: int) -> dict[str, list[float]]:
@@ -33,37 +34,28 @@ def fit(model, train, held, epochs: int) -> dict[str, list[float]]:
 
     `train` and `held` are what :func:`cxrlib.training.batches` makes, with targets; their order
     and batches stay. Gives what Keras's history holds. An interruption leaves the model with the
-    weights of the last call that ended.
+    weights of the last call that ended, or on PyTorch and TensorFlow of the last step.
     """
     from keras import backend, ops
 
     if backend.backend() != "tensorflow":  # Keras begins an epoch there, to look at a batch
         train.on_epoch_begin()
     model._symbolic_build(data_batch=train[0])
-    parts = [(part, *map(ops.convert_to_tensor, (part.read(), part.targets)))
-             for part in (train, held)]  # fmt: skip
-    ways = [_loop(model, True), _loop(model, False)]
-    history = {}
+    parts, history = [], {}
+    for name, part in {"": train, "val_": held}.items():
+        there = [ops.convert_to_tensor(array) for array in (part.read(), part.targets)]
+        parts.append((name, part, there, _loop(model, part is train)))
     for _ in range(epochs):
-        found = {}
-        for name, (part, x, y), run in zip(("", "val_"), parts, ways, strict=True):
+        for name, part, there, run in parts:
             model.reset_metrics()
             part.on_epoch_begin()
-            for rows in _batches(part.order, part.batch_size):
-                run(x, y, rows)
-            found |= {name + key: float(value) for key, value in model.get_metrics_result().items()}
-        for key in sorted(found):
-            history.setdefault(key, []).append(found[key])
-    return history
-
-
-def _batches(order: np.ndarray, size: int) -> list:
-    """Divide rows into whole batches, (n, size), and what is left over, (1, fewer)."""
-    from keras import ops
-
-    whole = len(order) // size * size
-    parts = order[:whole].reshape(-1, size), order[None, whole:]
-    return [ops.convert_to_tensor(rows.astype(np.int32)) for rows in parts if rows.size]
+            whole = len(part.order) // part.batch_size * part.batch_size
+            for rows in part.order[:whole].reshape(-1, part.batch_size), part.order[None, whole:]:
+                if rows.size:
+                    run(*there, ops.convert_to_tensor(rows.astype(np.int32)))
+            for key, value in model.get_metrics_result().items():
+                history.setdefault(name + key, []).append(float(value))
+    return dict(sorted(history.items()))
 
 
 def _loop(model, training: bool):
@@ -72,7 +64,7 @@ def _loop(model, training: bool):
 
     step = model.train_step if training else model.test_step
 
-    def take(images, targets, some):  # a batch, as `training.batches` would give it
+    def take(images, targets, some):  # a batch, as `training.batches` gives it
         x = ops.take(images, some, axis=0)
         return ops.cast(x, "float32")[..., None], ops.take(targets, some, axis=0)
 
@@ -83,20 +75,20 @@ def _loop(model, training: bool):
 def _on_jax(model, step, take, training):
     import jax
 
-    groups = [model.trainable_variables, model.non_trainable_variables]
-    groups += [model.optimizer.variables] if training else []
-    groups += [model.metrics_variables]
+    trained = [model.optimizer.variables] if training else []
+    groups = [model.trainable_variables, model.non_trainable_variables, *trained]
+    groups.append(model.metrics_variables)
 
     @jax.jit
     def steps(state, x, y, rows):
         def one(state, some):
-            return tuple(map(list, step(state, take(x, y, some))[1])), None
+            return list(map(list, step(state, take(x, y, some))[1])), None
 
         return jax.lax.scan(one, state, rows)[0]
 
     def run(x, y, rows):
         # The variables keep their values until all new ones are there, so nothing is donated
-        state = tuple([variable.value for variable in group] for group in groups)
+        state = [[variable.value for variable in group] for group in groups]
         for group, values in zip(groups, steps(state, x, y, rows), strict=True):
             for variable, value in zip(group, values, strict=True):
                 variable.assign(value)
@@ -126,7 +118,6 @@ def _on_torch(model, step, take, training):
     ways = {}  # by the size of a batch: where its rows are written, and what takes the step
 
     def run(x, y, rows):
-        model.train(training)
         with torch.set_grad_enabled(training):
             if (size := rows.shape[1]) not in ways:
                 some = rows[0].clone()
@@ -150,7 +141,7 @@ def _captured(once, variables):
         aside, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside), constants:
-            for _ in range(3):  # libraries choose their ways, and may not while it is captured
+            for _ in range(3):  # libraries choose their ways, which they may not in a graph
                 once()
         torch.cuda.current_stream().wait_stream(aside)
         with constants, torch.cuda.graph(graph):
@@ -170,16 +161,11 @@ def _constants():
     import torch
 
     class Constants(torch.overrides.TorchFunctionMode):
-        known = None
-
         def __torch_function__(self, function, types, args=(), kwargs=None):
-            kwargs, self.known = kwargs or {}, self.known or {}
-            plain = args and isinstance(args[0], bool | int | float | tuple)
-            if function not in (torch.as_tensor, torch.tensor) or not plain:
-                return function(*args, **kwargs)
-            key = repr((args, kwargs))
-            if key not in self.known:
-                self.known[key] = function(*args, **kwargs)
-            return self.known[key]
+            if function is torch.as_tensor and isinstance(args[0], bool | int | float | tuple):
+                return self.known(args[0], tuple(kwargs.items()))
+            return function(*args, **kwargs or {})
 
-    return Constants()
+    constants = Constants()
+    constants.known = cache(lambda number, settings: torch.as_tensor(number, **dict(settings)))
+    return constants
