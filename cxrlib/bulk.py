@@ -90,9 +90,9 @@ def write_shard(place: str, settings: dict, number: int, paths, weights) -> int:
             f"({settings['weights']}). Set CXR_WEIGHTS to the same files on all machines."
         )
     network = name, size, found, engine.Engine(settings["engine"], settings["precision"])
-    failures, threads, size = {}, cluster.threads(), backbone.block_size()
-    starts = range(0, count, size)
-    read = ahead(lambda start: decode_block(paths[start : start + size], side, threads), starts)
+    failures, threads, many = {}, cluster.threads(), backbone.block_size()
+    starts = range(0, count, many)
+    read = ahead(lambda start: decode_block(paths[start : start + many], side, threads), starts)
     for start, block in zip(starts, read, strict=True):
         films = {row: one[1] for row, one in enumerate(block, start) if not isinstance(one, str)}
         first = number * settings["shard"] + start
