@@ -22,7 +22,8 @@ MOST = 2 << 30  # bytes of images that are put on the device; Colab's GPUs have 
 def fit_here(*parts) -> bool:
     """Tell whether to train so: on an accelerator, if the images, as bytes, take no more than MOST.
 
-    ``CXR_STEPS`` overrules the first: ``compiled`` is this way anywhere, ``keras`` Keras's own.
+    ``CXR_STEPS`` overrules the first: ``compiled`` is this way anywhere (on a processor JAX's loops
+    are slow: for tests), ``keras`` Keras's own.
     """
     asked = setting("CXR_STEPS", ("compiled", "keras"))
     wanted = asked == "compiled" or (asked is None and accelerator() != "")
