@@ -111,11 +111,11 @@ medians of {len(ran[0].seconds)} rounds after one that compiles. Matrix products
 
 {table(["backend", "s an epoch", "x the default", "peak MB"], cells)}
 
-Fastest step by step is {first}, {verdict} (`training.compile_model`, with `KERAS_BACKEND` unset:
-XLA only where there is an accelerator, or on JAX, which knows nothing else). *Steps together* is what an
-accelerator gets (`cxrlib.compute.epochs`): images read before, an epoch in two compiled calls. A
-processor takes the steps one by one: its memory may not hold the images, and JAX's loops are slow
-there.
+Fastest step by step is {first}, {verdict}
+(`training.compile_model`, with `KERAS_BACKEND` unset: XLA only where there is an accelerator, or on
+JAX, which knows nothing else). *Steps together* is what an accelerator gets
+(`cxrlib.compute.epochs`): images read before, an epoch in two compiled calls. A processor takes the
+steps one by one: its memory may not hold the images, and JAX's loops are slow there.
 """
 
 
