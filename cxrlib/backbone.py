@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from cxrlib import machine
-from cxrlib.compute import RowCache, cluster, engine
+from cxrlib.compute import RowCache, cluster, engine, share
 from cxrlib.files import cache_folder, check_weights, no_such, sha256
 from cxrlib.machine import start_keras
 
 VERSION = 1  # of the features in the cache: raise it when `prepare` or the weights' use changes
 BLOCK = 64  # images read and prepared at once, while the backbone works on as many others
-FIRST = 16  # images in the first block
+FIRST = 16  # images in the first block, and in a batch
+ON_DEVICE = 128  # images in a batch on an accelerator, and a quarter of a block
 
 
 class WeightsError(ValueError):
@@ -209,12 +210,15 @@ def load(name: str, size: int = 224, weights: str | Weights = "auto", seed: int 
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
-    """Resize grey images: uint8 (n, height, width) to uint8 (n, size, size)."""
+    """Resize grey images in threads: uint8 (n, height, width) to uint8 (n, size, size)."""
     import cv2
 
     small = np.empty((len(images), size, size), np.uint8)
-    for image, place in zip(images, small, strict=True):
-        cv2.resize(image, (size, size), dst=place, interpolation=cv2.INTER_AREA)
+
+    def one(place):
+        cv2.resize(images[place], (size, size), dst=small[place], interpolation=cv2.INTER_AREA)
+
+    share(one, len(images))
     return small
 
 
@@ -228,8 +232,19 @@ def prepare(images: np.ndarray, name: str, size: int) -> np.ndarray:
     return np.ascontiguousarray(module.preprocess_input(colours, data_format="channels_last"))
 
 
+def from_grey(model, name: str):
+    """Let a network begin with grey images, uint8 (n, size, size), and prepare them itself.
+
+    So a twelfth of the bytes is copied to an accelerator, which does the rest in no time.
+    """
+    keras, (_, module) = start_keras(), application(name)
+    grey = keras.Input(model.input_shape[1:3], dtype="uint8")
+    colours = keras.ops.repeat(keras.ops.cast(grey, "float32")[..., None], 3, axis=-1)
+    return keras.Model(grey, model(module.preprocess_input(colours, data_format="channels_last")))
+
+
 def features(
-    images, name: str, size: int = 224, weights="auto", batch_size: int = 16, progress: bool = True
+    images, name: str, size: int = 224, weights="auto", batch_size=None, progress: bool = True
 ) -> np.ndarray:
     """Pass images through a frozen backbone and average over space: float32 (n, channels).
 
@@ -239,7 +254,8 @@ def features(
     OpenVINO, which is faster; its EngineError, what is asked for and not there.
 
     Images, uint8 (n, height, width), an array or ``cohort.images``, are read block by block; Keras
-    gets `batch_size` at once (8 for VGG16 where memory is scarce). The rest is as in :func:`load`.
+    gets `batch_size` at once: 16 where none is given (8 for VGG16 where memory is scarce), 128 on
+    an accelerator. The rest is as in :func:`load`.
     """
     weights = find_weights(name, weights)
     while True:
@@ -249,7 +265,10 @@ def features(
         except engine.ConversionError as error:
             engine.give_up(str(error))
             continue
-        machine.engines_used.add(tuple(chosen))
+        did, precision = chosen
+        if did == "keras":
+            precision = machine.multiplies_in(precision)
+        machine.engines_used.add((did, precision))
         return found
 
 
@@ -262,8 +281,8 @@ def _features(images, which: tuple, progress: bool):
     if chosen != engine.Engine():  # features of one engine are never another's
         label = "-".join([label, *chosen])
     what, count = f"{name} features", len(images)
-    # To workers go grey pixels, a twelfth of the bytes; here the next block is prepared meanwhile
-    grey = cluster.client() is not None
+    # To workers and devices go grey pixels, a twelfth of the bytes; OpenVINO wants them prepared
+    grey = cluster.client() is not None or chosen.name == "keras"
 
     def make(new):
         return resize(new, size) if grey else prepare(new, name, size)
@@ -271,7 +290,8 @@ def _features(images, which: tuple, progress: bool):
     def compute(batches):
         return cluster.spread(compute_features, ((ready, *which) for ready in batches), what)
 
-    ends = [0, *range(min(FIRST, BLOCK), count, BLOCK), count]  # the backbone waits for the first
+    block = block_size()
+    ends = [0, *range(min(FIRST, BLOCK), count, block), count]  # the backbone waits for the first
     blocks = [slice(*pair) for pair in pairwise(ends)]
     kept = RowCache(cache_folder("features", label))
     with tqdm(total=count, desc=what, unit="image", disable=None if progress else True) as bar:
@@ -288,13 +308,23 @@ def forget_network() -> None:
     gc.collect()
 
 
-def compute_features(images, name, size, weights: Weights, chosen, batch_size: int = 16):
+def block_size() -> int:
+    """Count the images that are read at once: more where an accelerator would wait for them."""
+    return 4 * ON_DEVICE if machine.accelerator() else BLOCK
+
+
+def compute_features(images, name, size, weights: Weights, chosen, batch_size=None):
     """Compute features here and now, past the cache: a task for this machine or a worker.
 
-    The images are grey, uint8 (n, height, width), or from :func:`prepare`. `chosen` is the Engine
-    that computes; a ConversionError if it is OpenVINO and cannot take the network over.
+    The images are grey, uint8 (n, height, width), or for OpenVINO from :func:`prepare`. `chosen`
+    is the Engine that computes; a ConversionError if it is OpenVINO and cannot take the network
+    over. The batches are as in :func:`features`.
     """
-    ready = prepare(images, name, size) if images.ndim == 3 else images
+    ready, batch_size = images, batch_size or (ON_DEVICE if machine.accelerator() else FIRST)
+    if chosen.name == "openvino" and images.ndim == 3:
+        ready = prepare(images, name, size)
+    elif images.shape[1:3] != (size, size):
+        ready = resize(images, size)
     which = name, size, weights, chosen, batch_size
     with _one_at_a_time:
         if which not in _last:
@@ -309,7 +339,7 @@ def _network(name, size, weights, chosen, batch_size):
         label = f"v{VERSION}-{name}-{size}-{weights.key}"
         return engine.on_openvino(build, label, size, chosen.precision)
     with machine.dtype_policy("mixed_bfloat16" if chosen.precision == "bfloat16" else "float32"):
-        return engine.on_keras(build(), batch_size)
+        return engine.on_keras(from_grey(build(), name), batch_size)
 
 
 def dataset(parts, classes, name: str, size: int, weights):

@@ -23,7 +23,6 @@ from cxrlib.sources import table_options
 VERSION = 2  # of what is in a store: raise it when reading, resizing or extracting changes
 SHARD = 2048  # images in an object: of ResNet50's features 17 MB, which object stores like
 CHUNK = 256  # images that a reader of the store has to read at once
-BLOCK = 64  # images in memory at once
 SHOWN = 10  # unreadable files in the command's summary
 NOTE = "{}/shards/{:06}.json"  # place, number
 
@@ -130,8 +129,9 @@ def do_shard(place: str, settings: dict, number: int, paths, weights) -> int:
             f"({settings['weights']}). Set CXR_WEIGHTS to the same files on all machines."
         )
     network = name, size, found, engine.Engine(settings["engine"], settings["precision"])
-    failures, threads, starts = {}, cluster.threads(), range(0, count, BLOCK)
-    read = ahead(lambda start: decode_block(paths[start : start + BLOCK], side, threads), starts)
+    failures, threads, many = {}, cluster.threads(), backbone.block_size()
+    starts = range(0, count, many)
+    read = ahead(lambda start: decode_block(paths[start : start + many], side, threads), starts)
     for start, block in zip(starts, read, strict=True):
         films = {row: one[1] for row, one in enumerate(block, start) if not isinstance(one, str)}
         first = number * settings["shard"] + start

@@ -24,7 +24,7 @@ PACKAGES = (  # those that shape a result
 # How Keras computes in the course, whatever keras.json, the shell or a start-up file say
 KERAS = {"floatx": "float32", "dtype_policy": "float32", "epsilon": 1e-7}
 KERAS |= {"image_data_format": "channels_last", "max_epochs": None, "max_steps_per_epoch": None}
-engines_used: set[tuple[str, str]] = set()  # engine, precision: of frozen features, so far
+engines_used: set[tuple[str, str]] = set()  # engine, and what it multiplied in, so far
 
 
 def environment() -> dict:
@@ -43,6 +43,7 @@ def environment() -> dict:
         "backend_version": getattr(sys.modules.get(backend), "__version__", None),
         "device": device(),
         "training_precision": training_precision() if keras else None,
+        "training_multiplies_in": multiplies_in(training_precision()) if keras else None,
         "keras_settings": keras_settings(keras) if keras else None,
         "engine": ", ".join(sorted({name for name, _ in engines_used})) or None,
         "precision": ", ".join(sorted({precision for _, precision in engines_used})) or None,
@@ -128,6 +129,49 @@ def training_precision() -> str:
     if kind not in ("gpu", "tpu") or os.environ.get("CXR_PRECISION") == "float32":
         return "float32"
     return "mixed_bfloat16" if has_bfloat16(kind) else "mixed_float16"
+
+
+def multiplies_in(policy: str = "float32") -> str:
+    """Name the numbers that the device multiplies under a Keras policy, such as ``tf32``.
+
+    A tensor of float32 does not say: NVIDIA's GPUs since 8.0 round what they multiply to TF32, 10
+    bits of fraction in place of 23, where the backend lets them (JAX by default, PyTorch and
+    TensorFlow in convolutions at least), and TPUs to bfloat16. The coarsest that may be used is
+    named; ``NVIDIA_TF32_OVERRIDE=0`` forbids TF32.
+    """
+    short = policy.removeprefix("mixed_")
+    kind = accelerator() if short == "float32" else ""
+    backend = start_keras().config.backend()
+    asked = _jax_precision() if kind and backend == "jax" else ""
+    if asked in ("highest", "float32", "f32_f32_f32"):
+        return short
+    if kind == "tpu" or (kind and asked.startswith("bf16_bf16")):
+        return "bfloat16"
+    if kind != "gpu" or not has_bfloat16(kind) or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        return short  # those that have bfloat16 have TF32
+    allowed = {"tensorflow": _tensorflow_allows_tf32, "torch": _torch_allows_tf32}
+    return "tf32" if allowed.get(backend, lambda: True)() else short
+
+
+def _jax_precision() -> str:
+    import jax
+
+    return str(jax.config.jax_default_matmul_precision or "").lower()
+
+
+def _tensorflow_allows_tf32() -> bool:
+    import tensorflow as tf
+
+    return tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def _torch_allows_tf32() -> bool:
+    from torch import backends
+
+    if not hasattr(backends, "fp32_precision"):  # before 2.9
+        return backends.cudnn.allow_tf32 or backends.cuda.matmul.allow_tf32
+    asked = {one.fp32_precision for one in (backends.cudnn.conv, backends.cuda.matmul)}
+    return "tf32" in asked or ("none" in asked and backends.fp32_precision == "tf32")
 
 
 @contextmanager

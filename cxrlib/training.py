@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.compute import Head, check_targets, moments, share
+from cxrlib.compute import epochs as compiled
 from cxrlib.machine import accelerator, dtype_policy, start_keras, training_precision
 
 
@@ -46,7 +47,8 @@ def fit(
 
     The columns are ``epoch`` (from 1), ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
     Networks on images are trained in mixed precision on a GPU, see
-    :func:`cxrlib.machine.training_precision`; the model itself stays in float32.
+    :func:`cxrlib.machine.training_precision`; the model itself stays in float32. There the steps
+    of an epoch are compiled together (:mod:`cxrlib.compute.epochs`); else Keras takes one by one.
 
     Parameters
     ----------
@@ -67,14 +69,17 @@ def fit(
     compile_model(model, learning_rate)
     how = {"epochs": epochs, "verbose": 0}
     if len(model.input_shape) != 4:
-        history = model.fit(x, y, batch_size, validation_data=(x_held, y_held), **how)
+        found = model.fit(x, y, batch_size, validation_data=(x_held, y_held), **how).history
     else:
         side = model.input_shape[1]
         data = batches(x, side, y, batch_size, shuffle=True, seed=seed)
         held = batches(x_held, side, y_held, batch_size)
         with _in_precision(model, training_precision(), learning_rate, seed) as trained:
-            history = trained.fit(data, validation_data=held, **how)
-    table = pd.DataFrame(history.history)
+            if compiled.fit_here(data, held):
+                found = compiled.fit(trained, data, held, epochs)
+            else:
+                found = trained.fit(data, validation_data=held, **how).history
+    table = pd.DataFrame(found)
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
     return table
 
@@ -143,6 +148,7 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
     class ImageBatches(keras.utils.PyDataset):
         def __init__(self):
             super().__init__()
+            self.side, self.targets, self.batch_size = side, targets, batch_size
             self.rng = np.random.default_rng(seed)
             self.order = np.arange(len(images))
             self.on_epoch_begin()
@@ -156,14 +162,20 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
 
         def __getitem__(self, number):
             rows = self.order[number * batch_size : (number + 1) * batch_size]
-            batch = np.empty((len(rows), side, side, 1), np.float32)
-
-            def read(place):
-                image = images[int(rows[place])]
-                batch[place, ..., 0] = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-
-            share(read, len(rows))
+            batch = self.read(rows)[..., None].astype(np.float32)
             return (batch,) if targets is None else (batch, targets[rows])
+
+        def read(self, rows=None):
+            """Read and resize some images, or all in their own order: uint8 (n, side, side)."""
+            rows = np.arange(len(images)) if rows is None else rows
+            found = np.empty((len(rows), side, side), np.uint8)
+
+            def one(place):
+                image, small = images[int(rows[place])], found[place]
+                cv2.resize(image, (side, side), dst=small, interpolation=cv2.INTER_AREA)
+
+            share(one, len(rows))
+            return found
 
     return ImageBatches()
 

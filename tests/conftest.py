@@ -74,7 +74,8 @@ def own_cache(tmp_path_factory, monkeypatch):
     """Give every test an empty cache of its own, and no mirror from the environment."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("CXR_CACHE", str(folder))
-    for name in ("CXR_MIRROR", "CXR_ENGINE", "CXR_PRECISION", "DASK_SCHEDULER_ADDRESS"):
+    ours = ("CXR_MIRROR", "CXR_ENGINE", "CXR_PRECISION", "CXR_STEPS", "CXR_HEADS")
+    for name in (*ours, "DASK_SCHEDULER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)

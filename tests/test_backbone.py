@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from cxrlib import augment, backbone
+from cxrlib import augment, backbone, machine
+from cxrlib.compute import engine
 from helpers import tiny_cohort
 
 SIZE = 48
@@ -45,9 +46,9 @@ def test_features_equal_the_plain_keras_pipeline():
 def test_each_image_passes_the_backbone_once(monkeypatch):
     images = np.asarray(tiny_cohort(patients=6).images)
     seen = []
-    prepare = backbone.prepare
+    resize = backbone.resize
     monkeypatch.setattr(
-        backbone, "prepare", lambda batch, *rest: seen.append(len(batch)) or prepare(batch, *rest)
+        backbone, "resize", lambda batch, *rest: seen.append(len(batch)) or resize(batch, *rest)
     )
     first = backbone.features(images[:8], "MobileNet", SIZE, "random")
     twice = backbone.features(np.concatenate([images, images]), "MobileNet", SIZE, "random")
@@ -172,3 +173,41 @@ def test_images_are_prepared_as_keras_wants_them(name, module):
     found = backbone.prepare(images, name, 40)
     assert found.dtype == np.float32 and found.flags.c_contiguous
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["MobileNet", "VGG16", "DenseNet121", "EfficientNetB0"])
+def test_a_network_prepares_grey_images_as_keras_wants_them(name):
+    grey = np.random.default_rng(0).integers(0, 256, (3, 40, 40), dtype=np.uint8)
+    nothing = keras.Sequential([keras.Input((40, 40, 3)), keras.layers.Identity()])
+    found = np.asarray(backbone.from_grey(nothing, name).predict(grey, verbose=0))
+    np.testing.assert_allclose(found, backbone.prepare(grey, name, 40), rtol=1e-5, atol=1e-5)
+
+
+def test_an_accelerator_gets_bytes_in_large_batches_and_the_next_block_is_read(monkeypatch):
+    cohort = augment.expand(tiny_cohort(patients=6), copies=2)  # 36 images
+    monkeypatch.setenv("CXR_ENGINE", "keras")
+    plain = backbone.features(cohort.images, "MobileNet", SIZE, "random", progress=False)
+    monkeypatch.setenv("CXR_CACHE", str(backbone.cache_folder("second")))
+    monkeypatch.setattr(machine, "accelerator", lambda: "gpu")
+    monkeypatch.setattr(engine, "accelerator", lambda: "gpu")
+    monkeypatch.setattr(machine, "ask_system", lambda *command: "9.0")
+    monkeypatch.setattr(machine, "engines_used", set())
+    monkeypatch.setattr(backbone, "ON_DEVICE", 4)
+    copied, read, make, resize = [], [], engine._asker, backbone.resize
+
+    def asker(model):
+        ask = make(model)
+        return lambda batch: copied.append((batch.shape, batch.nbytes, len(read))) or ask(batch)
+
+    def count(images, size):
+        read.append(len(images))
+        return resize(images, size)
+
+    monkeypatch.setattr(engine, "_asker", asker)
+    monkeypatch.setattr(backbone, "resize", count)
+    found = backbone.features(cohort.images, "MobileNet", SIZE, "random", progress=False)
+    np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-5)
+    assert read == [16, 16, 4]  # blocks of four batches
+    assert [shape for shape, *_ in copied] == [(4, SIZE, SIZE)] * 9
+    assert {size for _, size, _ in copied} == {4 * SIZE * SIZE}  # a twelfth of float32, 3 channels
+    assert machine.engines_used == {("keras", "tf32")}

@@ -64,3 +64,104 @@ def test_each_setting_is_set_back_with_a_note(name, value):
     with pytest.warns(UserWarning, match=f"{name}.*{value}"):
         machine._set_up.__wrapped__(keras)
     assert machine.keras_settings(keras) == machine.KERAS
+
+
+# --- what the device multiplies in -------------------------------------------------------------
+# There is no GPU where these tests run: the device is made up, the switches are the backends' own.
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """Pretend that Keras computes on a device, through a backend."""
+
+    class Keras:
+        config = None
+
+    def pretend(backend, kind="gpu", capability="9.0"):
+        keras = Keras()
+        keras.config = type("config", (), {"backend": staticmethod(lambda: backend)})
+        monkeypatch.setattr(machine, "start_keras", lambda: keras)
+        monkeypatch.setattr(machine, "accelerator", lambda: kind)
+        monkeypatch.setattr(machine, "ask_system", lambda *command: capability)
+
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "policy", "expected"),
+    [
+        ("", "", "float32", "float32"),  # a processor
+        ("gpu", "9.0", "float32", "tf32"),
+        ("gpu", "9.0", "mixed_bfloat16", "bfloat16"),
+        ("gpu", "7.5", "mixed_float16", "float16"),
+        ("gpu", "7.5", "float32", "float32"),
+        ("gpu", "9.0\n7.5", "float32", "float32"),  # the oldest decides
+        ("gpu", "", "float32", "float32"),  # another maker's
+        ("mps", "", "float32", "float32"),
+        ("tpu", "", "float32", "bfloat16"),
+    ],
+)
+def test_what_the_device_multiplies_in(device, kind, capability, policy, expected):
+    pytest.importorskip("jax")
+    device("jax", kind, capability)
+    assert machine.multiplies_in(policy) == expected
+
+
+def test_tf32_can_be_forbidden_to_the_driver(device, monkeypatch):
+    device("jax")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert machine.multiplies_in() == "float32"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        *((None, "tf32"), ("default", "tf32"), ("tensorfloat32", "tf32"), ("high", "tf32")),
+        *(("highest", "float32"), ("float32", "float32"), ("BF16_BF16_F32", "bfloat16")),
+    ],
+)
+def test_jax_is_asked(device, asked, expected):
+    jax = pytest.importorskip("jax")
+    device("jax")
+    before = jax.config.jax_default_matmul_precision
+    try:
+        jax.config.update("jax_default_matmul_precision", asked)
+        assert machine.multiplies_in() == expected
+    finally:
+        jax.config.update("jax_default_matmul_precision", before)
+
+
+def test_tensorflow_is_asked(device):
+    switch = pytest.importorskip("tensorflow").config.experimental
+    device("tensorflow")
+    assert machine.multiplies_in() == "tf32"
+    try:
+        switch.enable_tensor_float_32_execution(False)
+        assert machine.multiplies_in() == "float32"
+    finally:
+        switch.enable_tensor_float_32_execution(True)
+
+
+def test_pytorch_is_asked(device):
+    torch = pytest.importorskip("torch")
+    device("torch")
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    try:
+        for allowed in ((True, False), (False, True), (True, True), (False, False)):
+            convolutions.allow_tf32, products.allow_tf32 = allowed
+            assert machine.multiplies_in() == ("tf32" if any(allowed) else "float32"), allowed
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
+
+
+def test_it_is_recorded(monkeypatch):
+    machine.start_keras()
+    monkeypatch.setattr(machine, "accelerator", lambda: "gpu")
+    monkeypatch.setattr(machine, "ask_system", lambda *command: "8.0")
+    assert machine.environment()["training_multiplies_in"] == "bfloat16"
+    monkeypatch.setenv("CXR_PRECISION", "float32")
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    assert machine.environment()["training_precision"] == "float32"
+    assert machine.environment()["training_multiplies_in"] == "tf32"

@@ -1,4 +1,4 @@
-"""The fast ways, behind one door each: an engine, many heads, arrays on disk, threads, a cluster.
+"""The fast ways, a door each: an engine, heads, epochs, arrays on disk, threads, a cluster.
 
 Where an engine or a cluster is not at hand, Keras, NumPy and this machine do the same.
 """
@@ -7,7 +7,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["cluster", "disk", "engine"],
+    submodules=["cluster", "disk", "engine", "epochs"],
     submod_attrs={
         "cache": ["RowCache"],
         "engine": ["settings"],

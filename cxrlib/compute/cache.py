@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrlib.compute.threads import ahead
+from cxrlib.compute.threads import ahead, share
 from cxrlib.files import whole_file
 
 
@@ -40,7 +40,13 @@ class RowCache:
 
         def read(block):
             some = images[block]
-            keys = [hashlib.blake2b(one.tobytes(), digest_size=16).digest() for one in some]
+            keys = [b""] * len(some)
+
+            def name(place):
+                pixels = np.ravel(some[place])
+                keys[place] = hashlib.blake2b(pixels, digest_size=16).digest()
+
+            share(name, len(some))
             new = {key: place for place, key in enumerate(keys) if key not in met}
             met.update(new)
             return keys, list(new), make(some[list(new.values())]) if new else None
@@ -54,11 +60,15 @@ class RowCache:
                 else:
                     tell(len(keys))
 
-        for number, rows in compute(batches()):
-            new, count = waiting[number]
-            self._write(new, rows)
-            self.rows |= zip(new, rows, strict=True)
-            tell(count)
+        def computed():
+            for number, rows in compute(batches()):
+                new, count = waiting[number]
+                self.rows |= zip(new, rows, strict=True)
+                tell(count)
+                yield new, rows
+
+        for _ in ahead(lambda shard: self._write(*shard), computed()):
+            pass  # the next shard is computed while a disk takes its time
         return np.stack([self.rows[key] for key in order])
 
     def _write(self, keys: list[bytes], rows: np.ndarray) -> None:

@@ -12,7 +12,7 @@ import os
 import tempfile
 import warnings
 import zipfile
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +26,9 @@ from cxrlib.machine import accelerator, collection_paused, has_bfloat16, start_k
 SMALLEST = 128  # pixels; below, converting takes longer than it saves on a lesson's images
 CHUNKS = {"float32": 2, "bfloat16": 4}  # images in a request; more do not stay in its caches
 SHAPING = (  # variables of the shell that change how numbers are computed
-    *("CXR_ENGINE", "CXR_PRECISION", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION"),
-    *("CXR_HEADS", "NVIDIA_TF32_OVERRIDE", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS"),
+    *("CXR_ENGINE", "CXR_PRECISION", "CXR_STEPS", "CXR_HEADS", "JAX_ENABLE_X64"),
+    *("JAX_DEFAULT_MATMUL_PRECISION", "NVIDIA_TF32_OVERRIDE"),
+    *("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS"),
 )
 failures: list[str] = []  # why this process has given up converting
 
@@ -53,8 +54,8 @@ def choose(size: int) -> Engine:
     The choice never depends on how many images there are: a run that was interrupted goes on
     with the engine that it began with. An EngineError says what is misspelt or not there.
     """
-    name = _setting("CXR_ENGINE", ("keras", "openvino"))
-    precision = _setting("CXR_PRECISION", ("float32", "bfloat16")) or "float32"
+    name = setting("CXR_ENGINE", ("keras", "openvino"))
+    precision = setting("CXR_PRECISION", ("float32", "bfloat16")) or "float32"
     start_keras()
     kind = accelerator()
     if name is None:
@@ -78,7 +79,8 @@ def settings() -> dict[str, str]:
     return {name: os.environ[name] for name in SHAPING if os.environ.get(name)}
 
 
-def _setting(variable: str, known) -> str | None:
+def setting(variable: str, known) -> str | None:
+    """Read a variable of the shell, None where it is unset; an EngineError if it is misspelt."""
     value = os.environ.get(variable) or None
     if value is not None and value not in known:
         raise EngineError(f"{variable} is {value!r}: set it to {' or '.join(known)}, or unset it.")
@@ -116,16 +118,40 @@ def _core():
 
 
 def on_keras(model, batch_size: int):
-    """Let Keras compute: a function from float32 (n, size, size, 3) to float32 (n, channels)."""
+    """Let Keras compute: a function from grey images, uint8 (n, size, size), to float32 (n, c)."""
+    from keras import ops
 
-    # Batch by batch: each call of `predict` builds a graph on TensorFlow, and that takes time
-    def compute(ready: np.ndarray) -> np.ndarray:
-        parts = (ready[start : start + batch_size] for start in range(0, len(ready), batch_size))
+    ask, whole = _asker(model), accelerator() != ""
+
+    def compute(grey: np.ndarray) -> np.ndarray:
+        found = []
         with collection_paused():
-            found = [np.asarray(model.predict_on_batch(part)) for part in parts]
-        return np.concatenate(found).astype(np.float32)
+            for start in range(0, len(grey), batch_size):
+                part = grey[start : start + batch_size]
+                if whole and len(part) < batch_size:  # compiling for another size takes longer
+                    part = np.resize(part, (batch_size, *part.shape[1:]))
+                found.append(ask(part))
+        # Only now, so that the next batch is copied while the device is at work
+        rows = np.concatenate([ops.convert_to_numpy(one) for one in found])
+        return rows[: len(grey)].astype(np.float32)
 
     return compute
+
+
+def _asker(model):
+    """Make a function of a batch that gives Keras's answer on the device, maybe before it is there.
+
+    `predict_on_batch` waits for each answer, and `predict` takes long to begin.
+    """
+    from keras import backend
+
+    if backend.backend() != "jax":
+        model.make_predict_function()
+        return lambda batch: model.predict_function([(batch,)])
+    import jax
+
+    state = [variable.value for variable in model.non_trainable_variables]  # it is frozen
+    return partial(jax.jit(lambda state, x: model.stateless_call([], state, x)[0]), state)
 
 
 def on_openvino(build, label: str, size: int, precision: str):

@@ -159,6 +159,9 @@ def _facts(one: Result) -> dict[str, str]:
     versions = {"Python": machine["python"]} | machine["versions"]
     keras = f"Keras {machine['keras']} on {machine['backend']} {machine['backend_version'] or ''}"
     trained, computed = machine.get("training_precision"), machine.get("engine")
+    did = machine.get("training_multiplies_in")
+    if did and did not in trained:  # results of an older version do not say
+        trained += f" (multiplied in {did})"
     return {
         "Data": _data(data),
         "Weights": "; ".join(weights) or "no backbone",

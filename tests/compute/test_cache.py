@@ -1,5 +1,7 @@
 """Rows by content: computed once, kept by shard, damage forgotten; no network is needed."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -49,3 +51,28 @@ def test_damaged_shards_are_computed_again(tmp_path):
     other.write_bytes(b"")
     np.testing.assert_array_equal(rows_of(tmp_path, IMAGES, computed), IMAGES.mean(axis=2))
     assert computed == [4] * 5
+
+
+def test_while_a_block_is_computed_the_next_is_read_and_the_last_is_written(tmp_path):
+    read, computing = ([threading.Event() for _ in range(3)] for _ in range(2))
+    numbers, written = iter(range(3)), []
+
+    def make(new):
+        read[next(numbers)].set()
+        return new
+
+    class Slow(RowCache):
+        def _write(self, keys, rows):
+            assert len(written) == 2 or computing[len(written) + 1].wait(300)
+            written.append(len(keys))
+            super()._write(keys, rows)
+
+    def compute(batches):
+        for number, batch in enumerate(batches):
+            computing[number].set()
+            assert number == 2 or read[number + 1].wait(300)
+            yield number, batch.mean(axis=2)
+
+    found = Slow(tmp_path).look_up(IMAGES, BLOCKS, make, compute, lambda count: None)
+    np.testing.assert_array_equal(found, IMAGES.mean(axis=2))
+    assert written == [4, 4, 4]

@@ -89,22 +89,44 @@ def test_an_image_has_the_same_features_alone_and_among_many(monkeypatch, images
     np.testing.assert_allclose(found_by("openvino", monkeypatch, many)[:5], network[1], rtol=1e-5)
 
 
-def test_garbage_is_not_collected_while_keras_computes():
+def test_garbage_is_not_collected_while_keras_computes(monkeypatch):
     seen = []
 
     class Network:
-        def predict_on_batch(self, ready):
+        def ask(self, ready):
             seen.append((len(ready), gc.isenabled()))
             if ready[0, 0]:
                 raise KeyboardInterrupt
             return ready + 1
 
+    monkeypatch.setattr(engine, "_asker", lambda network: network.ask)
     compute = engine.on_keras(Network(), 4)
     np.testing.assert_array_equal(compute(np.zeros((10, 2), np.float32)), np.ones((10, 2)))
     assert seen == [(4, False), (4, False), (2, False)] and gc.isenabled()
     with pytest.raises(KeyboardInterrupt):
         compute(np.ones((1, 2), np.float32))
     assert gc.isenabled()
+
+
+def test_no_answer_is_waited_for_before_all_batches_are_asked(monkeypatch):
+    events, convert = [], keras.ops.convert_to_numpy
+
+    def ask(batch):
+        events.append((batch.dtype, batch.shape))
+        return keras.ops.convert_to_tensor(batch[:, :1, 0] + 1.0)
+
+    monkeypatch.setattr(engine, "_asker", lambda network: ask)
+    monkeypatch.setattr(
+        keras.ops, "convert_to_numpy", lambda one: events.append("waited") or convert(one)
+    )
+    grey = np.arange(7 * 9, dtype=np.uint8).reshape(7, 3, 3)
+    for kind, last in {"": 1, "gpu": 3}.items():  # there the last batch is filled up
+        monkeypatch.setattr(engine, "accelerator", lambda kind=kind: kind)
+        found = engine.on_keras(None, 3)(grey)
+        np.testing.assert_array_equal(found, grey[:, :1, 0] + np.float32(1))
+        batches = [(np.uint8, (count, 3, 3)) for count in (3, 3, last)]
+        assert events == [*batches, *["waited"] * 3]
+        events.clear()
 
 
 @needs_openvino

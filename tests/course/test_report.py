@@ -107,6 +107,15 @@ def test_synthetic_and_random_results_are_told_apart_from_real_ones(run):
     assert "first 60 of 100 rows" in page.text
 
 
+def test_what_a_gpu_multiplied_in_is_shown(run, monkeypatch):
+    there = results.environment() | {"keras": "3", "backend": "jax", "precision": "tf32"}
+    there |= {"engine": "keras", "training_precision": "float32", "training_multiplies_in": "tf32"}
+    monkeypatch.setattr(results, "environment", lambda: there)
+    record("05_vgg16", 3, "sirm", "imagenet")
+    text = Page(report.write(run)).text
+    assert "float32 (multiplied in tf32)" in text and "keras, tf32" in text
+
+
 def test_real_results_with_imagenet_weights_carry_no_banner(run):
     record("05_vgg16", 3, "sirm", "imagenet")
     page = Page(report.write(run))
