@@ -34,8 +34,9 @@ def fit(model, train, held, epochs: int) -> dict[str, list[float]]:
     """Train a compiled Keras model, as ``model.fit(train, validation_data=held)`` does.
 
     `train` and `held` are what :func:`cxrlib.training.batches` makes, with targets; their order
-    and batches stay (Keras itself shuffles the order of the batches once more). Gives what Keras's history holds. An interruption leaves the model with the
-    weights of the last call that ended, or on PyTorch and TensorFlow of the last step.
+    and batches stay (Keras itself shuffles the order of the batches once more). Gives what Keras's
+    history holds. An interruption leaves the model with the weights of the last call that ended,
+    or on PyTorch and TensorFlow of the last step.
     """
     from keras import backend, ops
 
