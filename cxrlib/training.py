@@ -7,9 +7,10 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 
-from cxrlib.compute import Head, check_targets, moments, share
+from cxrlib.compute import Head, check_targets, moments
 from cxrlib.compute import epochs as compiled
 from cxrlib.machine import accelerator, dtype_policy, start_keras, training_precision
+from cxrlib.work import share
 
 
 def set_seed(seed: int) -> None:

@@ -17,8 +17,8 @@ from PIL import Image
 import mutants
 from cxrlib import images, phantom
 from cxrlib.cohort import Rows
-from cxrlib.compute import disk
 from cxrlib.images import ImageError, decode, read_grey, resize
+from cxrlib.work import disk
 
 RAMP = np.add.outer(np.arange(64) * 2, np.arange(48) * 2).astype(np.uint8)  # 64 x 48, 0..220
 

@@ -1,15 +1,14 @@
-"""The fast ways, a door each: an engine, heads, epochs, arrays on disk, threads, a cluster.
+"""The fast ways to compute, a door each: an engine for features, heads, the epochs of a network.
 
-Where an engine or a cluster is not at hand, Keras, NumPy and this machine do the same.
+Where an engine or an accelerator is not at hand, Keras and NumPy do the same.
 """
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["cluster", "disk", "engine", "epochs"],
+    submodules=["engine", "epochs"],
     submod_attrs={
-        "cache": ["RowCache"],
         "engine": ["settings"],
         "heads": [
             "Head",
@@ -19,6 +18,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "fit_heads",
             "moments",
         ],
-        "threads": ["ahead", "cores", "share"],
     },
 )

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxrlib.compute import cluster, heads_numpy
+from cxrlib.compute import heads_numpy
 from cxrlib.machine import accelerator, start_keras
+from cxrlib.work import cluster
 
 SCORES = ["loss", "accuracy", "val_loss", "val_accuracy"]
 

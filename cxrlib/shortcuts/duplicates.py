@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import Cohort
-from cxrlib.compute import cluster, share
 from cxrlib.machine import one_thread
 from cxrlib.shortcuts import likeness
+from cxrlib.work import cluster, share
 
 CLOSE, VERY = 0.65, 0.85  # correlation of aligned thumbnails from which two films are compared
 PAIRS = 64  # that one task compares

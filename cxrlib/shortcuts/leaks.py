@@ -14,10 +14,10 @@ import pandas as pd
 from cxrlib import split
 from cxrlib.augment import expand
 from cxrlib.cohort import Cohort
-from cxrlib.compute import cluster
 from cxrlib.machine import one_thread
 from cxrlib.metrics import t_interval
 from cxrlib.shortcuts import views
+from cxrlib.work import cluster
 
 CLEAN = "split patients, then augment"
 PROTOCOLS = {  # name: (how to divide, whether the copies are made before)

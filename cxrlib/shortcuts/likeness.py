@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from cxrlib.compute import share
 from cxrlib.machine import one_thread
+from cxrlib.work import share
 
 ALIKE = 0.92  # similarity of two aligned films from which they are one film
 # Distances, as 1 less than a correlation, that make a similarity of 0.92: of the middle square,

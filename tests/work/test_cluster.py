@@ -14,9 +14,10 @@ import pytest
 
 from clusters import ROOT, dask, kill_at_work, used
 from cxrlib import backbone, bulk, images, shortcuts
-from cxrlib.compute import cluster, disk, heads
+from cxrlib.compute import Head, fit_heads
 from cxrlib.phantom import make_cohort
 from cxrlib.shortcuts import duplicates, leaks
+from cxrlib.work import cluster, disk
 from faults import wait_for
 
 NETWORK = {"name": "MobileNet", "size": 32, "weights": "random"}
@@ -80,7 +81,7 @@ def die(number):
 
 def test_without_an_address_all_happens_here_in_order_and_dask_stays_unloaded():
     code = (
-        "import sys; from cxrlib.compute import cluster; "
+        "import sys; from cxrlib.work import cluster; "
         "print(list(cluster.spread(pow, [(2, 3), (3, 2)])), cluster.collect(pow, [(2, 5)])); "
         "print('distributed' in sys.modules)"
     )
@@ -214,11 +215,11 @@ def test_decoding_survives_a_killed_worker(two_workers, tmp_path, monkeypatch, r
 def test_a_grid_with_seeds_is_the_same_on_a_cluster(two_workers, monkeypatch):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(200, 32)).astype(np.float32), rng.integers(0, 2, 200)
-    grid = [heads.Head(layers, neurons) for layers in (1, 2) for neurons in (8, 16)]
+    grid = [Head(layers, neurons) for layers in (1, 2) for neurons in (8, 16)]
     given = ((x[:150], y[:150]), (x[150:], y[150:]), grid)
     options = {"epochs": 5, "seeds": range(4)}
-    expected = alone(monkeypatch, heads.fit_heads, *given, **options)
-    found = heads.fit_heads(*given, **options)
+    expected = alone(monkeypatch, fit_heads, *given, **options)
+    found = fit_heads(*given, **options)
     pd.testing.assert_frame_equal(found.history, expected.history, check_exact=True)
     for key, weights in expected.weights.items():
         for one, other in zip(found.weights[key], weights, strict=True):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrlib.compute.threads import ahead, share
 from cxrlib.files import whole_file
+from cxrlib.work.threads import ahead, share
 
 
 class RowCache:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrlib.compute import cluster
-from cxrlib.compute.threads import ahead
 from cxrlib.files import cannot_write
+from cxrlib.work import cluster
+from cxrlib.work.threads import ahead
 
 BLOCK = 128  # images between two saves, so that an interrupted run loses little
 
