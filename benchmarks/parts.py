@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -69,16 +70,33 @@ def count(model, training: bool = False) -> float:
     return float(sum(flop for _, flop in counts) + more)
 
 
-def precision_of(policy: str) -> str:
-    """Name what the device computes in. Ampere and later take TF32 for Keras's float32."""
-    from cxrlib.machine import accelerator, has_bfloat16
+@contextmanager
+def products(precision: str):
+    """Let matrix products of float32 take TF32, or nothing less than float32, in a ``with``."""
+    from keras import backend
 
-    short, exact = policy.removeprefix("mixed_"), ("float32", "highest", "F32_F32_F32")
-    off = os.environ.get("NVIDIA_TF32_OVERRIDE") == "0"
-    off = off or os.environ.get("JAX_DEFAULT_MATMUL_PRECISION") in exact
-    if short != "float32" or off or accelerator() != "gpu" or not has_bfloat16("gpu"):
-        return short
-    return "TF32"
+    allowed = precision == "tf32"
+    if backend.backend() == "jax":
+        import jax
+
+        with jax.default_matmul_precision("tensorfloat32" if allowed else "float32"):
+            yield
+        return
+    if backend.backend() == "torch":
+        import torch
+
+        before = torch.get_float32_matmul_precision()
+        put, now = torch.set_float32_matmul_precision, "high" if allowed else "highest"
+    else:
+        from tensorflow.config import experimental
+
+        before, now = experimental.tensor_float_32_execution_enabled(), allowed
+        put = experimental.enable_tensor_float_32_execution
+    put(now)
+    try:
+        yield
+    finally:
+        put(before)
 
 
 def timed(work) -> float:
@@ -93,18 +111,14 @@ def median(work, rounds: int) -> float:
     return statistics.median([timed(work) for _ in range(rounds + 1)][1:])
 
 
-def peak(policy: str, rounds: int, tiny: bool) -> float:
+def peak(precision: str, rounds: int, tiny: bool) -> float:
     """FLOP/s of large matrix products on the device, in this precision: its practical peak."""
     import keras
     import numpy as np
 
-    if precision_of(policy) == "TF32" and keras.backend.backend() == "torch":
-        import torch  # its convolutions take TF32 by themselves, its products do not
-
-        torch.set_float32_matmul_precision("high")
     side, times = (256, 4) if tiny else (8192, 20)
     random = np.random.default_rng(0).standard_normal((side, side), np.float32) / side**0.5
-    a = keras.ops.cast(random, policy.removeprefix("mixed_"))
+    a = keras.ops.cast(random, precision.replace("tf32", "float32"))
 
     def work():
         found = a
@@ -112,15 +126,16 @@ def peak(policy: str, rounds: int, tiny: bool) -> float:
             found = keras.ops.matmul(a, found)
         keras.ops.convert_to_numpy(found[0, 0])
 
-    return times * 2 * side**3 / median(work, rounds)
+    with products(precision):
+        return times * 2 * side**3 / median(work, rounds)
 
 
 def copying(batch, rounds: int) -> float:
-    """Images/s of copying a batch (n, height, width, channels) from the host to the device."""
+    """Images/s of copying a batch (n, ...) from the host to the device."""
     import keras
 
     def copy():
-        keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(batch)[0, 0, 0, 0])
+        keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(batch)[(0,) * batch.ndim])
 
     return len(batch) / median(copy, rounds)
 
@@ -129,10 +144,10 @@ def features(name: str, films, folder: Path, rounds: int, tiny: bool) -> dict:
     """Frozen features of files: decoded, prepared, copied and computed."""
     import cv2
     import keras
-    import numpy as np
 
     from cxrlib import backbone, images
-    from cxrlib.machine import dtype_policy
+    from cxrlib.compute import engine
+    from cxrlib.machine import dtype_policy, multiplies_in
 
     size, many = (32, 16) if tiny else (224, 256)
     paths = [folder / f"{number}.jpg" for number in range(len(films))]
@@ -151,18 +166,19 @@ def features(name: str, films, folder: Path, rounds: int, tiny: bool) -> dict:
 
     def read():
         decoded = decode(f"{name} alone")
-        for start in range(0, len(films), 64):
-            backbone.prepare(decoded[start : start + 64], name, size)
+        for start in range(0, len(films), 512):
+            backbone.resize(decoded[start : start + 512], size)
 
     policy = "mixed_bfloat16" if os.environ.get("CXR_PRECISION") == "bfloat16" else "float32"
     with dtype_policy(policy):
-        model = backbone.load(name, size, "random", pooling="avg")
-    batch = backbone.prepare(films[:many], name, size)
-    there = keras.ops.convert_to_tensor(batch)
-    computing = many / median(lambda: np.asarray(model.predict_on_batch(there)), rounds)
+        plain = backbone.load(name, size, "random", pooling="avg")
+        model = backbone.from_grey(plain, name)  # grey bytes are copied, the device does the rest
+    batch = backbone.resize(films[:many], size)
+    compute, there = engine.on_keras(model, many), keras.ops.convert_to_tensor(batch)
+    computing = many / median(lambda: compute(there), rounds)
     parts = [len(films) / timed(read), copying(batch, rounds), computing]
-    row = {"work": f"features from files, {name}", "images/s": rate, "flop": count(model)}
-    return row | {"policy": policy} | dict(zip(PARTS, parts, strict=True))
+    row = {"work": f"features from files, {name}", "images/s": rate, "flop": count(plain)}
+    return row | {"precision": multiplies_in(policy)} | dict(zip(PARTS, parts, strict=True))
 
 
 def cnn(films, rounds: int, tiny: bool) -> dict:
@@ -172,7 +188,7 @@ def cnn(films, rounds: int, tiny: bool) -> dict:
     from cnn import build_network
 
     from cxrlib import training
-    from cxrlib.machine import dtype_policy, training_precision
+    from cxrlib.machine import dtype_policy, multiplies_in, training_precision
 
     side, epochs = (32, 2) if tiny else (150, 10)
     y, held = np.arange(len(films)) % 2, (films[:32], np.arange(32) % 2)
@@ -195,7 +211,7 @@ def cnn(films, rounds: int, tiny: bool) -> dict:
     computing = 32 / median(lambda: model.train_on_batch(there, target), rounds)
     parts = [len(films) / reading, copying(batch, rounds), computing]
     row = {"work": f"training, custom CNN (first epoch {first:.1f} s)", "images/s": rate}
-    row |= {"flop": count(model, training=True), "policy": policy}
+    row |= {"flop": count(model, training=True), "precision": multiplies_in(policy)}
     return row | dict(zip(PARTS, parts, strict=True))
 
 
@@ -232,7 +248,8 @@ def heads(way: str, tiny: bool) -> dict:
     times = Counter(head[:2] for head in tried)
     flop = sum(each[kind] * number for kind, number in times.items())
     seen = sum(len(fold.train) for fold in folds)
-    return {"work": work, "images/s": seen / seconds, "flop": flop, "policy": "float32"}
+    # Heads never take TF32: their losses are held to Keras's
+    return {"work": work, "images/s": seen / seconds, "flop": flop, "precision": "float32"}
 
 
 def take_apart(rounds: int, tiny: bool) -> None:
@@ -251,9 +268,9 @@ def take_apart(rounds: int, tiny: bool) -> None:
         for part in todo:
             try:
                 row = part()
-                policy = row["policy"]
-                peaks[policy] = peaks.get(policy) or peak(policy, rounds, tiny)
-                row |= {"peak": peaks[policy], "precision": precision_of(policy)}
+                kind = row["precision"]
+                peaks[kind] = peaks.get(kind) or peak(kind, rounds, tiny)
+                row["peak"] = peaks[kind]
             except Exception as error:  # one that fails leaves the others be
                 row = {"work": part.func.__name__, "problem": f"{type(error).__name__}: {error}"}
             row |= {"device": ours.device(), "backend": keras.backend.backend()}

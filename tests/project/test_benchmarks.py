@@ -70,15 +70,16 @@ def test_operations_of_a_network_are_counted(benchmark):
     assert counted == pytest.approx(15.47 - 0.124, rel=border)
 
 
-def test_precision_is_named_as_what_the_device_does(benchmark, monkeypatch):
-    parts = benchmark("parts")
-    assert parts.precision_of("float32") == "float32"  # a processor
-    monkeypatch.setattr(machine, "accelerator", lambda: "gpu")
-    monkeypatch.setattr(machine, "has_bfloat16", lambda kind: True)
-    assert parts.precision_of("float32") == "TF32"
-    assert parts.precision_of("mixed_bfloat16") == "bfloat16"
-    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
-    assert parts.precision_of("float32") == "float32"
+def test_the_peak_is_that_of_the_precision_named(benchmark):
+    """By TensorFlow's own switch, which is as before in the end."""
+    switch = pytest.importorskip("tensorflow").config.experimental
+    asked, parts = switch.tensor_float_32_execution_enabled, benchmark("parts")
+    before, seen = asked(), []
+    for precision in ("tf32", "float32"):
+        with parts.products(precision):
+            seen.append(asked())
+    assert seen == [True, False] and asked() == before
+    assert parts.peak("float32", 1, True) > 1e6
 
 
 def test_nothing_is_measured_without_a_gpu(gpu, monkeypatch, capsys):
