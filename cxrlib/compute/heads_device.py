@@ -13,7 +13,6 @@ from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
-from keras import backend, ops, tree
 
 from cxrlib.compute.heads_numpy import BETA_1, BETA_2, EPSILON, ROOT, glorot, orders, pace
 from cxrlib.machine import accelerator
@@ -26,6 +25,8 @@ LIMIT = 4e9
 
 def fit(features, targets, runs, heads, epochs: int, shuffle: bool, tell) -> list[list]:
     """Train every head in every run: the scores (epochs, 4) and the weights of each, by run."""
+    from keras import ops
+
     kind, found = features.dtype, [[None] * len(heads) for _ in runs]
     centre = np.stack([[run.mean, np.sqrt(run.variance)] for run in runs], axis=1)
     films = put([features, targets, *centre[:, :, None]], kind)
@@ -67,6 +68,8 @@ def _divide(heads, runs: int, inputs: int):
 
 def put(arrays, kind):
     """Copy nested arrays to the device, those of floats in this kind."""
+    from keras import ops, tree
+
     kinds = {"f": kind, "b": kind, "i": np.int32}
     return tree.map_structure(
         lambda array: ops.convert_to_tensor(array.astype(kinds[array.dtype.kind])), arrays
@@ -151,6 +154,8 @@ def _compiled(held: ExitStack):
 
     NVIDIA's TF32, which JAX and TensorFlow use if nobody objects, keeps 10 of its 23 bits.
     """
+    from keras import backend
+
     if backend.backend() == "jax":
         import jax
 
@@ -181,6 +186,7 @@ def _compiled(held: ExitStack):
 
 def epoch(state, films, rules, rows, looked, learn=None):
     """Learn from all batches, and score both parts: the state, and sums (r, h, part, 2)."""
+    from keras import ops
 
     def each(function, blocks, now):
         def one(n, now):
@@ -203,6 +209,8 @@ def epoch(state, films, rules, rows, looked, learn=None):
 
 def step(state, films, rules, batch):
     """Learn from a batch of each run: the new weights, first and second moments, in one list."""
+    from keras import ops
+
     rows, shares, change, turn = batch
     third = len(state) // 3
     x, target = _pick(films, rows)
@@ -225,11 +233,15 @@ def step(state, films, rules, batch):
 
 
 def _turned(array):
+    from keras import ops
+
     return ops.swapaxes(array, -1, -2)
 
 
 def _pick(films, rows):
     """Give the standardised features (r, 1, b, d) and the targets (r, 1, b, outputs) of rows."""
+    from keras import ops
+
     features, targets, mean, deviation = films
     x = (ops.take(features, rows, axis=0) - mean) / deviation
     return x[:, None], ops.take(targets, rows, axis=0)[:, None]
@@ -237,6 +249,8 @@ def _pick(films, rows):
 
 def _forward(weights, x, rules=(), turn=None):
     """Answer: what enters each layer, and the logits (r, h, b, outputs)."""
+    from keras import ops
+
     entering = [x]
     for number, (kernel, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
         if number:
@@ -248,6 +262,8 @@ def _forward(weights, x, rules=(), turn=None):
 
 def _silence(x, rules, number: int, turn):
     """Drop units at random and raise the others, so that the mean stays (dropout)."""
+    from keras import ops
+
     drawn = _mixed(_mixed(rules["places"] + rules["keys"][number]) + turn) & (2**31 - 1)
     share = rules["shares"][number]
     return x * ops.cast(ops.cast(drawn, x.dtype) * 2.0**-31 >= share, x.dtype) / (1 - share)
@@ -262,6 +278,8 @@ def _mixed(x):
 
 def _score(weights, films, rows, there):
     """Sum the losses and right answers of each head over a block, (r, h, 2), dropout off."""
+    from keras import ops
+
     x, target = _pick(films, rows)
     _, logits = _forward(weights, x)
     if target.shape[-1] == 1:

@@ -140,7 +140,7 @@ def test_copies_to_the_device_grow_with_epochs_alone(monkeypatch):
             copies.append(array.size)
         return real(array, *more, **options)
 
-    monkeypatch.setattr(heads_device.ops, "convert_to_tensor", copy)
+    monkeypatch.setattr(keras.ops, "convert_to_tensor", copy)
 
     def sizes(grid, epochs, seeds=(0,)):
         copies.clear()
