@@ -29,7 +29,7 @@ import psutil
 from rounds import ROOT, Peaks, machine, options, table, versions, write
 
 from cxrlib import bulk
-from cxrlib.work import cluster
+from cxrlib.parallel import cluster
 
 PAGE = ROOT / "docs" / "scale.md"
 SIDE = 512  # pixels of the films

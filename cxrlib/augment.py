@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import Cohort, CohortError, Rows
-from cxrlib.work import share
+from cxrlib.parallel import share
 
 SMALLEST_CROP = 0.85  # share of the side that a random crop keeps at least
 LARGEST_NOISE = 8.0  # standard deviation in grey levels that a copy gets at most

@@ -22,7 +22,7 @@ from cxrlib import machine
 from cxrlib.compute import engine
 from cxrlib.files import cache_folder, check_weights, no_such, sha256
 from cxrlib.machine import start_keras
-from cxrlib.work import RowCache, cluster, share
+from cxrlib.parallel import RowCache, cluster, share
 
 VERSION = 1  # of the features in the cache: raise it when `prepare` or the weights' use changes
 BLOCK = 64  # images read and prepared at once, while the backbone works on as many others

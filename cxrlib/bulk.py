@@ -5,7 +5,7 @@ object with checksums in each array, ``PLACE/NAME/...``, and then, last, a note 
 ``PLACE/shards/000012.json``. What has no such note is not there, and two who write the same shard
 at once do no harm. Any library reads it that knows Zarr version 3 with sharding. Nothing but file
 names and counts travels between the client and the workers of a cluster
-(:mod:`cxrlib.work.cluster`); on one machine the same tasks run in turn.
+(:mod:`cxrlib.parallel.cluster`); on one machine the same tasks run in turn.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import click
 
+from cxrlib.parallel import cluster
 from cxrlib.sources import table_options
-from cxrlib.work import cluster
 
 VERSION = 2  # of what is in a store: raise it when reading, resizing or extracting changes
 SHARD = 2048  # images in an object: of ResNet50's features 17 MB, which object stores like
@@ -113,7 +113,7 @@ def do_shard(place: str, settings: dict, number: int, paths, weights) -> int:
     from cxrlib import backbone
     from cxrlib.compute import engine
     from cxrlib.images import decode_block
-    from cxrlib.work import ahead
+    from cxrlib.parallel import ahead
 
     digest = hashlib.sha256("\n".join(map(_key, paths)).encode()).hexdigest()
     side, count = settings["side"], len(paths)

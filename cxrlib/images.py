@@ -24,7 +24,7 @@ from cxrlib import dicom
 from cxrlib.cohort import SIDE
 from cxrlib.dicom import LARGE, MOST_DECODED, MOST_PIXELS, SMALLEST_SIDE, ImageError, check_size
 from cxrlib.files import Sparing, cache_folder, shipped
-from cxrlib.work import disk, share
+from cxrlib.parallel import disk, share
 
 WIDE = {"I", "F"}  # 32 bits
 MOST_PARTS = 1 << 16  # of a TIFF, which Pillow lists beforehand
@@ -261,7 +261,7 @@ def decode(paths, folder=None, side=SIDE, workers=None, progress=True, keys=None
 
     They lie in `folder` (``decoded`` in the cache folder). A large image is first shrunk as
     :func:`shrinks_by` says, each pixel the mean of those it stands for. What a killed run has done
-    is kept (:func:`cxrlib.work.disk.fill`). Files that cannot be read don't stop the others; on
+    is kept (:func:`cxrlib.parallel.disk.fill`). Files that cannot be read don't stop the others; on
     a full disk, an OSError names the folder and the space needed. `workers` are threads, one a core
     by default. `keys` (str) identify the contents, as hashes do; by default it is path, size, time.
     """

@@ -10,7 +10,7 @@ import pandas as pd
 from cxrlib.compute import Head, check_targets, moments
 from cxrlib.compute import epochs as compiled
 from cxrlib.machine import accelerator, dtype_policy, start_keras, training_precision
-from cxrlib.work import share
+from cxrlib.parallel import share
 
 
 def set_seed(seed: int) -> None:

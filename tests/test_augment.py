@@ -100,7 +100,7 @@ def test_a_copy_does_not_depend_on_what_else_is_expanded():
 def test_copies_do_not_depend_on_the_number_of_threads(monkeypatch, threads):
     more = augment.expand(tiny_cohort(patients=6), copies=3)
     one_by_one = np.stack([more.images[row] for row in range(len(more))])
-    monkeypatch.setattr("cxrlib.work.threads.cores", lambda: threads)
+    monkeypatch.setattr("cxrlib.parallel.threads.cores", lambda: threads)
     assert np.array_equal(more.images[:], one_by_one)
 
 

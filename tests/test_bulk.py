@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from cxrlib import backbone, bulk, images
 from cxrlib.cli import main
-from cxrlib.work import cluster
+from cxrlib.parallel import cluster
 
 NETWORK = {"name": "MobileNet", "size": 32, "weights": "random"}
 BAD = (3, 50)  # rows whose files cannot be read

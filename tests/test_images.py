@@ -18,7 +18,7 @@ import mutants
 from cxrlib import images, phantom
 from cxrlib.cohort import Rows
 from cxrlib.images import ImageError, decode, read_grey, resize
-from cxrlib.work import disk
+from cxrlib.parallel import disk
 
 RAMP = np.add.outer(np.arange(64) * 2, np.arange(48) * 2).astype(np.uint8)  # 64 x 48, 0..220
 

@@ -74,7 +74,7 @@ def test_images_are_read_in_batches_and_resized():
 def test_batches_are_the_same_for_a_seed_however_many_threads(monkeypatch, threads):
     from cxrlib import augment
 
-    monkeypatch.setattr("cxrlib.work.threads.cores", lambda: threads)
+    monkeypatch.setattr("cxrlib.parallel.threads.cores", lambda: threads)
     cohort = augment.expand(tiny_cohort(patients=5), copies=2)
     targets = np.arange(30)[:, None]
     data = training.batches(cohort.images, 24, targets, batch_size=8, shuffle=True, seed=3)

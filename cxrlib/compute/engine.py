@@ -21,7 +21,7 @@ import numpy as np
 
 from cxrlib.files import cache_folder, whole_file
 from cxrlib.machine import accelerator, collection_paused, has_bfloat16, start_keras
-from cxrlib.work import cluster
+from cxrlib.parallel import cluster
 
 SMALLEST = 128  # pixels; below, converting takes longer than it saves on a lesson's images
 CHUNKS = {"float32": 2, "bfloat16": 4}  # images in a request; more do not stay in its caches

@@ -18,7 +18,7 @@ import pandas as pd
 
 from cxrlib.compute import heads_numpy
 from cxrlib.machine import accelerator, start_keras
-from cxrlib.work import cluster
+from cxrlib.parallel import cluster
 
 SCORES = ["loss", "accuracy", "val_loss", "val_accuracy"]
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from cxrlib.machine import one_thread
-from cxrlib.work import cluster
+from cxrlib.parallel import cluster
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # Keras's defaults
 ROOT = (1 - BETA_2) ** 0.5

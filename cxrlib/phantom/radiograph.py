@@ -18,12 +18,12 @@ import pandas as pd
 
 from cxrlib.cohort import SIDE, Cohort
 from cxrlib.files import cache_folder
+from cxrlib.parallel import disk, share
 from cxrlib.phantom import thorax
 from cxrlib.phantom.findings import LABELS, lesion_depth
 from cxrlib.phantom.scanner import DEPTH_STEPS, SCANNERS, expose, finish
 from cxrlib.phantom.skeleton import bone_path, rib_path
 from cxrlib.phantom.thorax import BONE, LUNG, PATIENT, POSE, TISSUE, chord, unit
-from cxrlib.work import disk, share
 
 SMALLEST = 32  # pixels: below this no lesion can be told from a rib
 LARGE = 10**9  # bytes of images and masks above which a cohort's images lie on disk
@@ -212,7 +212,7 @@ def make_cohort(
     -------
     Cohort
         Above `LARGE` bytes, its images are written to the cache folder as they are made, once, and
-        read from there; a killed run goes on where it stopped (:func:`cxrlib.work.disk.fill`,
+        read from there; a killed run goes on where it stopped (:func:`cxrlib.parallel.disk.fill`,
         whose OSError says that the disk is full). Its masks are then rendered when they are read.
     """
     labels, scanners = list(labels), list(SCANNERS if scanners is None else scanners)
@@ -271,7 +271,7 @@ def _on_disk(plans, size, progress, name):
 
 
 def draw_block(plans, size: int, threads: int = 1) -> list:
-    """Render images for :func:`cxrlib.work.disk.fill`; `plans` are arguments of `render`."""
+    """Render images for :func:`cxrlib.parallel.disk.fill`; `plans` are arguments of `render`."""
     found = [None] * len(plans)
 
     def draw(number):

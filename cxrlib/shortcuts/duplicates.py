@@ -10,8 +10,8 @@ import pandas as pd
 
 from cxrlib.cohort import Cohort
 from cxrlib.machine import one_thread
+from cxrlib.parallel import cluster, share
 from cxrlib.shortcuts import likeness
-from cxrlib.work import cluster, share
 
 CLOSE, VERY = 0.65, 0.85  # correlation of aligned thumbnails from which two films are compared
 PAIRS = 64  # that one task compares

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from cxrlib.parallel import cluster
 from cxrlib.shortcuts import probes, views
-from cxrlib.work import cluster
 
 FEWEST = 10  # patients that a class or a source needs to be probed
 

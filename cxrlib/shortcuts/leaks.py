@@ -16,8 +16,8 @@ from cxrlib.augment import expand
 from cxrlib.cohort import Cohort
 from cxrlib.machine import one_thread
 from cxrlib.metrics import t_interval
+from cxrlib.parallel import cluster
 from cxrlib.shortcuts import views
-from cxrlib.work import cluster
 
 CLEAN = "split patients, then augment"
 PROTOCOLS = {  # name: (how to divide, whether the copies are made before)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.machine import one_thread
-from cxrlib.work import share
+from cxrlib.parallel import share
 
 ALIKE = 0.92  # similarity of two aligned films from which they are one film
 # Distances, as 1 less than a correlation, that make a similarity of 0.92: of the middle square,

@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from cxrlib.parallel import disk
 from cxrlib.phantom import radiograph
 from cxrlib.phantom.radiograph import SCANNERS, PhantomError, make_cohort, render
-from cxrlib.work import disk
 
 SMALL = 60
 PINNED = "cde343a35740ee37b620393571c86342252e6d72813284a9ee1d1ecc339ddb6d"

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from cxrlib.work import RowCache
+from cxrlib.parallel import RowCache
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 4, 4), np.uint8)
 BLOCKS = [slice(start, start + 4) for start in range(0, 24, 4)]

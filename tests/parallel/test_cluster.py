@@ -15,9 +15,9 @@ import pytest
 from clusters import ROOT, dask, kill_at_work, used
 from cxrlib import backbone, bulk, images, shortcuts
 from cxrlib.compute import Head, fit_heads
+from cxrlib.parallel import cluster, disk
 from cxrlib.phantom import make_cohort
 from cxrlib.shortcuts import duplicates, leaks
-from cxrlib.work import cluster, disk
 from faults import wait_for
 
 NETWORK = {"name": "MobileNet", "size": 32, "weights": "random"}
@@ -81,7 +81,7 @@ def die(number):
 
 def test_without_an_address_all_happens_here_in_order_and_dask_stays_unloaded():
     code = (
-        "import sys; from cxrlib.work import cluster; "
+        "import sys; from cxrlib.parallel import cluster; "
         "print(list(cluster.spread(pow, [(2, 3), (3, 2)])), cluster.collect(pow, [(2, 5)])); "
         "print('distributed' in sys.modules)"
     )

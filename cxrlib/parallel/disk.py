@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from cxrlib.files import cannot_write
-from cxrlib.work import cluster
-from cxrlib.work.threads import ahead
+from cxrlib.parallel import cluster
+from cxrlib.parallel.threads import ahead
 
 BLOCK = 128  # images between two saves, so that an interrupted run loses little
 

@@ -17,7 +17,7 @@ from functools import cache
 from itertools import islice
 
 from cxrlib import __version__
-from cxrlib.work.threads import cores
+from cxrlib.parallel.threads import cores
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
 AHEAD = 3  # tasks for each thread of the workers: none waits, and none piles up anywhere

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrlib.files import whole_file
-from cxrlib.work.threads import ahead, share
+from cxrlib.parallel.threads import ahead, share
 
 
 class RowCache:

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from cxrlib.work import ahead, share
+from cxrlib.parallel import ahead, share
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, None])

@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from cxrlib.work import cluster
+from cxrlib.parallel import cluster
 from faults import wait_for
 
 HERE = Path(__file__).resolve().parent
