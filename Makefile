@@ -1,6 +1,7 @@
 # The course: `make course` runs it, `make test` tests it. Both make their own environment first.
 #
 #   PROFILE=smoke make course     a smaller run (smoke, quick or paper)
+#   JOBS=4 make course            so many notebooks at once (2; in the profile paper 1)
 #   PYTHON=python3.12 make test   another Python (3.11 to 3.13) for the environment
 #   LOCKED=1 make course          exactly the versions in constraints/, checked by their hashes
 #   ARGS="--only 05" make course  more options for `cxr run`, or for pytest
@@ -9,6 +10,8 @@
 
 VENV ?= .venv
 PROFILE ?= quick
+# Two cores are at work and not one; the sizes of the profile paper take a machine's memory alone.
+JOBS ?= $(if $(filter paper,$(PROFILE)),1,2)
 BIN = $(VENV)/bin
 # A locked environment and a loose one are not mixed: each begins afresh.
 STAMP = $(VENV)/.installed$(if $(LOCKED),-locked)
@@ -43,7 +46,7 @@ help:
 	@echo "make clean    remove the environment and caches; runs/ stays"
 
 course: $(STAMP)
-	@$(BIN)/cxr run --profile $(PROFILE) $(ARGS)
+	@$(BIN)/cxr run --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 app: $(STAMP)
 	@cd notebooks/apps && "$(abspath $(BIN))/voila" . $(ARGS)

@@ -52,13 +52,21 @@ that does not exist, or the folder is in use; 130 interrupted.
     help="Folder with other notebooks to run.  [default: the course's own]",
 )
 @click.option(
+    "--jobs",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 16),
+    metavar="N",
+    help="Notebooks to run at once, on a processor; each takes its own memory.",
+)
+@click.option(
     "--cell-timeout",
     type=click.IntRange(min=1),
     metavar="SECONDS",
     help="Longest time for one cell.  [default: 900 in smoke, 86400 in paper, else 3600]",
 )
 @click.pass_context
-def run_command(ctx, profile, only, settings, out, force, notebooks, cell_timeout):
+def run_command(ctx, profile, only, settings, out, force, notebooks, jobs, cell_timeout):
     """Run the notebooks and write a report.
 
     What an earlier run finished with the same notebooks, code, data and parameters is skipped,
@@ -84,7 +92,8 @@ def run_command(ctx, profile, only, settings, out, force, notebooks, cell_timeou
     words += ["--notebooks", str(notebooks)] if notebooks else []
     command = shlex.join(words)
     try:
-        summary = runs.run(profile, only, settings, out, force, notebooks, cell_timeout, command)
+        how = (profile, only, settings, out, force, notebooks, cell_timeout, command, jobs)
+        summary = runs.run(*how)
     except KeyboardInterrupt:
         without = " (without --force)" if force else ""
         told = f"\nInterrupted. What is done is kept; go on with: {command}{without}"

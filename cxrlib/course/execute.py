@@ -112,7 +112,6 @@ def execute(
                     kernel_name="python3",
                     language="python",
                     progress_bar=False,
-                    cwd=lesson.path.parent,
                     start_timeout=LONGEST_START,
                     execution_timeout=timeout,
                     km=kernel,

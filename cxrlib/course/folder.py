@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -88,33 +89,59 @@ def locked(out: Path):
             f"{out} cannot be written to ({error.strerror}). Choose another folder with --out."
         ) from error
     try:
-        _end_kernel_left(_read(running))
-        note_running(out)
-        yield
+        for kernel in _read(running).get("kernels", []):
+            if _end(kernel):
+                click.echo("The last run was killed; ending a kernel that it left.")
+        yield Kernels(running)
     finally:
         running.unlink(missing_ok=True)
         lock.release()
 
 
-def note_running(out: Path, kernel: int | None = None) -> None:
-    """Note this process, and its kernel before that is given anything to do."""
-    import psutil
+class Kernels:
+    """The processes in which a run's notebooks run, noted in a file.
 
-    begun = psutil.Process(kernel).create_time() if kernel else None
-    write_json(out / ".running.json", {"run": os.getpid(), "kernel": kernel, "begun": begun})
-
-
-def _end_kernel_left(noted: dict) -> None:
-    """End the kernel of a run that was killed: a cell might still run there, and write results.
-
-    A kernel looks after the process that started it, but only once a second.
+    A kernel looks after the process that started it, but only once a second: a cell might still
+    run there when that was killed, and write results. So the next run ends those that are noted.
     """
+
+    def __init__(self, path: Path):
+        self.path, self.noted, self.ended = path, [], False
+        self.turn = threading.Lock()
+        self._write()
+
+    def add(self, kernel: int) -> None:
+        """Note a kernel's process before it is given anything to do; refuse it at the end."""
+        import psutil
+
+        with self.turn:
+            if self.ended:
+                raise RuntimeError("The run is being ended.")
+            self.noted.append([kernel, psutil.Process(kernel).create_time()])
+            self._write()
+
+    def end(self) -> None:
+        """End them all: what runs there stops with an error, and nothing else begins."""
+        with self.turn:
+            self.ended = True
+        for kernel in self.noted:
+            _end(kernel)
+
+    def _write(self) -> None:
+        write_json(self.path, {"run": os.getpid(), "kernels": self.noted})
+
+
+def _end(kernel) -> bool:
+    """End a noted kernel, if it still runs."""
     import psutil
 
-    with suppress(psutil.NoSuchProcess, KeyError, TypeError):
-        kernel = psutil.Process(noted["kernel"])
+    with suppress(psutil.NoSuchProcess, ValueError, TypeError):
+        number, begun = kernel
+        process = psutil.Process(number)
         # Numbers of processes are used again; the time tells two of the same number apart.
-        if noted["kernel"] and abs(kernel.create_time() - noted["begun"]) < 1:
-            click.echo("The last run was killed; ending the kernel that it left.")
-            kernel.kill()
-            kernel.wait()
+        if abs(process.create_time() - begun) < 1:
+            process.kill()
+            with suppress(psutil.TimeoutExpired):  # its parent, which may be busy, takes note
+                process.wait(10)
+            return True
+    return False

@@ -7,10 +7,17 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from typing import ClassVar
 
 
 class Progress:
-    """One notebook's progress under a title such as ``[3/7] 03_custom_cnn``."""
+    """One notebook's progress under a title such as ``[3/7] 03_custom_cnn``.
+
+    Where several run at once, the line that rewrites itself has a part for each.
+    """
+
+    running: ClassVar[list[Progress]] = []
+    turn: ClassVar = threading.Lock()
 
     def __init__(self, title: str, stream=None):
         self.title, self.stream = title, stream or sys.stdout
@@ -23,12 +30,14 @@ class Progress:
     def __enter__(self) -> Progress:
         if not self.live:
             self._write(f"{self.title}  started\n")
+        self.running.append(self)
         self.thread.start()
         return self
 
     def __exit__(self, *_) -> None:
         self.stopped.set()
         self.thread.join()
+        self.running.remove(self)
         if self.live:
             self._write("\r\033[K")
 
@@ -52,12 +61,19 @@ class Progress:
 
     def _show(self) -> None:
         self.shown = (self.place, time.monotonic())
-        text = f"{self.title}  {clock(self.seconds)}  {self.place}"
-        width = shutil.get_terminal_size().columns - 1
-        self._write(f"\r\033[K{text[:width]}" if self.live else f"{text}\n")
+        if not self.live:
+            self._write(f"{self._text()}\n")
+            return
+        texts = [one._text() for one in self.running]
+        width = (shutil.get_terminal_size().columns - 1) // len(texts)
+        line = " ".join(text[: width - 1].ljust(width - 1) for text in texts)
+        self._write(f"\r\033[K{line.rstrip()}")
+
+    def _text(self) -> str:
+        return f"{self.title}  {clock(self.seconds)}  {self.place}"
 
     def _write(self, text: str) -> None:
-        with suppress(OSError):  # the terminal may be closed meanwhile
+        with suppress(OSError), self.turn:  # the terminal may be closed meanwhile
             print(text, end="", file=self.stream, flush=True)
 
 

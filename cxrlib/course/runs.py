@@ -1,12 +1,12 @@
-"""Run the course: its notebooks one after the other, each only if it has to."""
+"""Run the course: its notebooks in order, each only if it has to, several at once if told so."""
 
 from __future__ import annotations
 
 import os
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,6 +30,11 @@ class Outcome:
     seconds: float = 0.0
     why: str = ""
 
+    @property
+    def stands(self) -> bool:
+        """Whether there is a result."""
+        return self.status not in (FAILED, NOT_RUN)
+
 
 @dataclass
 class Summary:
@@ -41,7 +46,7 @@ class Summary:
     @property
     def failed(self) -> list[Outcome]:
         """The notebooks without a result: failed or not run."""
-        return [outcome for outcome in self.outcomes if outcome.status in (FAILED, NOT_RUN)]
+        return [outcome for outcome in self.outcomes if not outcome.stands]
 
 
 def run(
@@ -53,6 +58,7 @@ def run(
     notebooks: Path | str | None = None,
     cell_timeout: int | None = None,
     command: str | None = None,
+    jobs: int = 1,
 ) -> Summary:
     """Run notebooks, skipping those that an earlier run finished with the same inputs.
 
@@ -74,6 +80,8 @@ def run(
         Seconds that a single cell may take; by profile 15 minutes, 1 hour or 1 day.
     command : str, optional
         What to note as the command that made the results.
+    jobs : int
+        How many notebooks may run at once. One that reads others' results comes after them.
 
     Raises
     ------
@@ -82,7 +90,7 @@ def run(
     OSError
         If no kernel starts, or the disk is full.
     KeyboardInterrupt
-        On Ctrl-C, after the kernel is stopped.
+        On Ctrl-C, after the kernels are stopped.
     """
     place = Path(notebooks or shipped("notebooks"))
     values = lessons.read_profile(place, profile)
@@ -97,26 +105,56 @@ def run(
             raise lessons.CourseError(f"Running notebooks takes {name}: pip install 'cxrlib[run]'.")
     out = Path(out or Path("runs") / profile).resolve()
     timeout = cell_timeout or CELL_TIMEOUT.get(profile, 3600)
-    there = (timeout, _environment(out, command), partial(folder.note_running, out))
-    summary = Summary(out)
-    with folder.locked(out):
-        for number, lesson in enumerate(chosen, start=1):
-            title = f"[{number}/{len(chosen)}] {lesson.name}"
-            mine = lessons.parameters(lesson, values, given)
-            note = {"profile": profile, "command": command, "parameters": mine}
-            missing = [one.name for one in summary.failed if one.name in lesson.needs]
-            mark = lessons.fingerprint(lesson, mine, around, out)
-            if missing:
-                outcome = _leave_out(lesson.name, out, note, missing)
-            elif not force and folder.is_finished(out, lesson.name, mark):
-                outcome = Outcome(lesson.name, SKIPPED)
-            else:
-                with Progress(title) as progress:
-                    outcome = _take(lesson, out, note | {"fingerprint": mark}, progress, there)
-            summary.outcomes.append(outcome)
-            with suppress(OSError):  # a terminal that is closed ends no run of hours
-                click.echo(f"{title}  {_tell(outcome)}")
-    return summary
+    note = {"profile": profile, "command": command, "jobs": jobs}
+    outcomes = {}
+
+    def take(lesson, kernels) -> None:
+        title = f"[{chosen.index(lesson) + 1}/{len(chosen)}] {lesson.name}"
+        mine = lessons.parameters(lesson, values, given)
+        missing = [name for name in lesson.needs if name in outcomes and not outcomes[name].stands]
+        noted = note | {"parameters": mine}
+        mark = lessons.fingerprint(lesson, mine, around, out)
+        if missing:
+            outcome = _leave_out(lesson.name, out, noted, missing)
+        elif not force and folder.is_finished(out, lesson.name, mark):
+            outcome = Outcome(lesson.name, SKIPPED)
+        else:
+            how = (timeout, _environment(out, command), kernels)
+            with Progress(title) as progress:
+                outcome = _take(lesson, out, noted | {"fingerprint": mark}, progress, how)
+        outcomes[lesson.name] = outcome
+        with suppress(OSError):  # a terminal that is closed ends no run of hours
+            click.echo(f"{title}  {_tell(outcome)}")
+
+    with folder.locked(out) as kernels:
+        _side_by_side(take, chosen, jobs, kernels)
+    return Summary(out, [outcomes[lesson.name] for lesson in chosen])
+
+
+def _side_by_side(take, chosen, jobs: int, kernels) -> None:
+    """Call take(lesson, kernels) for all, in threads; the first error ends the others."""
+    begun = {}
+
+    def begin(lesson, needed):
+        wait(needed)
+        take(lesson, kernels)
+
+    # Threads take lessons in this order: those that need others begin last, and wait for few.
+    order = sorted(chosen, key=lambda lesson: len(lesson.needs)) if jobs > 1 else chosen
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for lesson in order:
+                needed = [begun[name] for name in lesson.needs if name in begun]
+                begun[lesson.name] = pool.submit(begin, lesson, needed)
+            left = begun.values()
+            while left:  # by the second, since on Windows Ctrl-C is not heard while waiting
+                ended, left = wait(left, 1, FIRST_EXCEPTION)
+                for one in ended:
+                    one.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            kernels.end()
+            raise
 
 
 def _environment(out: Path, command: str | None) -> dict[str, str]:
@@ -136,15 +174,22 @@ def _leave_out(name: str, out: Path, note: dict, missing: list[str]) -> Outcome:
     return Outcome(name, NOT_RUN, why=why)
 
 
-def _take(lesson, out: Path, note: dict, progress: Progress, there: tuple) -> Outcome:
+def _take(lesson, out: Path, note: dict, progress: Progress, how: tuple) -> Outcome:
     """Run a notebook, and note what became of it."""
     name = lesson.name
     forget(out, name)
     whole = out / "notebooks" / f"{name}.ipynb"
     unfinished = whole.with_name(f".{name}.part.ipynb")
+    timeout, environment, kernels = how
+    begun = kernels.add
     try:
-        execute.execute(lesson, unfinished, note["parameters"], progress, *there)
+        execute.execute(
+            lesson, unfinished, note["parameters"], progress, timeout, environment, begun
+        )
     except execute.NotebookFailed as failure:
+        if kernels.ended:  # it did not fail, it was ended
+            forget(out, name)
+            raise
         as_it_stopped = unfinished.read_bytes() if unfinished.exists() else b""
         forget(out, name)  # the unfinished notebook too
         if as_it_stopped:

@@ -96,6 +96,58 @@ def test_a_kernel_that_dies_and_a_cell_that_takes_too_long(tmp_path):
     assert "longer than 1 s" in why and '"The long part"' in why and "import os" in why
 
 
+def write_book(folder, name, source, needs=()):
+    """Write a notebook of one cell, and an empty profile beside it."""
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "source": source}
+    book = {"cells": [cell | {"execution_count": None}], "metadata": {"cxr": {"needs": needs}}}
+    (folder / "profiles").mkdir(parents=True, exist_ok=True)
+    (folder / "profiles" / "quick.yaml").write_text("{}")
+    (folder / f"{name}.ipynb").write_text(json.dumps(book | {"nbformat": 4, "nbformat_minor": 5}))
+
+
+MEETS = """
+import os, time
+from pathlib import Path
+run = Path(os.environ["CXR_RUN"])
+(run / "mine").touch()
+while not (run / "other").exists():
+    time.sleep(0.1)
+"""
+
+
+def test_several_notebooks_run_at_once_and_those_that_read_others_last(tmp_path, capsys):
+    place = tmp_path / "notebooks"
+    write_book(place, "01_reads", "", needs=["02_a", "03_b"])
+    for name, mine, other in (("02_a", "a", "b"), ("03_b", "b", "a")):  # each waits for the other
+        write_book(place, name, MEETS.replace("mine", mine).replace("other", other))
+    summary = course.run(out=tmp_path / "run", notebooks=place, jobs=2, cell_timeout=300)
+    found = [(outcome.name, outcome.status) for outcome in summary.outcomes]
+    assert found == [("01_reads", "done"), ("02_a", "done"), ("03_b", "done")]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.index("[1/3] 01_reads  started") > 3 and "[1/3] 01_reads  done" in lines[-1]
+    assert runfolder.read_states(tmp_path / "run")["02_a"]["jobs"] == 2
+
+
+def test_an_error_of_the_machine_ends_what_runs_beside_it(tmp_path, monkeypatch):
+    """A disk that is full when one of two notebooks is put in its place"""
+    write_book(tmp_path, "01_long", "import time; time.sleep(600)")
+    write_book(tmp_path, "02_short", "")
+    kernels = []
+
+    def full(out, name):
+        kernels.extend(json.loads((out / ".running.json").read_text())["kernels"])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(runfolder, "outputs", full)
+    with pytest.raises(OSError, match="No space"):
+        course.run(out=tmp_path / "run", notebooks=tmp_path, jobs=2)
+    import psutil
+
+    assert len(kernels) == 2 and not any(psutil.pid_exists(number) for number, _ in kernels)
+    assert not runfolder.read_states(tmp_path / "run")  # the long one did not fail
+    assert not list((tmp_path / "run").rglob("*01_long*"))
+
+
 SEES = """
 import json, os
 from pathlib import Path
@@ -107,12 +159,8 @@ Path(os.environ["CXR_RUN"], "seen.json").write_text(json.dumps(seen))
 def test_odd_surroundings_neither_stop_a_kernel_nor_reach_it(tmp_path, monkeypatch):
     """Braces in names, a full home, a long TMPDIR, a shell's settings for Python"""
     place, long = tmp_path / "a {x} {} b", tmp_path / ("long" * 30)
-    (place / "profiles").mkdir(parents=True)
     long.mkdir()
-    cell = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "source": SEES}
-    book = {"cells": [cell | {"execution_count": None}], "metadata": {}}
-    (place / "01_a.ipynb").write_text(json.dumps(book | {"nbformat": 4, "nbformat_minor": 5}))
-    (place / "profiles" / "quick.yaml").write_text("{}")
+    write_book(place, "01_a", SEES)
     (tmp_path / "greet.py").write_text("greeting = 'from a start-up file'")
     (tmp_path / "home").write_text("no folder, so nothing can be written below it")
     odd = {"HOME": "home", "TMPDIR": long.name, "PYTHONSTARTUP": "greet.py", "IPYTHONDIR": "home"}
@@ -154,6 +202,7 @@ def start(out, *settings):
     """Start ``cxr run`` in a process group of its own, like a terminal does."""
     command = [sys.executable, "-m", "cxrlib.cli", "run", "--notebooks", str(NOTEBOOKS)]
     command += ["--out", str(out), "--only", "01", "--only", "05", "--set", "pause=600"]
+    command += ["--jobs", "2"]
     # Whoever runs the tests in the background ignores Ctrl-C, and would hand that on.
     place = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
