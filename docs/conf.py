@@ -23,6 +23,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "_site.fullsize",
     "_site.mathsvg",
     "_site.plainwords",
 ]
