@@ -241,7 +241,7 @@ def _view_style(view) -> tuple[str, str, str]:
 
 def _beside(axis, y, said, colour=style.BLACK) -> None:
     """Write a number right of its row."""
-    axis.text(1.03, y, said, color=colour, va="center", fontsize=style.SMALL)
+    axis.text(1.03, y, said, color=style.ink(colour), va="center", fontsize=style.SMALL)
 
 
 def _gain(found) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
+from matplotlib.colors import rgb_to_hsv, to_rgb
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from cxrlib import NOT_CLINICAL, metrics, plots, split
@@ -14,7 +15,7 @@ from cxrlib.cohort import Cohort
 from cxrlib.paper import claims
 from cxrlib.plots import style
 from cxrlib.split import Fold
-from helpers import tiny_cohort
+from helpers import contrast_on_white, tiny_cohort
 
 NOTE = "synthetic data, random weights"
 HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "loss": [0.7, 0.5, 0.3], "accuracy": [0.5, 0.7, 0.9]})
@@ -159,7 +160,9 @@ def test_every_figure_is_one_picture_with_its_note_labels_and_readable_text(figu
             assert any(other.get_xlabel() for other in below)
             assert any(other.get_ylabel() for other in beside)
     texts = figure.findobj(lambda a: hasattr(a, "get_fontsize") and a.get_text().strip())
-    assert min(text.get_fontsize() for text in texts if text.get_visible()) >= style.SMALL
+    shown = [text for text in texts if text.get_visible()]
+    assert min(text.get_fontsize() for text in shown) >= style.SMALL
+    assert min(contrast_on_white(text.get_color()) for text in shown) >= 4.5
 
 
 def test_learning_curves_draw_the_history_and_its_gap(figures):
@@ -382,6 +385,16 @@ def test_architecture_of_a_keras_model_counts_as_keras_does():
     texts = words(plots.architecture(model))
     assert {"base", "6 x 6 x 2, 20 parameters", "6 x 6 x 3, 9 parameters"} <= set(texts)
     assert any("29 parameters: 9 trainable, 20 frozen" in text for text in texts)
+
+
+def test_text_in_a_colour_of_the_palette_reads_on_white_and_keeps_its_hue():
+    assert contrast_on_white("white") == 1 and contrast_on_white("black") == 21
+    assert contrast_on_white("#767676") == pytest.approx(4.54, abs=0.005)  # W3C's own example
+    for colour in {*style.OTHERS, *style.FIXED.values()}:
+        hue, depth, _ = rgb_to_hsv(to_rgb(style.ink(colour)))
+        assert contrast_on_white(style.ink(colour)) >= 4.5
+        assert [hue, depth] == pytest.approx(rgb_to_hsv(to_rgb(colour))[:2], abs=0.02)
+    assert style.ink(style.BLUE) == style.BLUE.lower(), "what reads stays as it is"
 
 
 def test_classes_and_protocols_keep_their_colours():

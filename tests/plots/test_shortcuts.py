@@ -13,6 +13,7 @@ from cxrlib.plots import shortcuts as auditplots
 from cxrlib.plots import style
 from cxrlib.shortcuts import hospitals as transfer
 from cxrlib.shortcuts import leaks, remedies, views
+from helpers import contrast_on_white
 
 NOTE = "synthetic data, said the test"
 LABELS = ("healthy", "covid")
@@ -98,6 +99,8 @@ def test_every_figure_says_what_its_reader_must_know(figures, name):
     figure.savefig(io.BytesIO(), format="png")
     assert NOTE in texts(figure)
     assert (NOT_CLINICAL in texts(figure)) == (name not in ("pairs", "odd", "views"))
+    written = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text().strip()]
+    assert min(contrast_on_white(text.get_color()) for text in written) >= 4.5
     if name not in PICTURES:
         assert figure.axes[0].get_ylabel() and figure.axes[-1].get_xlabel()
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 
 from cxrlib.cohort import Cohort
 
@@ -25,3 +26,11 @@ def tiny_cohort(patients=20, per_patient=2, labels=("healthy", "covid"), side=64
             rows.append((f"p{patient:02}-{number}", label, f"p{patient:02}", "test", "PA", "CC0"))
     table = pd.DataFrame(rows, columns=["image", "label", "patient", "source", "view", "licence"])
     return Cohort(table, np.stack(images), "tiny")
+
+
+def contrast_on_white(colour):
+    """Contrast of text in this colour on white, as WCAG 2.2 defines it: from 1 to 21."""
+    shares = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4
+              for one in to_rgb(colour)]  # fmt: skip
+    luminance = 0.2126 * shares[0] + 0.7152 * shares[1] + 0.0722 * shares[2]
+    return (1 + 0.05) / (luminance + 0.05)
