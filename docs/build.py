@@ -103,7 +103,7 @@ def _content(name: str, run: Path, places: dict) -> bytes | str:
         path = run / "notebooks" / path.name
         if not path.exists():
             raise BuildError(f"{path} is missing: `cxr run --out {run}` makes it.")
-    return executed.page(path.read_text(encoding="utf-8"), rewrite)
+    return executed.page(path.read_text(encoding="utf-8"), rewrite, name)
 
 
 def write_pages(source: Path, work: Path, more=()) -> Path:

@@ -7,6 +7,7 @@ what a button in another cell sends them.
 from __future__ import annotations
 
 import base64
+import json
 import math
 from dataclasses import dataclass
 from html import escape
@@ -89,12 +90,22 @@ def said(value) -> str:
 
 
 class Line(str):
-    """A sentence, displayed as text or as HTML."""
+    """A sentence, displayed as text or as HTML; what is `told` beside it, the site's script reads.
+
+    There it stands as ``data-`` attributes, in JSON.
+    """
 
     __repr__ = str.__str__
 
+    def __new__(cls, text: str = "", **told):
+        """Take the sentence, and by name what JSON can hold."""
+        line = super().__new__(cls, text)
+        line.told = told
+        return line
+
     def _repr_html_(self) -> str:
-        return f"<p>{escape(self)}</p>"
+        data = [f' data-{name}="{escape(json.dumps(told))}"' for name, told in self.told.items()]
+        return f"<p{''.join(data)}>{escape(self)}</p>"
 
 
 def show(*things) -> None:

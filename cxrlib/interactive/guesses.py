@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -95,7 +96,8 @@ class Guesses:
             forms.show(forms.form(guess))
         else:
             told = said(guess.answer) if guess.committed else "asked in JupyterLab and Colab"
-            forms.show(Line(f"Your guess ({name}): {told}."))
+            about = {"name": name, "question": question, "hint": kind.hint} | asdict(kind)
+            forms.show(Line(f"Your guess ({name}): {told}.", guess=about))
         return guess
 
     def keep(self, name: str, question: str, answer) -> None:
@@ -179,7 +181,8 @@ class Guess:
     def check(self, found, *shown) -> None:
         """Take what the notebook found, with figures or tables; show all once there is a guess."""
         self.found = results.to_native(found)
-        self._gate(shown, lambda: [Line(self.comparison())])
+        told = {"found": {"name": self.name, "value": self.found}}
+        self._gate(shown, lambda: [Line(self.comparison(), **told)])
 
     def reveal(self, *shown) -> None:
         """Show figures or tables that would give the answer away, once there is a guess."""

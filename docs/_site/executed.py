@@ -5,10 +5,15 @@ import re
 
 _HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 WIDGET = "application/vnd.jupyter.widget-view+json"
+EXPLORER = re.compile(r"^widgets\.\w+\(", re.MULTILINE)
+STILL = (
+    "{{.still}}\nHere the picture stands still. Move it yourself in the live notebook: "
+    "[in Colab](colab:{0}) or [in Binder](binder:{0})."
+)
 PARAMETERS = "Values of this run, instead of those above"
 
 
-def page(text: str, rewrite) -> str:
+def page(text: str, rewrite, name: str = "") -> str:
     """Turn an executed notebook into what the site shows.
 
     Parameters
@@ -17,6 +22,8 @@ def page(text: str, rewrite) -> str:
         The notebook's JSON.
     rewrite : callable
         What is done to each Markdown cell's text.
+    name : str, optional
+        The notebook's path in the repository, for links to where its explorers move.
 
     Returns
     -------
@@ -34,6 +41,9 @@ def page(text: str, rewrite) -> str:
         if cell["cell_type"] == "markdown":
             cell["source"] = rewrite(cell["source"])
             heading = (_HEADING.findall(cell["source"]) or [heading])[-1]
+        elif name and EXPLORER.search(cell["source"]):
+            note = {"cell_type": "markdown", "id": f"{cell['id']}-still", "metadata": {}}
+            cells.append(note | {"source": STILL.format(name)})
         if (ready := _ready(cell, heading, cells)) is not None:
             cells.append(ready)
     notebook["cells"] = cells

@@ -5,14 +5,44 @@ function reachable() {
     if (box.scrollWidth > box.clientWidth + 1) box.setAttribute("tabindex", "0");
   }
 }
-// The theme's arrows in the contents say nothing to a screen reader.
+// The theme's arrows in the contents say nothing to a screen reader; others not what they show.
 function named() {
-  for (const arrow of document.querySelectorAll("summary")) {
-    const page = arrow.parentElement.parentElement.querySelector("a");
-    if (!arrow.textContent.trim() && page) {
-      arrow.setAttribute("aria-label", `Pages under ${page.textContent.trim()}`);
-    }
+  for (const one of document.querySelectorAll("summary, .search-button-field")) {
+    const page = one.parentElement.parentElement.querySelector("a");
+    if (one.textContent.trim()) one.removeAttribute("aria-label");
+    else if (page) one.setAttribute("aria-label", `Pages under ${page.textContent.trim()}`);
   }
 }
+// An excerpt of a page found is of its article alone, around a word that begins as one sought:
+// Sphinx's begins with the menus, and shows "became" for "Grad-CAM".
+function excerpted() {
+  if (typeof Search === "undefined") return;
+  const sought = new URLSearchParams(location.search).get("q") ?? "";
+  Search.makeSearchSummary = (html, stems, anchor) => {
+    const page = new DOMParser().parseFromString(html, "text/html").querySelector("article");
+    page?.querySelectorAll(".headerlink, script, style, details").forEach((one) => one.remove());
+    const named = (anchor && page?.querySelector(anchor)) || page;
+    const part = named?.nodeName === "DT" ? named.nextElementSibling : named; // a term's meaning
+    if (!part) return null;
+    const text = part.textContent.replace(/\s+/g, " ").trim();
+    const places = [sought, ...stems].flatMap((words) => {
+      const inside = words.split(/[^\p{L}\p{N}]+/u).filter(Boolean).join("[^\\p{L}\\p{N}]+");
+      const begins = `(?<![\\p{L}\\p{N}])${inside || "$"}`;
+      const patterns = [`${begins}(?![\\p{L}\\p{N}])`, begins]; // whole, or else its beginning
+      return patterns.map((one) => text.search(new RegExp(one, "iu")));
+    });
+    const start = Math.max(0, (places.find((place) => place >= 0) ?? 0) - 100);
+    const summary = document.createElement("p");
+    summary.className = "context";
+    summary.textContent = `${start ? "... " : ""}${text.slice(start, start + 240)} ...`;
+    return summary;
+  };
+}
+// Paper is white, whatever the screen is.
+const { dataset } = document.documentElement;
+let shown;
+window.addEventListener("beforeprint", () => { shown = dataset.theme; dataset.theme = "light"; });
+window.addEventListener("afterprint", () => { dataset.theme = shown; });
+document.addEventListener("DOMContentLoaded", excerpted); // before Sphinx's script searches
 window.addEventListener("load", () => { named(); reachable(); });
 window.addEventListener("resize", reachable);

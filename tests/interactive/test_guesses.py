@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from pathlib import Path
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import pandas as pd
@@ -223,6 +224,17 @@ def test_headless_shows_all_at_once_and_writes_nothing(screen, tmp_path):
     assert (shown, str(found), more) == ("the result", "Found (kept): 0.75.", "more")
     assert table.to_dict("index") == {"kept": {"your guess": "none", "found": 0.75}}
     assert not list(tmp_path.iterdir())
+
+
+def test_the_site_s_script_learns_what_is_asked_and_found(screen):
+    guess = guesses.of("02_x").ask(RUDE, "Which?", choices=["a", "b"], items=["A"])
+    guess.check(["b"])
+    asked, found = (fromstring(one._repr_html_()) for one in screen)
+    told = json.loads(asked.get("data-guess"))
+    assert (told["name"], told["question"], told["hint"]) == (RUDE, "Which?", "an answer for each")
+    assert (told["choices"], told["items"], told["low"]) == (["a", "b"], ["A"], None)
+    assert json.loads(found.get("data-found")) == {"name": RUDE, "value": ["b"]}
+    assert [list(one) for one in (asked, found)] == [[], []], "rude text stays text"
 
 
 def test_the_summary_covers_what_is_not_guessed_yet_and_the_record_does_not(live):

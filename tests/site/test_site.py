@@ -106,6 +106,15 @@ def test_a_page_leaves_out_what_belongs_to_one_machine_and_one_run():
     assert "papermill" not in whole and "/home/me" not in whole
 
 
+def test_a_still_explorer_says_where_it_moves():
+    run = notebook(picture(), source="from cxrlib.interactive import widgets\n\nwidgets.knob()")
+    cells = json.loads(executed.page(run, lambda text: text, "notebooks/09_x.ipynb"))["cells"]
+    _, said, shown = (cell["source"] for cell in cells)
+    assert "stands still" in said and "(colab:notebooks/09_x.ipynb)" in said
+    assert shown.endswith("widgets.knob()")
+    assert len(page_cells(picture())) == 2, "what moves nowhere needs no note"
+
+
 def test_the_installation_is_not_shown_and_the_values_of_the_run_are_folded():
     assert len(page_cells(tags=["setup"])) == 1
     folded = page_cells(tags=["injected-parameters"])[1]["metadata"]
