@@ -120,7 +120,7 @@ def misconceptions() -> dict[str, dict]:
 
 def to_html(text: str) -> str:
     """Turn one paragraph of Markdown (emphasis, code, links) into HTML."""
-    parts = re.split(r"`([^`]+)`", escape(text.strip()))
+    parts = re.split(r"`([^`]+)`", escape(text.strip()).replace("&#x27;", "'"))
     parts[1::2] = [f"<code>{code}</code>" for code in parts[1::2]]
     for place in range(0, len(parts), 2):
         plain = LINK.sub(r'<a href="\2">\1</a>', parts[place])
