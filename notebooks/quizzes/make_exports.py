@@ -22,7 +22,8 @@ from cxrlib.interactive import quizzes
 HERE = Path(__file__).resolve().parent
 MISSING = """\
 text2qti is missing, so the QTI files for Canvas were left out. Install it with
-    python -m pip install text2qti"""
+    python -m pip install -e ".[teach]"
+in the course's folder."""
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Misconceptions</title><style>body{{font:1rem/1.5 sans-serif;margin:1rem auto;max-width:60rem;
