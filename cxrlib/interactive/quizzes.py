@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from html import escape
 from pathlib import Path
@@ -25,6 +25,7 @@ KINDS = {  # what a question of each kind must have beside the shared keys
     "multiple": SHARED | {"answers"},
     "number": SHARED | {"value", "tolerance", "feedback", "otherwise"},
 }
+OTHER = "any other number"
 LINK, HELD = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)"), re.compile(r"\{(\w+)\}")
 
 
@@ -90,32 +91,32 @@ def read(path: Path | str) -> Quiz:
     ``misconceptions.yml`` are those of the course.
     """
     path = Path(path)
-    content = _parse(path)
+    where, questions = path.name, []
     try:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
         _has(content, {"lesson", "questions"})
         if content["lesson"] != path.stem:
             raise ValueError(f"lesson is {content['lesson']!r}: write the file's own name")
-        headings, known = _headings(path.stem), set(misconceptions())
-    except ValueError as error:
-        raise QuizError(f"{path.name}: {error}.") from error
-    questions = []
-    for number, one in enumerate(content["questions"], 1):
-        name = one.get("id", f"number {number}") if isinstance(one, dict) else f"number {number}"
-        try:
-            questions.append(_question(one, path.stem, headings, known))
-            if name in [before.id for before in questions[:-1]]:
+        headings = _headings(path.stem)
+        for number, one in enumerate(content["questions"], 1):
+            name = one.get("id", number) if isinstance(one, dict) else number
+            where = f"{path.name}, question {name}"
+            if name in [other.id for other in questions]:
                 raise ValueError("this id stands twice: give each question its own")
-            if questions[-2:] != sorted(questions[-2:], key=lambda q: LEVELS.index(q.level)):
+            questions.append(_question(one, path.stem, headings))
+            levels = [LEVELS.index(other.level) for other in questions]
+            if levels != sorted(levels):
                 raise ValueError("it stands too late: put judgement first, then reading, recall")
-        except ValueError as error:
-            raise QuizError(f"{path.name}, question {name}: {error}.") from error
+    except (OSError, TypeError, ValueError) as error:
+        raise QuizError(f"{where}: {error}.") from error
     return Quiz(path.stem, tuple(questions))
 
 
 @cache
 def misconceptions() -> dict[str, dict]:
     """Read what wrong answers show: by key, the ``belief`` and what to say ``against`` it."""
-    return _parse(shipped("notebooks") / "quizzes" / "misconceptions.yml")
+    path = shipped("notebooks") / "quizzes" / "misconceptions.yml"
+    return parse_yaml(path.read_text(encoding="utf-8"))
 
 
 def to_html(text: str) -> str:
@@ -127,13 +128,6 @@ def to_html(text: str) -> str:
         plain = re.sub(r"\*\*(?=\S)(.+?)(?<=\S)\*\*", r"<strong>\1</strong>", plain)
         parts[place] = re.sub(r"\*(?=\S)(.+?)(?<=\S)\*", r"<em>\1</em>", plain)
     return "".join(parts)
-
-
-def _parse(path: Path):
-    try:
-        return parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise QuizError(f"{path.name} cannot be read: {error}") from error
 
 
 def _has(given, needed: set, optional=frozenset()) -> None:
@@ -154,7 +148,7 @@ def _headings(lesson: str) -> set[str]:
     return {found.strip() for text in texts for found in re.findall(r"(?m)^#+ +(.+)$", text)}
 
 
-def _question(one, lesson: str, headings: set, known: set) -> Question:
+def _question(one, lesson: str, headings: set) -> Question:
     kind = one.get("kind") if isinstance(one, dict) else None
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: write {', '.join(KINDS)}")
@@ -165,12 +159,12 @@ def _question(one, lesson: str, headings: set, known: set) -> Question:
         raise ValueError(f"{one['section']!r} is no heading of {lesson}: copy one word for word")
     found = {name: _result(where) for name, where in (one.get("results") or {}).items()}
     answers = _numbers(one, found) if kind == "number" else _choices(one, found, lesson)
-    for answer in answers:
-        if answer.misses not in known and not (answer.right or answer.misses is None):
-            raise ValueError(f"misses: {answer.misses!r} is no key of misconceptions.yml: add it")
+    missed = {a.misses for a in answers if not a.right and a.text != OTHER}
+    if unknown := missed - misconceptions().keys():
+        raise ValueError(f"misses {unknown.pop()!r} is no key of misconceptions.yml: add it there")
     texts = {key: one[key] for key in ("id", "level", "kind", "section")}
-    return Question(**texts, ask=_fill(one["ask"], found), answers=answers,
-                    tolerance=one.get("tolerance"))  # fmt: skip
+    tolerance = one.get("tolerance")
+    return Question(**texts, ask=_fill(one["ask"], found), answers=answers, tolerance=tolerance)
 
 
 def _choices(one: dict, found: dict, lesson: str) -> tuple[Answer, ...]:
@@ -184,18 +178,16 @@ def _choices(one: dict, found: dict, lesson: str) -> tuple[Answer, ...]:
     if count == 0 or count == len(answers) or (one["kind"] == "single" and count > 1):
         wanted = "one right answer and a wrong one" if one["kind"] == "single" else "both kinds"
         raise ValueError(f"{count} of {len(answers)} answers are right: give {wanted}")
-    # By a hash, so that the right one has no favourite place, and every place has one order.
+    # By a hash: the right one has no favourite place, and all places have the same order.
     key = f"{lesson} {one['id']}"
     return tuple(sorted(answers, key=lambda a: sha256(f"{key} {a.text}".encode()).hexdigest()))
 
 
 def _numbers(one: dict, found: dict) -> tuple[Answer, ...]:
-    wrong = one.get("wrong") or []
-    for given in wrong:
-        _has(given, {"value", "misses", "feedback"})
     right = {"value": one["value"], "feedback": one["feedback"], "misses": None}
     answers = []
-    for given in [right, *wrong]:
+    for given in [right, *(one.get("wrong") or [])]:
+        _has(given, {"value", "misses", "feedback"})
         value = found.get(given["value"], given["value"])
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"value is {value!r}: write a number, or the name of a result")
@@ -204,17 +196,19 @@ def _numbers(one: dict, found: dict) -> tuple[Answer, ...]:
         answers.append(Answer(text, given is right, told, given["misses"], value))
     if any(abs(other.value - answers[0].value) <= one["tolerance"] for other in answers[1:]):
         raise ValueError("a wrong value lies within the tolerance of the right one: move it")
-    return *answers, Answer("any other number", False, _fill(one["otherwise"], found))
+    return *answers, Answer(OTHER, False, _fill(one["otherwise"], found))
 
 
-def _result(where):
+_recorded = cache(partial(results.load, shipped("data") / "reference"))
+
+
+def _result(where) -> int | float:
     try:
         notebook, kind, name, row, column = where
-        run = results.load(shipped("data") / "reference", notebook)
-        value = results.to_native(getattr(run, kind)[name].loc[row, column])
+        table = getattr(_recorded(notebook), kind)[name]
+        return results.to_native(table.loc[row, column])
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"results {where} are not in data/reference: correct the path") from error
-    return value
 
 
 def _said(value) -> str:
@@ -222,8 +216,8 @@ def _said(value) -> str:
 
 
 def _fill(text, found: dict) -> str:
-    if not isinstance(text, str):
-        raise ValueError(f"{text!r} is no text: put it in quotation marks")
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{text!r} is no text: write one, in quotation marks")
     if lacking := set(HELD.findall(text)) - set(found):
         raise ValueError(f"{{{lacking.pop()}}} has no number: name it under results")
     return HELD.sub(lambda name: _said(found[name[1]]), text).strip()
