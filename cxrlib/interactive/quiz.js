@@ -1,5 +1,8 @@
 // Gives each question a button, and answers it from its folded list. Stores and sends nothing.
 (() => {
+  // JupyterLab's keys (arrows move cells, Enter edits) leave alone only what says so itself.
+  const ownKeys = (element) => element.setAttribute("data-lm-suppress-shortcuts", "true");
+
   function sectionLink(form) {
     const name = form.querySelector("[data-section]").textContent;
     const plain = (text) => text.replace(/[`*#¶]/g, "").replace(/\s+/g, " ").trim();
@@ -11,6 +14,7 @@
       const link = document.createElement("a");
       link.href = `#${heading.closest("[id]")?.id ?? ""}`;
       link.textContent = name;
+      ownKeys(link);
       link.addEventListener("click", (event) => {
         event.preventDefault(); // JupyterLab's page has addresses of its own
         heading.tabIndex = -1;
@@ -45,6 +49,7 @@
     button.textContent = "Check";
     fold.before(button, said);
     fold.hidden = true;
+    form.querySelectorAll("input, button, summary").forEach(ownKeys);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const chosen = choose(form, entries);

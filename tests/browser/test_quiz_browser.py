@@ -75,7 +75,7 @@ def test_a_question_is_answered_by_keyboard_and_the_feedback_leads_to_its_sectio
     with page() as tab:
         tab.goto(file.as_uri())
         form = tab.locator("form").nth(number)
-        assert form.get_by_role("group").get_attribute("class") is None
+        assert form.get_by_role("group", name=re.compile("The recorded run")).count() == 1
         answer_one_wrong_then_right(tab, form, one)
         tab.keyboard.press("Shift+Tab")
         wrong = next(answer for answer in one.answers if not answer.right)
@@ -115,20 +115,16 @@ def test_several_answers_and_a_number_by_keyboard(file):
         form = tab.locator("form").nth(number)
         said = form.get_by_role("status")
         tab_to(tab, form, "input")
-        for typed, begins in {
-            "": "Write a number first.",
-            "34": "Not yet. So many",
-            "7": "Not yet.",
-        }.items():
+        told = {"": "Write a number first.", "34": "Not yet. So many", "7": "Not yet. Take"}
+        for typed, begins in told.items():
             tab.keyboard.press("Control+A")
             tab.keyboard.type(typed)
             tab.keyboard.press("Enter")
             assert said.inner_text().startswith(begins)
-        assert one.answers[-1].feedback in said.inner_text()
         tab.keyboard.press("Control+A")
         tab.keyboard.type("40.5")
         tab.keyboard.press("Enter")
-        assert said.inner_text() == f"Right. {one.answers[0].feedback}"
+        assert said.inner_text() == f"Right. {one.answers[0].feedback}".replace("*", "")
         assert_clean(tab)
 
 
