@@ -112,6 +112,16 @@ def test_moodle_xml_has_all_points_and_all_feedback(path, exports):
             assert one.findtext("single") == str(wanted.kind == "single").lower()
 
 
+def test_links_lead_to_the_headings_of_the_site(exports):
+    nodes = pytest.importorskip("docutils.nodes")  # which names them
+    for path in FILES:
+        quiz = read(path)
+        for one in quiz.questions:
+            wanted = f"]({SITE}notebooks/{path.stem}.html#{nodes.make_id(one.section)})."
+            assert exports.read_again(quiz, one, SITE).endswith(wanted)
+            assert "](" not in exports.read_again(quiz, one, "")
+
+
 # --- GIFT: read by the rules of Moodle's page "GIFT format" -----------------------------------
 
 
