@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 
 from cxrlib import results
-from cxrlib.files import parse_yaml, shipped
+from cxrlib.files import no_such, parse_yaml, shipped
 from cxrlib.plots import pages
 
 LEVELS = ("judgement", "reading", "recall")
@@ -81,7 +81,11 @@ class Quiz:
 
 def quiz(lesson: str) -> Quiz:
     """Give the quiz of a lesson, such as ``"04_resnet50"``, for a cell to show; see `read`."""
-    return read(shipped("notebooks") / "quizzes" / f"{lesson}.yml")
+    folder = shipped("notebooks") / "quizzes"
+    there = [path.stem for path in sorted(folder.glob("[0-9]*.yml"))]
+    if lesson not in there:
+        raise QuizError(no_such("quiz", lesson, there))
+    return read(folder / f"{lesson}.yml")
 
 
 def read(path: Path | str) -> Quiz:

@@ -137,6 +137,8 @@ def test_files_that_are_no_quiz_are_named(tmp_path):
         read(tmp_path, SINGLE, title="x")
     with pytest.raises(quizzes.QuizError, match=r"none\.yml"):
         quizzes.read(tmp_path / "none.yml")
+    with pytest.raises(quizzes.QuizError, match="03_custom_cnn"):
+        interactive.quiz("3_custom_cnn")
 
 
 @pytest.mark.parametrize(
