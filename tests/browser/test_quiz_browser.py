@@ -98,12 +98,15 @@ def test_several_answers_and_a_number_by_keyboard(file):
         tab_to(tab, form, "input >> nth=0")
         tab.keyboard.press("Enter")
         assert said.inner_text() == "Choose an answer first."
+        heard = []
         for place, answer in enumerate(one.answers):
             if answer.right:
                 tab_to(tab, form, f"input >> nth={place}")
                 tab.keyboard.press("Space")
                 tab.keyboard.press("Enter")
-        assert said.inner_text().startswith("Right. ")
+                heard.append(said.inner_text())
+        assert heard[0].startswith("Right so far, and 1 more belongs here.")
+        assert heard[1].startswith("Right. ") and len(heard) == 2
         assert all(answer.feedback in said.inner_text() for answer in one.answers if answer.right)
         place = next(place for place, answer in enumerate(one.answers) if not answer.right)
         form.locator("input").nth(place).focus()
