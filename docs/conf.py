@@ -26,6 +26,7 @@ extensions = [
     "_site.fullsize",
     "_site.mathsvg",
     "_site.plainwords",
+    "_site.terms",
 ]
 exclude_patterns = ["**/.*"]
 
