@@ -10,6 +10,7 @@ whose text and code are the same.
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ ROOT = DOCS.parent
 sys.path[:0] = [str(DOCS), str(ROOT)]
 
 from _site import executed, pages, project, tables  # noqa: E402
+
+_NOTEBOOK = re.compile(r'(href=")notebooks/(\w+)\.ipynb(?=")')
 
 
 class BuildError(Exception):
@@ -37,6 +40,7 @@ def main(arguments=None) -> int:
         changed = gather(run.resolve(), source)
         print(f"Pages: {changed} changed, in {source}")
         html = write_pages(source, options.work, options.sphinx)
+        add_examples(run, options.work, html)
         publish(html, options.out)
     except BuildError as error:
         print(error, file=sys.stderr)
@@ -67,13 +71,18 @@ def read_options(arguments=None) -> argparse.Namespace:
 def run_lessons(profile: str) -> Path:
     """Execute the lessons that are not done yet; what fails, `cxr run` explains."""
     out = ROOT / "runs" / profile
-    command = [sys.executable, "-m", "cxrlib.cli", "run", "--profile", profile, "--out", out]
+    run_command("run", "--profile", profile, "--out", out)
+    return out
+
+
+def run_command(*words, folder: Path = ROOT) -> None:
+    """Call `cxr`, of this checkout, in a folder."""
+    command = [sys.executable, "-m", "cxrlib.cli", *map(str, words)]
     paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
     around = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    ended = subprocess.run([str(part) for part in command], cwd=ROOT, env=around, check=False)
+    ended = subprocess.run(command, cwd=folder, env=around, check=False)
     if ended.returncode:
-        raise BuildError("The site was not built: a lesson did not run, see above.")
-    return out
+        raise BuildError(f"The site was not built: `cxr {words[0]}` failed, see above.")
 
 
 def gather(run: Path, source: Path) -> int:
@@ -120,6 +129,20 @@ def write_pages(source: Path, work: Path, more=()) -> Path:
         raise BuildError("The site was not built: Sphinx complains, see above.")
     good.touch()
     return html
+
+
+def add_examples(run: Path, work: Path, html: Path) -> None:
+    """Add the run's report, and the audit of the phantoms with a secret, as ``example/``."""
+    report, page = run / "report.html", work / "audit-phantom.html"
+    if not report.exists():
+        raise BuildError(f"{report} is missing: `cxr report {run}` makes it.")
+    code = (path.stat().st_mtime_ns for path in (ROOT / "cxrlib").rglob("*.py"))
+    if not page.exists() or page.stat().st_mtime_ns < max(code):
+        run_command("audit", "phantom", folder=work)  # its name alone: the page shows the command
+    # Beside a run stand its notebooks; the site has them as pages
+    text = _NOTEBOOK.sub(r"\1../notebooks/\2.html", report.read_text(encoding="utf-8"))
+    pages.write(html / "example" / "report.html", text)
+    pages.write(html / "example" / "audit.html", page.read_bytes())
 
 
 def publish(html: Path, out: Path) -> None:

@@ -39,6 +39,7 @@ myst_url_schemes = {
     "mailto": None,
     "colab": facts.colab("{{path}}"),
     "binder": facts.binder("{{path}}"),
+    "site": "{{path}}",  # what the build adds, and Sphinx knows nothing of
 }
 
 # -- notebooks: executed already, by `cxr run` -------------------------------------------------

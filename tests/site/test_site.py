@@ -154,6 +154,39 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
     assert (tmp_path / "thesis.txt").exists()
 
 
+def test_the_run_s_report_and_an_audit_become_examples(tmp_path, monkeypatch):
+    run, work, html = (tmp_path / name for name in ("run", "work", "html"))
+    run.mkdir()
+    work.mkdir()
+    with pytest.raises(build.BuildError, match="cxr report"):
+        build.add_examples(run, work, html)
+    (run / "report.html").write_text('<a href="notebooks/01_x.ipynb">lesson</a> <a href="#one">')
+    asked = []
+
+    def audit(*words, folder):
+        asked.append(words)
+        (folder / "audit-phantom.html").write_text("made")
+
+    monkeypatch.setattr(build, "run_command", audit)
+    for _ in range(2):
+        build.add_examples(run, work, html)
+    report = (html / "example" / "report.html").read_text()
+    assert report == '<a href="../notebooks/01_x.html">lesson</a> <a href="#one">'
+    assert (html / "example" / "audit.html").read_text() == "made"
+    assert asked == [("audit", "phantom")], "made anew only when the code is"
+
+
+@pytest.mark.slow
+def test_the_examples_are_one_click_away(site):
+    folder = site[1] / "site"
+    for page, name in [("index", "report"), ("index", "audit"), ("docs/audit/README", "audit")]:
+        text = (folder / f"{page}.html").read_text().split("<article")[1]
+        link = re.search(rf'href="([./]*example/{name}\.html)"', text)
+        example = (folder / page).parent / link[1]
+        assert "not for clinical use" in example.read_text()
+        assert str(site[1]) not in example.read_text(), "it tells where it was made"
+
+
 @pytest.mark.slow
 def test_a_warning_stops_the_build_each_time(tmp_path):
     """Sphinx itself warns once: what it has read it does not read again."""
