@@ -296,8 +296,9 @@ def test_the_command_writes_a_lesson_and_says_what_is_missing(exports, tmp_path,
 
 RECORDED = {  # what the sentences conclude from the numbers between them
     "recorded-misfits": lambda few, dropout, films: few - films > few - dropout,
-    "recorded-curves": lambda learned, fewer, more, first, last: fewer < learned < more
-    and last < first,
+    "recorded-curves": lambda learned, fewer, more, first, last: (
+        fewer < learned < more and last < first
+    ),
     "recorded-gap": lambda all, half, quarter, well, badly: all < half < quarter and badly < well,
     "recorded-pairs": lambda missed, wrong, patches: True,
     "recorded-reweigh": lambda often, less, seldom, more: less < often and seldom < more,
