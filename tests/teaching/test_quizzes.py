@@ -299,7 +299,9 @@ RECORDED = {  # what the sentences conclude from the numbers between them
     "recorded-curves": lambda learned, fewer, more, first, last: (
         fewer < learned < more and last < first
     ),
-    "recorded-gap": lambda all, half, quarter, well, badly: all < half < quarter and badly < well,
+    "recorded-gap": lambda whole, half, quarter, well, badly: (
+        whole < half < quarter and badly < well
+    ),
     "recorded-pairs": lambda missed, wrong, patches: True,
     "recorded-reweigh": lambda often, less, seldom, more: less < often and seldom < more,
 }
