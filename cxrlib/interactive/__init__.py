@@ -5,5 +5,5 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["frontend", "guesses", "quizzes", "widgets"],
-    submod_attrs={"quizzes": ["quiz"]},
+    submod_attrs={"quizzes": ["quiz", "recorded"]},
 )

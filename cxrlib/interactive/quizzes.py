@@ -74,6 +74,10 @@ class Quiz:
             lines += [f"{number}. {one.ask}", *choices]
         return "\n".join(lines)
 
+    def part(self, first: int, last: int | None = None) -> Quiz:
+        """Give some of the questions, as a slice does: from `first` (0 is the first) to `last`."""
+        return Quiz(self.lesson, self.questions[first:last])
+
     def _repr_html_(self) -> str:
         page = pages.template(Path(__file__).with_name("quiz.html.j2"))
         return page.render(quiz=self, html=to_html)
@@ -114,6 +118,38 @@ def read(path: Path | str) -> Quiz:
     except (OSError, TypeError, ValueError) as error:
         raise QuizError(f"{where}: {error}.") from error
     return Quiz(path.stem, tuple(questions))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the recorded run found, folded away; see :func:`recorded`."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return f"What we saw with the defaults: {self.text}"
+
+    def _repr_html_(self) -> str:
+        summary = "<summary>What we saw with the defaults</summary>"
+        return f"<details>{summary}<p>{to_html(self.text)}</p></details>"
+
+
+def recorded(lesson: str, text: str, **places) -> Recorded:
+    """Say what the recorded run of a lesson found (data/reference), for a cell to show.
+
+    `text` is a paragraph of Markdown with names in braces; `places` says for each the table of
+    the lesson's results, its row and its column. A QuizError names one that is not there.
+    """
+    try:
+        found = {name: _result([lesson, "tables", *place]) for name, place in places.items()}
+        told = _fill(text, found)
+    except ValueError as error:
+        raise QuizError(f"{lesson}: {error}.") from error
+    run = _recorded(lesson)
+    kinds = sorted({one["kind"] for one in run.weights.values()})
+    weights = "".join(f"{kind} weights, " for kind in kinds)
+    synthetic = "Synthetic" if run.data["synthetic"] else "Real"
+    return Recorded(f"{told} ({synthetic} images, {weights}seed {run.seed}.)")
 
 
 @cache

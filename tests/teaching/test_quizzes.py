@@ -1,5 +1,6 @@
 """The quizzes as a whole, and what other programs read in the files made of them."""
 
+import ast
 import importlib.util
 import json
 import re
@@ -11,6 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from scipy.stats import binomtest
 
+from cxrlib import interactive, results
 from cxrlib.interactive import quizzes
 from grading import ROOT
 
@@ -44,8 +46,10 @@ def test_a_lesson_asks_a_few_questions_and_judgement_first(path):
 @each_quiz
 def test_the_lesson_shows_its_quiz_once(path):
     cells = json.loads((ROOT / "notebooks" / f"{path.stem}.ipynb").read_text("utf-8"))["cells"]
+    shows = f'interactive.quiz("{path.stem}")'
     lines = [line.strip() for cell in cells for line in cell["source"]]
-    assert lines.count(f'interactive.quiz("{path.stem}")') == 1
+    found = [line.removeprefix(shows) for line in lines if line.startswith(shows)]
+    assert found in ([""], [".part(0, 5)", ".part(5)"])  # whole, or five before the lesson
 
 
 def choices():
@@ -288,3 +292,35 @@ def test_the_command_writes_a_lesson_and_says_what_is_missing(exports, tmp_path,
         assert code == 0 and "02_augmentation.qti.zip" in names
     else:
         assert code == 1 and "text2qti is missing" in capsys.readouterr().err
+
+
+RECORDED = {  # what the sentences conclude from the numbers between them
+    "recorded-misfits": lambda few, dropout, films: few - films > few - dropout,
+    "recorded-curves": lambda learned, fewer, more, first, last: (
+        fewer < learned < more and last < first
+    ),
+    "recorded-gap": lambda whole, half, quarter, well, badly: (
+        whole < half < quarter and badly < well
+    ),
+    "recorded-pairs": lambda missed, wrong, patches: True,
+    "recorded-reweigh": lambda often, less, seldom, more: less < often and seldom < more,
+}
+
+
+def test_what_lessons_say_of_the_recorded_run_is_so():
+    cells = [
+        cell
+        for path in FILES
+        for cell in json.loads((ROOT / "notebooks" / f"{path.stem}.ipynb").read_text())["cells"]
+        if cell["id"].startswith("recorded-")
+    ]
+    assert {cell["id"] for cell in cells} == set(RECORDED)
+    for cell in cells:
+        call = ast.parse("".join(cell["source"])).body[-1].value
+        lesson = ast.literal_eval(call.args[0])
+        tables = results.load(ROOT / "data" / "reference", lesson).tables
+        places = {one.arg: ast.literal_eval(one.value) for one in call.keywords}
+        found = {name: tables[t].loc[row, column] for name, (t, row, column) in places.items()}
+        assert RECORDED[cell["id"]](**found), (cell["id"], found)
+        said = repr(interactive.recorded(lesson, ast.literal_eval(call.args[1]), **places))
+        assert "seed 0" in said and all(f"{value:.2f}" in said for value in found.values())
