@@ -21,13 +21,13 @@ function excerpted() {
   Search.makeSearchSummary = (html, stems, anchor) => {
     const page = new DOMParser().parseFromString(html, "text/html").querySelector("article");
     page?.querySelectorAll(".headerlink, script, style, details").forEach((one) => one.remove());
-    const named = (anchor && page?.querySelector(anchor)) || page;
-    const part = named?.nodeName === "DT" ? named.nextElementSibling : named; // a term's meaning
+    const found = (anchor && page?.querySelector(anchor)) || page;
+    const part = found?.nodeName === "DT" ? found.nextElementSibling : found; // a term's meaning
     if (!part) return null;
     const text = part.textContent.replace(/\s+/g, " ").trim();
     const places = [sought, ...stems].flatMap((words) => {
       const inside = words.split(/[^\p{L}\p{N}]+/u).filter(Boolean).join("[^\\p{L}\\p{N}]+");
-      const begins = `(?<![\\p{L}\\p{N}])${inside || "$"}`;
+      const begins = `(?<![\\p{L}\\p{N}])${inside || "(?!)"}`;
       const patterns = [`${begins}(?![\\p{L}\\p{N}])`, begins]; // whole, or else its beginning
       return patterns.map((one) => text.search(new RegExp(one, "iu")));
     });
@@ -39,10 +39,11 @@ function excerpted() {
   };
 }
 // Paper is white, whatever the screen is.
-const { dataset } = document.documentElement;
-let shown;
-window.addEventListener("beforeprint", () => { shown = dataset.theme; dataset.theme = "light"; });
-window.addEventListener("afterprint", () => { dataset.theme = shown; });
+window.addEventListener("beforeprint", () => {
+  const { dataset } = document.documentElement, { theme } = dataset;
+  dataset.theme = "light";
+  window.addEventListener("afterprint", () => { dataset.theme = theme; }, { once: true });
+});
 document.addEventListener("DOMContentLoaded", excerpted); // before Sphinx's script searches
 window.addEventListener("load", () => { named(); reachable(); });
 window.addEventListener("resize", reachable);

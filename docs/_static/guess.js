@@ -1,4 +1,5 @@
 // A guess comes before its answer. Without this script a page shows both, as the lesson ran.
+(() => {
 function make(name, properties, ...inside) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...inside);
@@ -92,3 +93,4 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelector("article h1").after(make("p", { className: "guess-all" }, told, label));
   show();
 });
+})();
