@@ -66,8 +66,8 @@ def test_the_weeks_add_up_and_hold_every_lesson():
     lessons = [[int(n) for n in week[1].split(",")] for week in weeks]
     held = [lesson for own in lessons for lesson in own]
     assert len(held) == len(set(held)) and set(held) >= set(LESSONS) - {0}
-    for own, (_, _, *numbers, _) in zip(lessons, weeks, strict=True):
-        reading, tasks, in_class, more, total = map(int, numbers)
+    for own, (_, _, *numbers) in zip(lessons, weeks, strict=True):
+        reading, tasks, in_class, more, total = (int(one.strip("| ")) for one in numbers)
         assert reading == sum(stated(LESSONS[n]) for n in own)
         assert tasks == sum(stated(exercise(n)) for n in own)
         assert total == reading + tasks + in_class + more and more >= 10 * len(own)
