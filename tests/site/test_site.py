@@ -138,7 +138,7 @@ def test_each_exercise_s_open_question_has_its_rubric_and_not_its_answer():
     parts = tables.rubrics().split("### ")[1:]
     assert len(parts) == len(pages.find([pages.EXERCISES]))
     for part in parts:
-        assert 3 <= part.count("\n- ") and "point" in part
+        assert part.count("\n- ") >= 3 and "point" in part
         assert "SOLUTION" not in part and "model answer" not in part
 
 
