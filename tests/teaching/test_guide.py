@@ -65,7 +65,7 @@ def test_the_weeks_add_up_and_hold_every_lesson():
     weeks = rows(GUIDE.split("**Six weeks")[1])
     lessons = [[int(n) for n in week[1].split(",")] for week in weeks]
     held = [lesson for own in lessons for lesson in own]
-    assert len(held) == len(set(held)) and set(held) >= set(LESSONS) - {0}
+    assert len(held) == len(set(held)) and set(held) == set(LESSONS)
     for own, (_, _, *numbers) in zip(lessons, weeks, strict=True):
         reading, tasks, in_class, more, total = (int(one.strip("| ")) for one in numbers)
         assert reading == sum(stated(LESSONS[n]) for n in own)
@@ -129,8 +129,6 @@ def test_what_a_run_found_is_written_beside_its_questions(tmp_path, monkeypatch)
 def test_every_lesson_has_a_run_sheet_of_an_hour():
     text = (TEACHING / "hours.md").read_text(encoding="utf-8")
     for lesson, path in LESSONS.items():
-        if lesson == 0:
-            continue  # it is read at home
         sheet = text.split(f"\n## {lesson} · ")[1].split("<!-- end -->")[0]
         minutes = [int(row[0].strip("| ")) for row in rows(sheet)]
         assert minutes == sorted(set(minutes)) and minutes[0] == 0 and 50 <= minutes[-1] < 60
