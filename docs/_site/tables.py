@@ -86,15 +86,25 @@ def outcomes() -> str:
         places = where.get(lesson, [{"sections": [], "tasks": [], "level": ""}] * len(said))
         tasks = _TASK.findall(_prose(_exercise(lesson))) if any(p["tasks"] for p in places) else []
         quiz = _yaml(f"notebooks/quizzes/{lesson}.yml").get("questions", [])
+        under = _sections(_prose(name))
         rows = []
         for outcome, place in zip(said, places, strict=True):
-            asked = [q["id"] for q in quiz if int(q["section"].split()[0]) in place["sections"]]
+            asked = [q["id"] for q in quiz if under.get(q["section"]) in place["sections"]]
             tried = [f"{tasks[k - 1][0]}{_open(tasks[k - 1][1])}" for k in place["tasks"]]
             found = [", ".join(map(str, place["sections"])), ", ".join(asked), "; ".join(tried)]
             rows.append([outcome.rstrip(";."), *(one or "–" for one in found), place["level"]])
         head = ["after it you can", "sections", "quiz", "exercise", "level"]
         parts.append(f"## [{_said(_TITLE, opening, name)}](/{name})\n\n{_rows(head, rows)}\n")
     return "\n".join(parts)
+
+
+def _sections(prose: str) -> dict[str, int]:
+    """Give the number of the section that each heading stands in, or is."""
+    found, number = {}, 0
+    for title in re.findall(r"^###? (.+)$", prose, re.MULTILINE):
+        number = int(own[1]) if (own := re.match(r"(\d+) · ", title)) else number
+        found[title] = number
+    return found
 
 
 def _exercise(lesson: str, step: str = "release") -> str:

@@ -122,7 +122,11 @@ def test_the_list_of_lessons_is_made_from_the_lessons():
 
 
 def test_outcomes_name_the_questions_and_tasks_of_their_sections(monkeypatch):
-    quiz = {"questions": [{"id": "whose", "section": "9 · A"}, {"id": "what", "section": "5 · B"}]}
+    headings = {
+        "whose": "9 · A baseline that needs no lungs",
+        "what": "5 · Fig. 2, and what was counted",
+    }
+    quiz = {"questions": [{"id": name, "section": where} for name, where in headings.items()]}
     read = tables._yaml
     monkeypatch.setattr(tables, "_yaml", lambda name: quiz if "quizzes/01" in name else read(name))
     parts = tables.outcomes().split("\n## ")
@@ -132,6 +136,11 @@ def test_outcomes_name_the_questions_and_tasks_of_their_sections(monkeypatch):
     assert "| 9 | whose | Task 5 · Three letters; Question 1 ·" in row and "(open) | judge |" in row
     (row,) = (line for line in first.splitlines() if line.startswith("| count the labels"))
     assert "| 5 | what | Task 2 · What silence says | do |" in row
+    assert tables._sections("## 1 · A\n\n### Try\n\n## 2 · B\n") == {
+        "1 · A": 1,
+        "Try": 1,
+        "2 · B": 2,
+    }
 
 
 def test_each_exercise_s_open_question_has_its_rubric_and_not_its_answer():
