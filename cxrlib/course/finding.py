@@ -20,26 +20,17 @@ READINGS = "Model 4, readings of Table II"
 ENDS = ["value", "low", "high"]
 
 
-def content(found: dict[str, Result], lessons: dict[str, str]) -> dict:
-    """Everything in ``finding.json``, of results and of what became of each lesson."""
-    ones, told = found.values(), {}
-    for one in ones:
-        used = {"Python": one.environment["python"]} | one.environment["versions"]
-        for key, texts in {
-            "Data": [f"{one.data['name']}: {_kind([one])} images"] if one.data["images"] else [],
-            "Weights": [f"{name}: {facts['kind']}" for name, facts in one.weights.items()],
-            "Profile": [one.profile],
-            "Seed": [str(one.seed)],
-            "Date": [one.created[:10]],
-            "Versions": [f"{name} {version}" for name, version in used.items()],
-        }.items():
-            told[key] = told.get(key, {}) | dict.fromkeys(texts)
-    page = {"schema": 1, "use": NOT_CLINICAL, "finding": sentences(found, lessons)}
-    page["title_block"] = {key: "; ".join(texts) for key, texts in told.items() if texts}
-    page["lessons"], page["accuracy"] = lessons, accuracy(found).to_dict("records")
-    page["synthetic"] = [one.notebook for one in ones if one.data["synthetic"]]
-    page["random_weights"] = [one.notebook for one in ones if one.has_random_weights]
-    return to_native(page)
+def content(found: dict[str, Result], lessons: dict[str, str], facts: dict[str, dict]) -> dict:
+    """Everything in ``finding.json``, of results, what became of each lesson, and its facts."""
+    block = {}
+    for key in ("Data", "Weights", "Profile", "Seed", "Date", "Versions"):
+        parts = "; ".join(one[key] for one in facts.values()).split("; ")
+        block[key] = "; ".join(dict.fromkeys(parts))
+    page = {"schema": 1, "use": NOT_CLINICAL, "title_block": block, "lessons": lessons}
+    page["synthetic"] = [name for name, one in found.items() if one.data["synthetic"]]
+    page["random_weights"] = [name for name, one in found.items() if one.has_random_weights]
+    page["finding"] = sentences(found, lessons)
+    return to_native(page | {"accuracy": accuracy(found).to_dict("records")})
 
 
 def accuracy(found: dict[str, Result]) -> pd.DataFrame:
@@ -50,7 +41,7 @@ def accuracy(found: dict[str, Result]) -> pd.DataFrame:
         for name in PROTOCOLS
         if one.model and name in one.scores and "accuracy" in one.scores[name].index
     ]
-    return pd.DataFrame(rows, columns=["model", "protocol", *ENDS, "n"])
+    return pd.DataFrame(rows, columns=["model", "protocol", *ENDS, "n"]).astype({"n": int})
 
 
 def sentences(found: dict[str, Result], lessons: dict[str, str]) -> list[str]:

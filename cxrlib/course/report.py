@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
@@ -20,17 +21,14 @@ from cxrlib.results import PROTOCOLS, Result, ResultsError
 
 LONGEST_TABLE = 60  # rows
 DRAWN = {  # what is shown as a figure too: by what, under which caption
-    "accuracy": ("protocol_comparison", "Accuracy: copies then images divided, or patients first"),
+    "accuracy": ("protocol_comparison", "Accuracy: images divided (paper) or patients (clean)"),
     "headline": ("headline_plot", "One model, four scores"),
     "shortcuts": ("shortcut_plot", "What tells the classes apart"),
     "knob": ("knob_curves", "The knob: how far the scanner gives the label away"),
-    "remedies": ("remedy_plot", "What helps at another hospital"),
     "Table II, counts": ("confusion_matrix", "Table II as the paper prints it, in images"),
 }
-LOUD = (
-    "SYNTHETIC DATA: phantoms, made by a computer, of no patient",
-    "RANDOM WEIGHTS: backbones that learned nothing",
-)
+SYNTHETIC = "SYNTHETIC DATA: phantoms, made by a computer, of no patient"
+RANDOM = "RANDOM WEIGHTS: backbones that learned nothing"
 
 
 def write(folder: Path | str) -> Path:
@@ -49,13 +47,14 @@ def write(folder: Path | str) -> Path:
     if not states and not found and not damaged:
         raise ResultsError(f"{folder} holds no run. Make one: cxr run --out {folder}")
     runs = _runs(states, found, folder)
-    content = finding.content(found, {run["name"]: run["status"] for run in runs})
+    facts = {name: _facts(one) for name, one in found.items()}
+    content = finding.content(found, {run["name"]: run["status"] for run in runs}, facts)
     shown = {name: table for one in found.values() for name, table in one.tables.items()}
     shown["accuracy"] = finding.accuracy(found).assign(metric="accuracy")
     page = pages.template(Path(__file__).with_name("report.html.j2")).render(
         finding=content,
         figures=islice(_drawn(shown, _marks(found.values()), "What was found"), 1),
-        banner=_marks(found.values(), *LOUD),
+        banner=_marks(found.values(), SYNTHETIC, RANDOM),
         damaged=damaged,
         runs=runs,
         table1=paper_tables.table1(found),
@@ -63,7 +62,7 @@ def write(folder: Path | str) -> Path:
         verdicts=paper_tables.verdicts(found),
         margin=f"{verdicts.MARGIN:.2f}",
         sections=[_section(one) for one in found.values()],
-        facts={name: _facts(one) for name, one in found.items()},
+        facts=facts,
     )
     write_json(folder / "finding.json", content)
     with whole_file(folder / "report.html") as partial:
@@ -121,7 +120,7 @@ def _drawn(tables: dict, mark: str, where: str):
     from cxrlib import plots
 
     for name, (draw, title) in DRAWN.items():
-        if len(tables.get(name, ())):
+        with suppress(KeyError, ValueError):  # not there, empty, or of another version
             yield _picture(getattr(plots, draw)(tables[name], note=mark), title, mark, where)
 
 
@@ -174,7 +173,7 @@ def _curves(one: Result, protocol: str) -> dict:
 def _facts(one: Result) -> dict[str, str]:
     """Say where a notebook's numbers come from."""
     data, machine = one.data, one.environment
-    weights = []
+    kind, weights = "synthetic" if data["synthetic"] else "real", []
     for name, facts in one.weights.items():
         digest = f", SHA-256 {facts['sha256'][:12]}" if facts.get("sha256") else ""
         weights.append(f"{name}: {facts['kind']}{digest}")
@@ -185,7 +184,8 @@ def _facts(one: Result) -> dict[str, str]:
     if did and did not in trained:  # results of an older version do not say
         trained += f" (multiplied in {did})"
     return {
-        "Data": _data(data),
+        "Data": data["name"] + (f" ({kind} images)" if data["images"] else ""),
+        "Images": _films(data) if data["images"] else "none",
         "Weights": "; ".join(weights) or "no backbone",
         "Backend": ", ".join(filter(None, [keras, trained])) if machine["keras"] else "none used",
         "Frozen features": f"{computed}, {machine['precision']}" if computed else "none computed",
@@ -195,17 +195,10 @@ def _facts(one: Result) -> dict[str, str]:
         "Seed": str(one.seed),
         "Profile": one.profile,
         "Command": one.command or "run by hand",
-        "Created": _time(one.created),
+        "Date": _time(one.created)[:10],
     }
 
 
-def _data(data: dict) -> str:
-    if not data["images"]:
-        return f"{data['name']}; no images"
-    counts = "; ".join(
-        f"{label}: {count['images']} images of {count['patients']} patients"
-        for label, count in data["counts"].items()
-    )
-    kind = "synthetic" if data["synthetic"] else "real"
-    people = f"{data['images']} images of {data['patients']} patients"
-    return f"{data['name']} ({kind}), {people} ({counts})"
+def _films(data: dict) -> str:
+    said = (f"{label} {one['images']} ({one['patients']})" for label, one in data["counts"].items())
+    return f"{data['images']} images ({data['patients']} patients): {', '.join(said)}"
