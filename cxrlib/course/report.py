@@ -82,7 +82,7 @@ def _marks(several, synthetic="synthetic images", random="random weights") -> st
     ):
         where = f" ({', '.join(marked)})" if len(marked) < len(those) else ""
         said += [text + where] if marked else []
-    return ", ".join(said)
+    return "; ".join(said)
 
 
 def _runs(states: dict, found: dict[str, Result], folder: Path) -> list[dict]:
