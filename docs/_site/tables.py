@@ -167,5 +167,11 @@ def modules(room: str = "") -> str:
     )
 
 
-_MAKERS = (lessons, minutes, exercises, headline, measured, commands, modules)
+def explorer(name: str) -> str:
+    """Bring the numbers of an explorer, for ``_static/explorers.js``."""
+    data = (project.ROOT / "docs" / "explorers" / f"{name}.json").read_text(encoding="utf-8")
+    return f'<script type="application/json">{data.strip()}</script>'
+
+
+_MAKERS = (lessons, minutes, exercises, headline, measured, commands, modules, explorer)
 TABLES = {make.__name__: make for make in _MAKERS}

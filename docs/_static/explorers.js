@@ -1,0 +1,234 @@
+// The explorers of the page Play. Each stands on a still and on numbers that
+// docs/explorers/make.py computed; without this script the still stays, and print shows it.
+"use strict";
+(() => {
+const SHAPES = new Set(["svg", "g", "line", "polyline", "rect", "circle", "text"]);
+const BLUE = "#0072B2", GREEN = "#009E73", VERMILLION = "#D55E00";
+
+function make(name, attributes = {}, ...inside) {
+  const node = SHAPES.has(name)
+    ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...inside);
+  return node;
+}
+
+const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+const number = (value, digits) => value.toFixed(digits).replace("-", "\u2212");
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+
+// -- controls: each gives a function that tells its present value ----------------------------
+let controls = 0;
+
+// What a browser calls a range has the keys of one: arrows, Home and End, page up and down.
+function slider(form, label, values, first, say) {
+  const id = `explore-${controls++}`, shown = make("span", { class: "value", "aria-hidden": true });
+  const ends = { min: 0, max: values.length - 1, step: 1, value: values.indexOf(first) };
+  const input = make("input", { type: "range", id, ...ends, autocomplete: "off" });
+  const tell = () => {
+    shown.textContent = say(values[input.value]);
+    input.setAttribute("aria-valuetext", shown.textContent);
+  };
+  input.addEventListener("input", tell);
+  tell();
+  form.append(make("div", { class: "control" }, make("label", { for: id }, label), shown, input));
+  return () => values[input.value];
+}
+
+// -- charts: axes with names, and what is drawn between them ---------------------------------
+const SHARE = { from: 0, to: 1, ticks: [0, 0.25, 0.5, 0.75, 1], say: String };
+const WIDTH = 400, LEFT = 62, RIGHT = 12, TOP = 12, BOTTOM = 42;
+
+function chart(words, x, y, height = 250) {
+  const across = (value) => LEFT + (value - x.from) / (x.to - x.from) * (WIDTH - LEFT - RIGHT);
+  const up = (value) => height - BOTTOM - (value - y.from) / (y.to - y.from) * (height - TOP - BOTTOM);
+  const root = make("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": words });
+  const base = height - BOTTOM;
+  for (const value of x.ticks) {
+    root.append(make("line", { class: "axis", x1: across(value), x2: across(value), y1: base, y2: base + 4 }),
+      make("text", { x: across(value), y: base + 17, "text-anchor": "middle" }, x.say(value)));
+  }
+  for (const value of y.ticks) {
+    root.append(make("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: up(value), y2: up(value) }),
+      make("text", { x: LEFT - 6, y: up(value) + 4, "text-anchor": "end" }, y.say(value)));
+  }
+  const middle = (TOP + base) / 2;
+  root.append(
+    make("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: base, y2: base }),
+    make("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: height - 6, "text-anchor": "middle" }, x.label),
+    make("text", { x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, y.label));
+  const within = (value) => Math.min(Math.max(value, y.from), y.to);
+  return {
+    root,
+    line: (points, look) => root.append(make("polyline", {
+      points: points.map(([a, b]) => `${across(a)},${up(b)}`).join(" "), fill: "none",
+      "stroke-width": 2, ...look })),
+    bar: (a, b, low, high, look) => root.append(make("rect", {
+      x: across(a), width: across(b) - across(a) - 1, y: up(high), height: up(low) - up(high), ...look })),
+    upright: (a, look) => root.append(make("line", {
+      x1: across(a), x2: across(a), y1: TOP, y2: base, "stroke-width": 2, ...look })),
+    dot: (a, b, look) => root.append(make("circle", { cx: across(a), cy: up(within(b)), r: 6, ...look })),
+    say: (a, b, text, look) => root.append(make("text", { x: across(a), y: up(b), ...look }, text)),
+  };
+}
+
+function figure(drawn, caption) {
+  return make("figure", {}, drawn, make("figcaption", {}, caption));
+}
+
+// rows: [name, cell, cell, ...]; a cell is a text, or a text and the name that tests know it by
+function table(caption, head, rows) {
+  const cells = (row) => row.map((cell, place) => {
+    const [text, score] = [cell].flat();
+    const cellIs = place ? make("td", score ? { "data-score": score } : {}) : make("th", { scope: "row" });
+    cellIs.append(text);
+    return cellIs;
+  });
+  const top = make("tr", {}, ...head.map((name) => make("th", { scope: "col" }, name)));
+  return make("table", {}, make("caption", {}, caption), make("thead", {}, top),
+    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells(row)))));
+}
+
+// -- the threshold ---------------------------------------------------------------------------
+const CUTS = Array.from({ length: 99 }, (_, place) => (place + 1) / 100);
+const PREVALENCES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5];
+
+// An image is called positive at or above the threshold, as in cxrlib.metrics.
+function confusion(data, cut) {
+  const counts = { found: 0, missed: 0, alarms: 0, spared: 0 };
+  data.p.forEach((p, film) => {
+    counts[data.ill[film] ? (p >= cut ? "found" : "missed") : (p >= cut ? "alarms" : "spared")] += 1;
+  });
+  return counts;
+}
+
+function rates({ found, missed, alarms, spared }) {
+  return { sensitivity: found / (found + missed), specificity: spared / (spared + alarms) };
+}
+
+// Vickers and Elkin 2006: true alarms minus false ones at the odds of the threshold, per patient
+function netBenefit({ sensitivity, specificity }, prevalence, cut) {
+  return prevalence * sensitivity - (1 - prevalence) * (1 - specificity) * cut / (1 - cut);
+}
+
+function patients(data, cut) {
+  const called = [new Set(), new Set()], all = [new Set(), new Set()]; // of the healthy, of the ill
+  data.p.forEach((p, film) => {
+    all[data.ill[film]].add(data.patient[film]);
+    if (p >= cut) called[data.ill[film]].add(data.patient[film]);
+  });
+  return { ill: all[1].size, missed: all[1].size - called[1].size, well: all[0].size, alarmed: called[0].size };
+}
+
+function threshold(form, data) {
+  const cutNow = slider(form, "Threshold", CUTS, 0.5, (cut) => cut.toFixed(2));
+  const shareNow = slider(form, "Prevalence: share of the ill", PREVALENCES, 0.1,
+    (share) => percent(share, share < 0.01 ? 1 : 0));
+  const curve = CUTS.map((cut) => [cut, rates(confusion(data, cut))]);
+  return () => {
+    const cut = cutNow(), prevalence = shareNow(), where = percent(prevalence, prevalence < 0.01 ? 1 : 0);
+    const counts = confusion(data, cut), { found, missed, alarms, spared } = counts;
+    const now = rates(counts), people = patients(data, cut);
+    const trueAlarms = prevalence * now.sensitivity, falseAlarms = (1 - prevalence) * (1 - now.specificity);
+    const calm = (1 - prevalence) * now.specificity, overlooked = prevalence * (1 - now.sensitivity);
+    const ppv = trueAlarms / (trueAlarms + falseAlarms), npv = calm / (calm + overlooked);
+    const benefit = netBenefit(now, prevalence, cut);
+    const everybody = netBenefit({ sensitivity: 1, specificity: 0 }, prevalence, cut);
+    const more = benefit > Math.max(everybody, 0) ? "more than" : "no more than";
+    const said = [
+      `At threshold ${cut.toFixed(2)}, ${missed} of ${found + missed} films of the ill are missed`,
+      ` (${people.missed} of ${people.ill} ill patients on every film),`,
+      ` and ${alarms} of ${alarms + spared} films of the healthy raise an alarm`,
+      ` (${people.alarmed} of ${people.well} healthy patients at least once).`,
+      ` Where ${where} are ill, ${percent(ppv)} of those called ill are ill.`,
+      ` Net benefit ${number(benefit, 3)}: ${more} a rule that looks at no film gives.`,
+    ].join("");
+    const scores = [
+      ["sensitivity: of the ill, called ill", [percent(now.sensitivity), "sensitivity"]],
+      ["specificity: of the healthy, called healthy", [percent(now.specificity), "specificity"]],
+      [`PPV: of those called ill, ill (prevalence ${where})`, [percent(ppv), "ppv"]],
+      [`NPV: of those called healthy, healthy (prevalence ${where})`, [percent(npv), "npv"]],
+      ["net benefit of the model, per patient", [number(benefit, 4), "benefit"]],
+      ["net benefit of acting on everybody", [number(everybody, 4), "everybody"]],
+    ];
+    const films = [["healthy", [spared, "spared"], [alarms, "alarms"]],
+      ["ill", [missed, "missed"], [found, "found"]]];
+    return { said, parts: [
+      figure(heaps(data, cut), "How the answers lie: films of the ill upwards, of the healthy "
+        + "downwards. Pale: called healthy."),
+      figure(decisions(curve, prevalence, cut, benefit), `Decision curve where ${where} are ill. `
+        + "Blue: the model; dashed: act on everybody; dotted: on nobody. The dot is your threshold "
+        + "(hollow: it lies below the picture), which weighs one missed patient like "
+        + `${((1 - cut) / cut).toFixed(1)} false alarms.`),
+      table("Films", ["truth", "called healthy", "called ill"], films),
+      table(`At threshold ${cut.toFixed(2)}`, ["score", "value"], scores),
+    ] };
+  };
+}
+
+function heaps(data, cut) {
+  const counts = [0, 1].map((ill) => Array.from({ length: 20 }, (_, bin) => sum(data.p.map((p, film) =>
+    data.ill[film] === ill && Math.min(Math.floor(p * 20), 19) === bin ? 1 : 0))));
+  const top = Math.ceil((Math.max(...counts.flat()) + 1) / 5) * 5;
+  const drawn = chart(`Films by probability; the threshold stands at ${cut.toFixed(2)}`,
+    { label: "predicted probability of COVID-19", ...SHARE },
+    { label: "films", from: -top, to: top, ticks: [-top, 0, top], say: (films) => Math.abs(films) });
+  for (let bin = 0; bin < 20; bin++) {
+    const look = { "fill-opacity": (bin + 0.5) / 20 >= cut ? 1 : 0.45 };
+    drawn.bar(bin / 20, (bin + 1) / 20, 0, counts[1][bin], { ...look, fill: VERMILLION });
+    drawn.bar(bin / 20, (bin + 1) / 20, -counts[0][bin], 0, { ...look, fill: GREEN });
+  }
+  drawn.upright(cut, { class: "now" });
+  drawn.say(0.02, top * 0.85, "ill");
+  drawn.say(0.02, -top * 0.9, "healthy");
+  return drawn.root;
+}
+
+// The steps of an axis: 1, 2 or 5 times a power of ten, so that two of them reach about the top
+function ticks(top) {
+  const power = 10 ** Math.floor(Math.log10(top / 2));
+  const step = power * [5, 2, 1].find((times) => times * power <= top / 2);
+  const say = (value) => value.toFixed(Math.max(0, -Math.floor(Math.log10(step))));
+  return { ticks: [0, 1, 2, 3].map((times) => times * step).filter((value) => value <= 1.1 * top), say };
+}
+
+function decisions(curve, prevalence, cut, benefit) {
+  const model = curve.map(([at, rate]) => [at, netBenefit(rate, prevalence, at)]);
+  const all = CUTS.map((at) => [at, netBenefit({ sensitivity: 1, specificity: 0 }, prevalence, at)]);
+  const top = Math.max(1e-4, ...model.concat(all).map((point) => point[1])), low = -0.4 * top;
+  const drawn = chart(`Net benefit against the threshold; at ${cut.toFixed(2)} it is ${number(benefit, 4)}`,
+    { label: "threshold: probability from which one would act", ...SHARE },
+    { label: "net benefit", from: low, to: 1.1 * top, ...ticks(top) });
+  const inside = (points) => points.filter((point) => point[1] >= low);
+  drawn.line(inside(all), { class: "other", "stroke-dasharray": "6 4" });
+  drawn.line([[0, 0], [1, 0]], { class: "other", "stroke-dasharray": "2 3" });
+  drawn.line(inside(model), { stroke: BLUE });
+  drawn.dot(cut, benefit, { class: "here", fill: benefit < low ? "none" : VERMILLION });
+  return drawn.root;
+}
+
+// -- each explorer takes the form for its controls, and its numbers; it gives what redraws it ---
+const EXPLORERS = { threshold };
+
+function begin(box) {
+  const data = JSON.parse(box.querySelector("script").textContent);
+  const form = make("form", {}), shown = make("div", { class: "shown" });
+  const said = make("p", { class: "said", "aria-live": "polite", "aria-atomic": true });
+  const now = EXPLORERS[box.dataset.explorer](form, data, box);
+  const redraw = () => {
+    const { said: text, parts } = now();
+    said.textContent = text;
+    shown.replaceChildren(...parts);
+  };
+  form.addEventListener("input", redraw);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  redraw();
+  const note = make("p", { class: "note" }, `${data.note} Not for clinical use.`);
+  box.append(make("div", { class: "moving" }, form, said, shown, note));
+  box.classList.add("live");
+}
+
+const beginAll = () => document.querySelectorAll("div.explorer").forEach(begin);
+if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", beginAll);
+else beginAll();
+})();

@@ -1,0 +1,189 @@
+"""The explorers of the page Play, moved by the keyboard; their numbers are the package's own."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import browser
+from cxrlib import metrics, results
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS))
+
+markdown_it = pytest.importorskip("markdown_it")
+
+from _site import tables  # noqa: E402
+
+SHARES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The page as it is written, with the explorers' own script and style alone."""
+    text = tables.fill((DOCS / "explorers.md").read_text(encoding="utf-8"))
+    body = markdown_it.MarkdownIt("commonmark").render(text)
+    head = f"<base href='{DOCS.as_uri()}/'><meta name='viewport' content='width=device-width'>"
+    head += "<title>Play</title><link rel='stylesheet' href='_static/explorers.css'>"
+    head += "<style>:root { color-scheme: light dark } body { background: Canvas }"
+    head += " img { max-width: 100% }</style>"
+    page = tmp_path_factory.mktemp("play") / "play.html"
+    script = "<script src='_static/explorers.js'></script>"
+    page.write_text(f"<!doctype html><html lang='en'>{head}<main>{body}</main>{script}", "utf-8")
+    return page.as_uri()
+
+
+@pytest.fixture
+def tab(address):
+    with browser.page() as tab:
+        tab.goto(address)
+        yield tab
+        browser.assert_clean(tab)
+
+
+def box(tab, name):
+    return tab.locator(f".explorer[data-explorer={name}]")
+
+
+def slider(place, label):
+    return place.get_by_role("slider", name=re.compile(label))
+
+
+def move(slider, steps):
+    """Go to a slider's first value, then so many steps up, by keys."""
+    slider.press("Home")
+    for _ in range(steps):
+        slider.press("ArrowRight")
+
+
+def shown(place):
+    """Read the numbers of an explorer's tables, shares as shares."""
+    cells = place.locator("[data-score]")
+    read = "all => all.map(one => [one.dataset.score, one.textContent.replace('\u2212', '-')])"
+    texts = dict(cells.evaluate_all(read))
+    return {key: float(v.strip(" %")) / (100 if "%" in v else 1) for key, v in texts.items()}
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    answers = results.load(ROOT / "data" / "reference", "04_resnet50").predictions
+    answers = answers[answers["protocol"] == "clean"]
+    return answers.assign(ill=(answers["label"] == "covid").astype(int))
+
+
+@pytest.mark.parametrize(("cut", "share"), [(0.5, 0.5), (0.07, 0.1), (0.31, 0.002), (0.99, 0.02)])
+def test_the_threshold_tells_what_the_package_measures(tab, recorded, cut, share):
+    place = box(tab, "threshold")
+    move(slider(place, "Threshold"), round(cut * 100) - 1)
+    move(slider(place, "Prevalence"), SHARES.index(share))
+    told, truth, p = shown(place), recorded["ill"], recorded["p_covid"]
+
+    matrix = metrics.confusion(truth, (p >= cut).astype(int), [0, 1]).to_numpy()
+    counts = [[told["spared"], told["alarms"]], [told["missed"], told["found"]]]
+    assert np.array_equal(counts, matrix)
+    scores = metrics.binary_scores(truth, p, cut)["value"]
+    assert told["sensitivity"] == pytest.approx(scores["recall"], abs=6e-4)
+    assert told["specificity"] == pytest.approx(scores["specificity"], abs=6e-4)
+    benefit = metrics.net_benefit(truth, p, [cut], share).iloc[0]
+    assert told["benefit"] == pytest.approx(benefit["model"], abs=6e-5)
+    assert told["everybody"] == pytest.approx(benefit["everybody"], abs=6e-5)
+
+    ill, well = share * matrix[1] / matrix[1].sum(), (1 - share) * matrix[0] / matrix[0].sum()
+    assert told["ppv"] == pytest.approx(ill[1] / (ill[1] + well[1]), abs=6e-4)
+    assert told["npv"] == pytest.approx(well[0] / (ill[0] + well[0]), abs=6e-4)
+
+
+def test_the_threshold_counts_films_and_patients(tab, recorded):
+    place = box(tab, "threshold")
+    move(slider(place, "Threshold"), 49)
+    called = recorded.assign(called=recorded["p_covid"] >= 0.5)
+    people = called.groupby(["ill", "patient"])["called"].any()
+    missed, alarmed = (~people[1]).sum(), people[0].sum()
+    films = called.groupby("ill")["called"].sum()
+    said = place.locator(".said").inner_text()
+    assert f"{74 - films[1]} of 74 films of the ill are missed" in said
+    assert f"({missed} of 40 ill patients on every film)" in said
+    assert f"{films[0]} of 74 films of the healthy raise an alarm" in said
+    assert f"({alarmed} of 40 healthy patients at least once)" in said
+
+
+def test_the_dot_stands_on_the_decision_curve(tab):
+    place = box(tab, "threshold")
+    move(slider(place, "Threshold"), 19)
+    here = place.locator("circle.here")
+    x, y = (here.get_attribute(key) for key in ("cx", "cy"))
+    curve = place.locator("polyline:not(.other)").get_attribute("points")
+    assert f"{x},{y}" in curve.split()
+
+
+NAMES = ["threshold"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reader_with_keys_and_a_voice_alone_gets_everything(tab, name):
+    place = box(tab, name)
+    said, before = place.locator(".said"), place.locator(".said").inner_text()
+    assert said.get_attribute("aria-live") == "polite" and len(before) > 60
+    tab.keyboard.press("Tab")
+    for _ in range(20):  # to the first control of this explorer
+        if place.locator(":focus").count():
+            break
+        tab.keyboard.press("Tab")
+    tab.keyboard.press("ArrowRight")
+    assert place.locator(":focus").count() and said.inner_text() != before
+    assert "Not for clinical use" in place.inner_text() and "synthetic" in place.inner_text()
+    for drawn in place.locator("svg").all():
+        assert len(drawn.get_attribute("aria-label")) > 15
+    assert place.locator("input[type=range]").first.get_attribute("aria-valuetext")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_print_and_readers_without_script_get_the_still(tab, name):
+    place = box(tab, name)
+    still, moving = place.locator(".still"), place.locator(".moving")
+    assert moving.is_visible() and not still.is_visible()
+    tab.emulate_media(media="print")
+    assert still.is_visible() and not moving.is_visible()
+    with browser.page(java_script_enabled=False) as plain:
+        plain.goto(tab.url)
+        assert box(plain, name).locator(".still img").is_visible()
+        assert box(plain, name).locator(".moving").count() == 0
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_the_page_fits_and_is_accessible(address, width, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    with browser.page(width, 844, color_scheme=scheme) as tab:
+        asked = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(address)
+        assert all(url.startswith(("file:", "data:")) for url in asked)
+        assert tab.evaluate("document.scrollingElement.scrollWidth") <= width
+        found = Axe().run(tab).response["violations"]
+        assert [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_explorer_is_small(name):
+    files = [*(DOCS / "explorers").glob(f"{name}*"), DOCS / "_static" / "explorers.js"]
+    assert sum(path.stat().st_size for path in files) < 300_000
+
+
+def test_the_explorers_have_the_colours_of_the_figures():
+    from cxrlib.plots import style
+
+    known = {value for value in vars(style).values() if str(value).startswith("#")}
+    for name in ("explorers.js", "explorers.css"):
+        used = re.findall(r"#[0-9A-F]{6}\b", (DOCS / "_static" / name).read_text(encoding="utf-8"))
+        assert used and set(used) <= known
+
+
+def test_the_recorded_answers_are_those_of_the_reference(recorded):
+    data = json.loads((DOCS / "explorers" / "threshold.json").read_text(encoding="utf-8"))
+    assert data["p"] == recorded["p_covid"].tolist() and data["ill"] == recorded["ill"].tolist()
+    assert data["patient"] == recorded["patient"].factorize()[0].tolist()
