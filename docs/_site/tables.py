@@ -168,9 +168,15 @@ def modules(room: str = "") -> str:
 
 
 def explorer(name: str) -> str:
-    """Bring the numbers of an explorer, for ``_static/explorers.js``."""
-    data = (project.ROOT / "docs" / "explorers" / f"{name}.json").read_text(encoding="utf-8")
-    return f'<script type="application/json">{data.strip()}</script>'
+    """Bring the numbers of an explorer, for ``_static/explorers.js``, and its sheets of films."""
+    folder = project.ROOT / "docs" / "explorers"
+    data = (folder / f"{name}.json").read_text(encoding="utf-8")
+    parts = [f'<script type="application/json">{data.strip()}</script>']
+    for path in sorted(folder.glob(f"{name}-*.webp")):
+        said = f"Six phantoms with the knob at {int(path.stem[-3:]) / 100:g}: above three healthy "
+        said += "ones, below three with COVID-19; what speaks for it in orange, against it in blue"
+        parts += ['<div class="sheet">', f"![{said}](explorers/{path.name})", "</div>"]
+    return "\n\n".join(parts)
 
 
 _MAKERS = (lessons, minutes, exercises, headline, measured, commands, modules, explorer)

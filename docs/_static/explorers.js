@@ -207,8 +207,61 @@ function decisions(curve, prevalence, cut, benefit) {
   return drawn.root;
 }
 
-// -- each explorer takes the form for its controls, and its numbers; it gives what redraws it ---
-const EXPLORERS = { threshold };
+// -- the knob --------------------------------------------------------------------------------
+function knob(form, data, box) {
+  const sheets = box.querySelectorAll(".sheet img");
+  const at = slider(form, "Knob: share of patients whose scanner follows their label",
+    data.level.map((_, place) => place), 0, (place) => data.level[place].toFixed(1));
+  return () => {
+    const place = at(), finding = data.finding[place];
+    const score = (name) => `${data[name][place].toFixed(2)} `
+      + `(${data[`${name}_low`][place].toFixed(2)} to ${data[`${name}_high`][place].toFixed(2)})`;
+    const answers = data.answers[place].map((p) => p.toFixed(2));
+    const rows = [
+      ["AUC inside, on the scanners of training (95 % interval)", [score("auc_inside"), "auc_inside"]],
+      ["AUC on new scanners (95 % interval)", [score("auc_new"), "auc_new"]],
+      ["share of what speaks for COVID-19 that lies in the lungs",
+        [percent(data.places_inside[place]), "places_inside"]],
+      ["share of the film that the lungs take", [percent(data.area_inside[place]), "area_inside"]],
+      ["what moves the answer: the finding, not the scanner", [percent(finding), "finding"]],
+    ];
+    const sheet = sheets[place].cloneNode();
+    sheet.loading = "eager";
+    return {
+      said: `Knob at ${data.level[place].toFixed(1)}: AUC ${score("auc_inside")} inside, `
+        + `${score("auc_new")} on new scanners. Of what moves the network's answer, `
+        + `${percent(finding, 0)} is the finding and ${percent(1 - finding, 0)} the scanner; `
+        + `${percent(data.places_inside[place], 0)} of what speaks for COVID-19 lies in the lungs.`,
+      parts: [
+        figure(sheet, "Above: healthy phantoms. Below: phantoms with COVID-19. Orange speaks for "
+          + "COVID-19, blue against it. The network gives COVID-19 the probabilities "
+          + `${answers.slice(0, 3).join(", ")} above and ${answers.slice(3).join(", ")} below.`),
+        figure(scores(data, place), "Blue: inside. Orange: on new scanners. Bars: 95 % intervals. "
+          + "Dotted: by chance. The upright line is your knob."),
+        table(`Knob at ${data.level[place].toFixed(1)}`, ["measured", "value"], rows),
+      ],
+    };
+  };
+}
+
+function scores(data, place) {
+  const drawn = chart("AUC inside and on new scanners, against the knob",
+    { label: "the knob", from: -0.03, to: 1.03, ticks: [0, 0.25, 0.5, 0.75, 1], say: String },
+    { label: "AUC", from: 0.4, to: 1.02, ticks: [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1], say: (auc) => auc.toFixed(1) });
+  drawn.upright(data.level[place], { class: "now" });
+  drawn.line([[0, 0.5], [1, 0.5]], { class: "other", "stroke-dasharray": "2 3" });
+  for (const [name, colour, aside] of [["auc_inside", BLUE, -0.006], ["auc_new", VERMILLION, 0.006]]) {
+    drawn.line(data.level.map((level, one) => [level, data[name][one]]), { stroke: colour });
+    data.level.forEach((level, one) => drawn.line(
+      [[level + aside, data[`${name}_low`][one]], [level + aside, data[`${name}_high`][one]]], { stroke: colour }));
+    drawn.dot(data.level[place], data[name][place], { class: "here", fill: colour });
+  }
+  return drawn.root;
+}
+
+// -- each explorer takes the form for its controls, its numbers and its box; it gives what tells
+// -- and draws the present state
+const EXPLORERS = { threshold, knob };
 
 function begin(box) {
   const data = JSON.parse(box.querySelector("script").textContent);

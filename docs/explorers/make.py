@@ -1,9 +1,10 @@
 """Compute what the explorers of the page `Play` show, and draw their stills.
 
-    python docs/explorers/make.py               all of them, in about three minutes
-    python docs/explorers/make.py threshold     one of: threshold
+    python docs/explorers/make.py           all of them, in some minutes
+    python docs/explorers/make.py knob      one of: threshold, knob
 
-Writes NAME.json and NAME.png beside this file. Every film is synthetic; all seeds are 0.
+Writes NAME.json and NAME.png beside this file, and the sheets of films of the knob as WebP. Every
+film is synthetic; all seeds are 0.
 """
 
 from __future__ import annotations
@@ -12,10 +13,17 @@ import json
 import sys
 from pathlib import Path
 
-from cxrlib import plots, results
+import cv2
+import numpy as np
+
+from cxrlib import explain, plots, results, training
+from cxrlib.plots import style
+from cxrlib.shortcuts import knob as experiment
 
 HERE = Path(__file__).resolve().parent
 REFERENCE = HERE.parents[1] / "data" / "reference"
+LEVELS = [round(0.1 * step, 1) for step in range(11)]
+SIDE = 160  # pixels of a film on a sheet
 
 
 def threshold() -> tuple[dict, object]:
@@ -29,14 +37,69 @@ def threshold() -> tuple[dict, object]:
     return {"note": note, "ill": ill.tolist(), "p": p.tolist(), "patient": people}, figure
 
 
-EXPLORERS = {make.__name__: make for make in (threshold,)}
+def knob(levels=LEVELS) -> tuple[dict, object]:
+    """Train the small network of lesson 9 at each level, and draw a sheet of what speaks to it."""
+    seen = []
+    found = experiment.knob(levels, look=lambda *both: seen.append(evidence(*both)))
+    end = np.quantile(np.abs([speaks for _, speaks, _ in seen]), 0.995)  # one scale for all
+    for level, (films, speaks, _) in zip(levels, seen, strict=True):
+        write_sheet(HERE / f"knob-{round(100 * level):03}.webp", films, speaks / end)
+    told = found[["level", *KEPT]].astype(float).round(4)
+    note = (
+        f"Synthetic images (phantoms); {found['patients'][0]} patients train each network and "
+        f"{found['test_patients'][0]} others test it. One network a setting, seed 0."
+    )
+    answers = [np.round(said, 3).tolist() for _, _, said in seen]
+    data = {"note": note, "answers": answers} | told.to_dict("list")
+    return data, plots.knob_curves(found)
+
+
+KEPT = [
+    *(f"auc_{place}{end}" for place in ("inside", "new") for end in ("", "_low", "_high")),
+    *("places_inside", "area_inside", "finding"),
+]
+
+
+def evidence(model, cohort, each: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Films of the first patients of both labels, what speaks at each place, what is said.
+
+    Films (6, side, side), uint8; what each place of the last maps (6, h, w) adds to the logit of
+    the second label (HiResCAM: with the output's bias, the sum is the logit); probabilities (6,).
+    """
+    truth = cohort.targets(experiment.LABELS)
+    first = np.concatenate([np.flatnonzero(truth == label)[:each] for label in (0, 1)])
+    films = cohort.images[:][first]
+    base, tail = explain.split_at_last_convolution(model)
+    maps = np.asarray(base(films[..., None].astype(np.float32)))
+    speaks = (maps * explain.gradients(tail, maps, 1)).sum(axis=-1)
+    return films, speaks, training.predict(model, films)[:, 1]
+
+
+def write_sheet(path: Path, films, speaks) -> None:
+    """Lay films in two rows, what speaks for COVID-19 in vermillion, against it in blue."""
+    tiles, large = [], explain.enlarge(np.clip(speaks, -1, 1), SIDE)
+    for film, told in zip(films, large, strict=True):
+        grey = cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR).astype(float)
+        paint = np.where(told[..., None] > 0, *map(_rgb, (style.VERMILLION, style.BLUE)))
+        cover = 0.85 * np.abs(told[..., None])
+        tiles.append((1 - cover) * grey[..., None] + cover * paint)
+    rows = np.concatenate(np.split(np.stack(tiles), 2), axis=1)  # (3, 2 * side, side, 3)
+    sheet = np.concatenate(rows, axis=1).round().astype(np.uint8)
+    cv2.imwrite(str(path), sheet[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 70])
+
+
+def _rgb(colour: str) -> list[int]:
+    return [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+
+
+EXPLORERS = {make.__name__: make for make in (threshold, knob)}
 
 
 def main(names) -> None:
     """Make the explorers of these names, or all."""
     for name in names or EXPLORERS:
         data, figure = EXPLORERS[name]()
-        figure.savefig(HERE / f"{name}.png", dpi=150, bbox_inches="tight")
+        figure.savefig(HERE / f"{name}.png", dpi=110, bbox_inches="tight")
         text = json.dumps(data, separators=(",", ":"))
         (HERE / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
