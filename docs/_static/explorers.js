@@ -35,6 +35,18 @@ function slider(form, label, values, first, say) {
   return () => values[input.value];
 }
 
+function choice(form, legend, options) {
+  const name = `explore-${controls++}`, [first] = Object.keys(options);
+  const field = make("fieldset", {}, make("legend", {}, legend));
+  for (const [value, text] of Object.entries(options)) {
+    const input = make("input", { type: "radio", name, value, autocomplete: "off" });
+    input.checked = value === first;
+    field.append(make("label", {}, input, ` ${text}`));
+  }
+  form.append(field);
+  return () => form.elements[name].value;
+}
+
 // -- charts: axes with names, and what is drawn between them ---------------------------------
 const SHARE = { from: 0, to: 1, ticks: [0, 0.25, 0.5, 0.75, 1], say: String };
 const WIDTH = 400, LEFT = 62, RIGHT = 12, TOP = 12, BOTTOM = 42;
@@ -259,9 +271,73 @@ function scores(data, place) {
   return drawn.root;
 }
 
+// -- the split -------------------------------------------------------------------------------
+const DEALS = Array.from({ length: 20 }, (_, place) => place);
+
+function split(form, data) {
+  const wayNow = choice(form, "Deal", { films: "films", patients: "patients" });
+  const labelsNow = choice(form, "Labels",
+    { true: "true ones", shuffled: "shuffled among the patients: nothing to learn" });
+  const eachNow = slider(form, "Films of each patient", [1, 2, 3, 4], 3, String);
+  const dealNow = slider(form, "Deal number", DEALS, 0, (deal) => `${deal + 1} of ${DEALS.length}`);
+  return () => {
+    const way = wayNow(), labels = labelsNow(), each = eachNow(), deal = dealNow();
+    const mean = (films, dealt) => sum(data.scores[`${films} ${labels} ${dealt}`]) / DEALS.length;
+    const tested = data.dealt[`${each} ${labels} ${way}`][deal];
+    const people = data.ill.map((_, patient) => tested.slice(patient * each, (patient + 1) * each));
+    const inTest = people.filter((films) => films.includes("1"));
+    const torn = inTest.filter((films) => films.includes("0")).length;
+    const scores = data.scores[`${each} ${labels} ${way}`], films = sum([...tested].map(Number));
+    const memory = labels === "true" ? "" : " Nobody can learn these labels: what is above 50 % is memory.";
+    return {
+      said: `Dealt: ${way}. ${films} of ${tested.length} films are for testing. They show `
+        + `${inTest.length} patients, and ${torn} of them stand in training too. `
+        + `${percent(scores[deal])} of the test films are called right.${memory}`,
+      parts: [
+        figure(hands(people, `${torn} of ${inTest.length} tested patients stand in training too`),
+          "40 patients, each a row of films. Filled: a test film. Hollow: for training. "
+          + "Boxed: a patient who stands on both sides."),
+        figure(means(mean, { each, way, scores, deal }), "Mean of 20 deals. Orange: films dealt; "
+          + "blue: patients dealt. Small dots: the 20 deals of your choice; large: this one. "
+          + "Dotted: a coin."),
+        table("Test films called right", ["dealt", "share"], [
+          [`${way}, deal ${deal + 1}`, [percent(scores[deal]), "accuracy"]],
+          ["films, mean of 20 deals", [percent(mean(each, "films")), "films"]],
+          ["patients, mean of 20 deals", [percent(mean(each, "patients")), "patients"]]]),
+      ],
+    };
+  };
+}
+
+function hands(people, words) {
+  const root = make("svg", { viewBox: "0 0 400 190", role: "img", "aria-label": words });
+  people.forEach((films, patient) => {
+    const left = 4 + 49 * (patient % 8), top = 6 + 37 * Math.floor(patient / 8);
+    [...films].forEach((one, film) => root.append(make("rect", { class: one === "1" ? "test" : "training",
+      x: left + 4 + 9 * film, y: top + 5, width: 7, height: 16, fill: one === "1" ? BLUE : "none" })));
+    if (new Set(films).size > 1) root.append(make("rect", { class: "torn", fill: "none", stroke: VERMILLION,
+      "stroke-width": 2, x: left, y: top, width: 6 + 9 * films.length, height: 26 }));
+  });
+  return root;
+}
+
+function means(mean, { each, way, scores, deal }) {
+  const drawn = chart("Test films called right, against the films of each patient",
+    { label: "films of each patient", from: 0.8, to: 4.2, ticks: [1, 2, 3, 4], say: String },
+    { label: "called right", from: 0.2, to: 1.02, ticks: [0.2, 0.4, 0.6, 0.8, 1], say: (share) => percent(share, 0) });
+  drawn.line([[0.8, 0.5], [4.2, 0.5]], { class: "other", "stroke-dasharray": "2 3" });
+  const colours = { films: VERMILLION, patients: BLUE };
+  for (const [name, stroke] of Object.entries(colours)) {
+    drawn.line([1, 2, 3, 4].map((films) => [films, mean(films, name)]), { stroke });
+  }
+  for (const score of scores) drawn.dot(each, score, { r: 3, fill: colours[way] });
+  drawn.dot(each, scores[deal], { class: "here", fill: colours[way] });
+  return drawn.root;
+}
+
 // -- each explorer takes the form for its controls, its numbers and its box; it gives what tells
 // -- and draws the present state
-const EXPLORERS = { threshold, knob };
+const EXPLORERS = { threshold, knob, split };
 
 function begin(box) {
   const data = JSON.parse(box.querySelector("script").textContent);

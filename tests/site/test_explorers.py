@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import browser
-from cxrlib import metrics, results
+from cxrlib import metrics, results, split
+from cxrlib.phantom import make_cohort
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -155,7 +156,6 @@ def test_the_knob_tells_what_was_recorded_and_shows_its_sheet(tab):
 def test_what_speaks_at_each_place_adds_up_to_the_answer():
     """Of an untrained network of the same kind: with its bias, the places make the logit."""
     from cxrlib.machine import start_keras
-    from cxrlib.phantom import make_cohort
     from cxrlib.shortcuts import knob
 
     start_keras()
@@ -163,7 +163,7 @@ def test_what_speaks_at_each_place_adds_up_to_the_answer():
     model = knob.build_cnn(64, seed=1)
     films, speaks, p = make.evidence(model, cohort)
     assert [film in cohort.images[:] for film in films] == [True] * 6
-    bias = float(np.asarray(model.layers[-1].bias)[0])
+    bias = float(model.layers[-1].get_weights()[1][0])
     assert speaks.sum(axis=(1, 2)) + bias == pytest.approx(np.log(p / (1 - p)), abs=1e-3)
 
 
@@ -178,7 +178,63 @@ def test_the_knob_was_measured_by_the_package():
             assert found[score][row] == pytest.approx(data[score][place], abs=0.08), score
 
 
-NAMES = ["threshold", "knob"]
+@pytest.fixture(scope="module")
+def dealt():
+    """The 40 patients of the split, three films each; who they are hangs on no size."""
+    whole = make_cohort(40, (4, 4), ("healthy", "covid"), 0.0, size=64, seed=0)
+    return whole.take(whole.table.groupby("patient").cumcount().to_numpy() < 3)
+
+
+@pytest.mark.parametrize("way", ["films", "patients"])
+def test_the_split_deals_as_the_package_does(tab, dealt, way):
+    place, deal = box(tab, "split"), 5
+    place.get_by_role("radio", name=way, exact=True).check()
+    move(slider(place, "Films of each"), 2)
+    move(slider(place, "Deal number"), deal)
+    parts = {"films": split.by_image, "patients": split.by_patient}[way](dealt, seed=deal)
+    assert place.locator("rect.test").count() == len(parts.test)
+    assert place.locator("rect.training").count() == len(parts.train) + len(parts.validation)
+    people = split.overlap(parts).loc["patient"]
+    torn = people["also in training or validation"]
+    said = place.locator(".said").inner_text()
+    assert f"{people['in test']:.0f} patients, and {torn:.0f} of them stand in training" in said
+    if way == "patients":
+        assert torn == 0 and place.locator("rect.torn").count() == 0
+    tested = dealt.table["image"].isin(parts.test.table["image"]).astype(int)
+    assert recorded_as("split")["dealt"][f"3 true {way}"][deal] == "".join(map(str, tested))
+
+
+def test_the_split_shows_the_scores_of_its_deals(tab):
+    place, scores = box(tab, "split"), recorded_as("split")["scores"]
+    place.get_by_role("radio", name=re.compile("shuffled")).check()
+    move(slider(place, "Films of each"), 3)
+    told = shown(place)
+    assert told["accuracy"] == pytest.approx(scores["4 shuffled films"][0], abs=6e-4)
+    for way in ("films", "patients"):
+        assert told[way] == pytest.approx(np.mean(scores[f"4 shuffled {way}"]), abs=6e-4)
+    assert told["films"] > 0.8 and abs(told["patients"] - 0.5) < 0.05  # memory, and a coin
+
+
+@pytest.mark.slow
+def test_the_scores_of_the_split_are_measured_on_its_films():
+    """By other means: features and labels of the package, a classifier of our own."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import scale
+
+    from cxrlib.shortcuts import views
+
+    whole = make_cohort(40, (4, 4), ("healthy", "covid"), 0.0, size=96, seed=0)
+    seen, label = scale(views.features(whole).astype(float)), whole.table["label"].to_numpy()
+    data = recorded_as("split")
+    for way in ("films", "patients"):
+        tested = np.array([*data["dealt"][f"4 true {way}"][0]]) == "1"
+        model = LogisticRegression(max_iter=1000).fit(seen[~tested], label[~tested])
+        score = model.score(seen[tested], label[tested])
+        # scaled by all films here, by those of training there: a film or two may change
+        assert score == pytest.approx(data["scores"][f"4 true {way}"][0], abs=2.1 / tested.sum())
+
+
+NAMES = ["threshold", "knob", "split"]
 
 
 @pytest.mark.parametrize("name", NAMES)
