@@ -288,7 +288,7 @@ function split(form, data) {
     const inTest = people.filter((films) => films.includes("1"));
     const torn = inTest.filter((films) => films.includes("0")).length;
     const scores = data.scores[`${each} ${labels} ${way}`], films = sum([...tested].map(Number));
-    const memory = labels === "true" ? "" : " Nobody can learn these labels: what is above 50 % is memory.";
+    const memory = labels === "true" ? "" : " Nobody can learn these labels: above 50 % is memory, or the luck of one deal.";
     return {
       said: `Dealt: ${way}. ${films} of ${tested.length} films are for testing. They show `
         + `${inTest.length} patients, and ${torn} of them stand in training too. `
