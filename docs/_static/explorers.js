@@ -35,6 +35,13 @@ function slider(form, label, values, first, say) {
   return () => values[input.value];
 }
 
+function entry(form, label, first) {
+  const id = `explore-${controls++}`;
+  const input = make("input", { id, value: first, inputmode: "decimal", size: 8, autocomplete: "off" });
+  form.append(make("div", { class: "entry" }, make("label", { for: id }, label), " ", input));
+  return () => input.value.trim();
+}
+
 function choice(form, legend, options) {
   const name = `explore-${controls++}`, [first] = Object.keys(options);
   const field = make("fieldset", {}, make("legend", {}, legend));
@@ -335,12 +342,50 @@ function means(mean, { each, way, scores, deal }) {
   return drawn.root;
 }
 
+// -- two calculators -------------------------------------------------------------------------
+const whole = (text, least) => /^\d{1,9}$/.test(text) && Number(text) >= least ? Number(text) : null;
+
+// Wilson 1927: the shares that `count` of `n` does not contradict at 95 %
+function wilson(form) {
+  const countNow = entry(form, "Hits", "12"), sizeNow = entry(form, "Patients", "12");
+  return () => {
+    const n = whole(sizeNow(), 1), count = whole(countNow(), 0);
+    if (n === null || count === null || count > n) {
+      return { said: "Give two whole numbers: at least one patient, and no more hits than patients.", parts: [] };
+    }
+    const share = count / n, z = 1.959963984540054, more = z * z / n;
+    const reach = z * Math.sqrt(share * (1 - share) / n + more / (4 * n));
+    const [low, high] = [-reach, reach].map((side) => (share + more / 2 + side) / (1 + more));
+    return { said: `${count} of ${n} is ${percent(share)}; 95 % interval ${percent(Math.max(low, 0))} `
+      + `to ${percent(Math.min(high, 1))}.`, parts: [] };
+  };
+}
+
+// In whole numbers: half units of the last printed digit, so that no rounding of ours comes in
+function rounding(form) {
+  const textNow = entry(form, "Printed", "0.9375"), mostNow = entry(form, "Images at most", "100");
+  return () => {
+    const most = whole(mostNow(), 1), [, before, after = ""] = textNow().match(/^([01]?)\.(\d{1,6})$/) || [];
+    const unit = 10 ** after.length, last = Number(before + after);
+    if (!after || last > unit || most === null || most > 6000) {
+      return { said: "Give a share as printed, such as 0.9375, and a size from 1 to 6000.", parts: [] };
+    }
+    const found = [];
+    for (let n = 1; n <= most; n++) { // the least count that reaches the printed figure's lower end
+      const count = Math.max(0, Math.ceil((2 * last - 1) * n / (2 * unit)));
+      if (count <= n && 2 * unit * count < (2 * last + 1) * n) found.push(`${count} of ${n}`);
+    }
+    const few = found.slice(0, 8).join(", ") + (found.length > 8 ? " ..." : "");
+    return { said: `${found.length} of ${most} sizes can print ${textNow()}${few && `: ${few}`}.`, parts: [] };
+  };
+}
+
 // -- each explorer takes the form for its controls, its numbers and its box; it gives what tells
 // -- and draws the present state
-const EXPLORERS = { threshold, knob, split };
+const EXPLORERS = { threshold, knob, split, wilson, rounding };
 
 function begin(box) {
-  const data = JSON.parse(box.querySelector("script").textContent);
+  const data = JSON.parse(box.querySelector("script")?.textContent ?? "null");
   const form = make("form", {}), shown = make("div", { class: "shown" });
   const said = make("p", { class: "said", "aria-live": "polite", "aria-atomic": true });
   const now = EXPLORERS[box.dataset.explorer](form, data, box);
@@ -352,7 +397,7 @@ function begin(box) {
   form.addEventListener("input", redraw);
   form.addEventListener("submit", (event) => event.preventDefault());
   redraw();
-  const note = make("p", { class: "note" }, `${data.note} Not for clinical use.`);
+  const note = make("p", { class: "note" }, data ? `${data.note} Not for clinical use.` : "");
   box.append(make("div", { class: "moving" }, form, said, shown, note));
   box.classList.add("live");
 }

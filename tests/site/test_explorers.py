@@ -10,6 +10,7 @@ import pytest
 
 import browser
 from cxrlib import metrics, results, split
+from cxrlib.paper import reconstruct
 from cxrlib.phantom import make_cohort
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,6 +233,39 @@ def test_the_scores_of_the_split_are_measured_on_its_films():
         score = model.score(seen[tested], label[tested])
         # scaled by all films here, by those of training there: a film or two may change
         assert score == pytest.approx(data["scores"][f"4 true {way}"][0], abs=2.1 / tested.sum())
+
+
+def fill_in(place, **values):
+    for label, value in values.items():
+        place.get_by_label(label).fill(value)
+    return place.locator(".said").inner_text()
+
+
+@pytest.mark.parametrize(("hits", "n"), [(12, 12), (0, 7), (45, 48), (1, 1000)])
+def test_wilson_s_interval_is_the_package_s(tab, hits, n):
+    said = fill_in(box(tab, "wilson"), Hits=str(hits), Patients=str(n))
+    low, high = (f"{100 * end:.1f} %" for end in metrics.wilson(hits, n))
+    assert said.endswith(f"95 % interval {low} to {high}.")
+
+
+@pytest.mark.parametrize("printed", ["0.9375", "0.94", ".5", "1.00", "0.0", "0.9063", "0.12345"])
+def test_the_sizes_that_print_a_score_are_the_package_s(tab, printed):
+    fits = {
+        n: next((k for k in range(n + 1) if reconstruct.prints_as(k, n, printed)), None)
+        for n in range(1, 61)
+    }
+    found = [f"{count} of {n}" for n, count in fits.items() if count is not None]
+    said = fill_in(box(tab, "rounding"), Printed=printed, **{"Images at most": "60"})
+    assert said.startswith(f"{len(found)} of 60 sizes can print {printed}")
+    assert ", ".join(found[:8]) in said
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("wilson", {"Hits": "13"}), ("wilson", {"Patients": "many"}), ("rounding", {"Printed": "94"})],
+)
+def test_a_calculator_says_what_it_wants(tab, name, wrong):
+    assert fill_in(box(tab, name), **wrong).startswith("Give ")
 
 
 NAMES = ["threshold", "knob", "split"]
