@@ -173,9 +173,11 @@ def explorer(name: str) -> str:
     data = (folder / f"{name}.json").read_text(encoding="utf-8")
     parts = [f'<script type="application/json">{data.strip()}</script>']
     for path in sorted(folder.glob(f"{name}-*.webp")):
-        said = f"Six phantoms with the knob at {int(path.stem[-3:]) / 100:g}: above three healthy "
-        said += "ones, below three with COVID-19; what speaks for it in orange, against it in blue"
-        parts += ['<div class="sheet">', f"![{said}](explorers/{path.name})", "</div>"]
+        level = f"{int(path.stem[-3:]) / 100:g}"
+        said = f"Six phantoms with the knob at {level}: above three healthy ones, below three with "
+        said += "COVID-19; what speaks for it in orange, against it in blue"
+        picture = f"![{said}](explorers/{path.name})"
+        parts += ['<div class="sheet">', f"Knob at {level}", picture, "</div>"]
     return "\n\n".join(parts)
 
 
