@@ -31,7 +31,7 @@ ifneq ($(wildcard $(STAMP)),)
 IGNORED := $(shell $(BIN)/python -P -c '$(CHECK)' 2>/dev/null || rm -f $(STAMP) $(EVERY_STAMP))
 endif
 
-.PHONY: help course app site student badges test test-all bench lint clean
+.PHONY: help course app site student quizzes badges test test-all bench lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo "make app      open the predictor and the phantom explorer in the browser"
 	@echo "make site     build the site from executed notebooks into site/"
 	@echo "make student  write the students' exercises from their masters"
+	@echo "make quizzes  write the quizzes for Moodle and Canvas into build/quizzes/"
 	@echo "make badges   write REPOSITORY=OWNER/NAME [BRANCH=NAME] into badges and set-up cells"
 	@echo "make test     run the tests; make test-all also the long sweeps"
 	@echo "make bench    measure the speed, ours and others', and write docs/performance.md"
@@ -56,6 +57,9 @@ site: $(EVERY_STAMP)
 
 student: $(EVERY_STAMP)
 	@$(BIN)/python notebooks/exercises/make_release.py $(ARGS)
+
+quizzes: $(EVERY_STAMP)
+	@$(BIN)/python notebooks/quizzes/make_exports.py $(ARGS)
 
 # Once, after a copy of the course is put on GitHub; needs Python, nothing else.
 badges:

@@ -80,7 +80,10 @@ def by_audit(work: Path) -> tuple[str, float, set[str]]:
     seconds, _ = cxr_audit(work / "films", work, "--json", str(work / "found.json"))
     found = set()
     for finding in json.loads((work / "found.json").read_text())["findings"]:
-        for shown in (finding["tables"].get(name) for name in ("Pairs", "Odd films")):
+        for shown in (
+            finding["tables"].get(name)
+            for name in ("Pairs under two patients or two labels", "Odd films")
+        ):
             for row in shown["data"] if shown else ():
                 named = dict(zip(shown["columns"], row, strict=True))
                 found |= {named["image"], named.get("other", named["image"])}

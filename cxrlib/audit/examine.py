@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
-from cxrlib import shortcuts
+from cxrlib import __version__, shortcuts
 from cxrlib.audit import lights as judge
 from cxrlib.audit.lights import LIGHTS, Finding
 from cxrlib.machine import environment
 
+AUTHORS, TITLE = "The course authors", "COVID-19 in chest X-rays: a notebook course"
 STEPS = (  # those that take their time
     "Near-duplicates",
     "Views without lungs, coarse views",
@@ -100,7 +103,7 @@ def run(cohort, classes=None, by="source", extract=None, seed=0, progress=None) 
     grouped = cohort.table.groupby(["label", by], dropna=False, observed=True)
     counts = grouped.agg(images=("image", "size"), patients=("patient", "nunique"))
     synthetic = bool(cohort.table["source"].astype(str).str.startswith("phantom").any())
-    facts = _facts(single, classes, by, extract, seed)
+    facts = _facts(single, classes, by, extract, seed) | _checksums(cohort)
     if len(seen) < len(single):
         facts["Classifiers"] = (
             f"trained on {len(seen):,} of the images: whole patients, drawn from each class in turn"
@@ -157,6 +160,18 @@ def _ready(cohort, classes, by):
     return cohort, classes
 
 
+def _checksums(cohort) -> dict[str, str]:
+    """SHA-256 of what was audited, so that a reader can tell whether theirs is the same."""
+    films, rows = hashlib.sha256(), cohort.table.to_csv(index=False, lineterminator="\n")
+    for image in cohort.images:
+        films.update(np.ascontiguousarray(image))
+    table = hashlib.sha256(rows.encode(errors="backslashreplace"))
+    return {
+        "Checksum of the images": f"SHA-256 {films.hexdigest()} (grey values as read, row by row)",
+        "Checksum of the table": f"SHA-256 {table.hexdigest()} (CSV of the rows that took part)",
+    }
+
+
 def _facts(cohort, classes, by, extract, seed) -> dict[str, str]:
     there, table = environment(), cohort.table
     versions = ", ".join(f"{name} {number}" for name, number in there["versions"].items())
@@ -169,4 +184,5 @@ def _facts(cohort, classes, by, extract, seed) -> dict[str, str]:
         "Seed": str(seed),
         "Machine": f"{there['device']}, {there['cores']} cores; {there['platform']}",
         "Versions": f"Python {there['python']}, {versions}",
+        "Cite as": f"{AUTHORS}. {TITLE}. cxrlib {__version__}, cxr audit.",
     }

@@ -122,10 +122,10 @@ def copies(cohort, pairs) -> Finding:
         "Look at the pairs. Keep one image of each that is one film, or give both the same "
         "patient; this audit did the latter.",
         "Nothing; mirrored films and stronger crops may go unnoticed.",
-        {"Pairs": bad},
+        {"Pairs under two patients or two labels": bad},
     )
     if len(bad):
-        found.figures["Pairs of images that look the same"] = ("pairs_plot", cohort, bad)
+        found.figures["Pairs that look the same"] = ("pairs_plot", cohort, bad)
     return found
 
 
@@ -246,7 +246,11 @@ def views_without_lungs(cohort, classes, table) -> list[Finding]:
     findings = [_blind_view(row, len(classes) == 2) for row in blind.itertuples()]
     worst = min(findings, key=lambda finding: LIGHTS.index(finding.light))
     worst.figures["How well each view tells the classes apart"] = ("shortcut_plot", table)
-    worst.figures["What each view leaves of an image"] = ("views_plot", cohort)
+    best = blind.sort_values("auc", na_position="first")["told"].iloc[-1]
+    shown = sorted(cohort.labels, key=lambda label: label != best)[:2]  # as the headline
+    worst.figures["What each view leaves of an image"] = ("views_plot", cohort.where(label=shown))
+    every = table.assign(**{"corrected p": blind["p"]})  # of those without lungs
+    worst.tables["All views: AUC with its 95 % interval, images, patients and p"] = every
     return findings
 
 

@@ -34,11 +34,17 @@ def write(audit, path: Path | str, notes=()) -> Path:
     out. An older page at the path is replaced by the whole new one. Returns the path.
     """
     path = Path(path)
+    counts = _table("Images and patients by label and source.", audit.counts)
+    sections = [_section(number, one) for number, one in enumerate(audit.findings, 1)]
+    for number, one in enumerate([counts, *(t for each in sections for t in each["tables"])], 2):
+        one["caption"] = f"Table {number}. {one['caption']}"  # the first is that of the lights
+    for number, one in enumerate((f for each in sections for f in each["figures"]), 1):
+        one["caption"] = f"Figure {number}. {one['caption']}"
     page = pages.template(Path(__file__).with_name("page.html.j2")).render(
         audit=audit,
         conclusion=conclusion(audit),
-        counts=_table("Images and patients by label and source.", audit.counts),
-        sections=[_section(number, one) for number, one in enumerate(audit.findings, 1)],
+        counts=counts,
+        sections=sections,
         notes=list(notes),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         not_clinical=NOT_CLINICAL,
@@ -99,7 +105,7 @@ def conclusion(audit) -> str:
 def _section(number: int, finding) -> dict:
     """Prepare a finding for the page; what it wants drawn becomes pictures inside it."""
     figures = [
-        (caption, _embed(getattr(plots, name)(*given)))
+        {"caption": caption, "image": _embed(getattr(plots, name)(*given))}
         for caption, (name, *given) in finding.figures.items()
     ]
     tables = [_table(caption, table) for caption, table in finding.tables.items()]

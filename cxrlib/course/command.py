@@ -117,7 +117,7 @@ def run_command(ctx, profile, only, settings, out, force, notebooks, jobs, cell_
 @click.command("report")
 @click.argument("folder", type=FOLDER)
 def report_command(folder):
-    """Write report.html for the run in FOLDER again.
+    """Write report.html and finding.json for the run in FOLDER again.
 
     \b
     Example:

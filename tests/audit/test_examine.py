@@ -1,8 +1,11 @@
 """The audit as a whole, and what each finding is worth, from what the experiments found."""
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from cxrlib import phantom, shortcuts
 from cxrlib.audit import examine as audit
@@ -11,6 +14,7 @@ from cxrlib.audit import page as auditpage
 from cxrlib.cohort import Cohort
 from cxrlib.shortcuts import duplicates
 from helpers import tiny_cohort
+from servers import ROOT
 
 CLASSES = ("healthy", "covid")
 
@@ -94,7 +98,20 @@ def test_the_page_draws_what_the_findings_want_drawn(confounded, tmp_path):
     page = auditpage.write(confounded, tmp_path / "page.html").read_text(encoding="utf-8")
     wanted = [caption for finding in confounded.findings for caption in finding.figures]
     assert len(wanted) == 8 and page.count("<img src=") == 8
-    assert all(f'alt="{caption}"' in page for caption in wanted)
+    numbered = [f'alt="Figure {number}. {caption}"' for number, caption in enumerate(wanted, 1)]
+    assert all(alt in page for alt in numbered)
+
+
+def test_a_reader_can_tell_what_was_audited_and_by_what(confounded):
+    cohort, facts = phantoms(0.9), confounded.facts
+    films = hashlib.sha256(np.stack([*cohort.images]).tobytes()).hexdigest()
+    rows = cohort.table.to_csv(index=False, lineterminator="\n").encode()
+    assert f"SHA-256 {films} " in facts["Checksum of the images"]
+    assert f"SHA-256 {hashlib.sha256(rows).hexdigest()} " in facts["Checksum of the table"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert facts["Cite as"] == (
+        f"{cited['authors'][0]['name']}. {cited['title']}. cxrlib {cited['version']}, cxr audit."
+    )
 
 
 def test_progress_is_told_step_by_step(honest, told):
@@ -160,12 +177,17 @@ def by_view(**rows):
 
 def test_views_that_are_probed_together_share_their_chance():
     views = ("lungs_covered", "border", "corners", "file")
+    three = tiny_cohort(labels=("healthy", "pneumonia", "covid"))
     together = by_view(**{view: (0.8, 0.015 + n / 100) for n, view in enumerate(views)})
-    found = judge.views_without_lungs(None, CLASSES, together)
+    found = judge.views_without_lungs(three, CLASSES, together)
     assert {one.light for one in found} == {"green"}  # 4 x 0.015 is above 0.05
     alone = together.assign(p=[0.002, 0.5, np.nan, 0.012])
-    found = judge.views_without_lungs(None, CLASSES, alone)
+    found = judge.views_without_lungs(three, CLASSES, alone)
     assert [one.light for one in found] == ["red", "green", "grey", "amber"]
+    (table,) = found[0].tables.values()  # Holm: three times the least, twice the next
+    np.testing.assert_allclose(table["corrected p"], [0.006, 0.5, np.nan, 0.024])
+    *_, (_, shown) = found[0].figures.values()
+    assert shown.labels == ["healthy", "covid"]  # with the class of the headlines
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,12 @@ def test_the_page_is_made_for_all_readers(write):
     assert max(np.diff(page.headings)) == 1  # no level is skipped
     attributes = page.attributes
     assert all(attrs.get("scope") in ("col", "row") for tag, attrs in attributes if tag == "th")
-    assert [attrs["alt"] for tag, attrs in attributes if tag == "img"] == ["AUC of the border"]
+    assert [attrs["alt"] for tag, attrs in attributes if tag == "img"] == [
+        "Figure 1. AUC of the border"
+    ]
     assert page.tags.count("caption") == page.tags.count("table") == 4
+    numbers = [int(one) for one in re.findall(r"Table (\d+)\. ", page.text)]
+    assert list(dict.fromkeys(numbers)) == [1, 2, 3, 4]  # a folded one says its number twice
     assert ("html", {"lang": "en"}) in attributes
     assert len(page.ids) == len(set(page.ids))
 
@@ -211,7 +215,7 @@ def test_cells_read_well(write, tmp_path):
     table = pd.DataFrame({"value": pd.Series([*values.values(), *missing], dtype=object)})
     audit.findings[0].tables["Files"] = table
     write(audit)
-    html = (tmp_path / "audit.html").read_text(encoding="utf-8").split("Table: Files")[1]
+    html = (tmp_path / "audit.html").read_text(encoding="utf-8").split("Table 4. Files")[-1]
     cells = re.findall(r'<th scope="row"[^>]*>(.*?)</th>', html)
     assert cells[: len(table)] == [*values, "–", "–"]
 

@@ -1,5 +1,6 @@
 """The report: honest about where its numbers come from, self-contained, safe and complete."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -22,13 +23,18 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.tags, self.addresses, self.images, self.text = [], [], [], ""
+        self.boxes, self.links = [], []
         self.feed(path.read_text(encoding="utf-8"))
         self.text = re.sub(r"\s+", " ", self.text)
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
         self.tags.append(tag)
-        self.addresses += [attrs[key] for key in ("src", "href", "data") if key in attrs]
+        self.addresses += [attrs[key] for key in ("src", "data") if key in attrs]
+        if "href" in attrs:
+            self.links.append(attrs["href"])
+        if attrs.get("class") == "scroll":
+            self.boxes.append(attrs)
         if tag == "img":
             self.images.append(attrs)
 
@@ -55,7 +61,7 @@ def record(notebook, model, source, kind, classes=("healthy", "covid"), note="on
         profile="quick",
         parameters={"seed": 3, "marked": EVIL},
         cohort=cohort,
-        weights={"VGG16": {"kind": kind, "sha256": "ab" * 32}},
+        weights={results.BACKBONES[model]: {"kind": kind, "sha256": "ab" * 32}},
         scores={"clean": scores},
         predictions=results.predictions(cohort, sure, classes, "clean"),
         histories={
@@ -91,6 +97,7 @@ def test_synthetic_and_random_results_are_told_apart_from_real_ones(run):
     assert "script" not in page.tags and EVIL in page.text
     assert page.addresses and all(one.startswith("data:image/png") for one in page.addresses)
     assert page.images and all("synthetic" in image["alt"] for image in page.images)
+    assert all(re.fullmatch(r"#[\w]+|(notebooks|failed)/\w+\.ipynb", one) for one in page.links)
     html = (run / "report.html").read_text(encoding="utf-8")
     assert "http" not in html and "@import" not in html and "url(" not in html
     # Where the numbers come from.
@@ -135,7 +142,7 @@ def test_tables_stand_beside_the_papers(run):
     low, high = metrics.share(np.arange(24) > 0, np.full(24, True), np.arange(24))[1:3]
     assert f"{low:.3f} to {high:.3f}" in ours and " 24 " in ours and " 12 " in ours
     # Model 4: COVID-19 against the rest, 8 images of 24; one healthy image called covid.
-    four = page.text[page.text.index("Model 4") : page.text.index("Table II")]
+    four = page.text[page.text.index("Model 4") : page.text.index("Table II:")]
     assert f"{8 / 9:.3f}" in four
     table2 = page.text[page.text.index("Ours, clean protocol") :]
     low, high = metrics.wilson(3.5, 4)  # 7 of 8 images, two of each of 4 patients
@@ -146,7 +153,7 @@ def test_verdicts_stand_beside_the_papers_figures(run):
     record("05_vgg16", 3, "sirm", "imagenet")
     record("06_densenet", 4, "phantom", "random", ("healthy", "pneumonia", "covid"))
     page = Page(report.write(run))
-    part = page.text[page.text.index("Verdicts on the paper") : page.text.index("Notebook by")]
+    part = page.text[page.text.index("Verdicts on the paper") : page.text.index("Lesson by")]
     # 23 of 24 right, 2 images of each of 12 patients: Wilson of 11.5 in 12.
     low, high = metrics.wilson(11.5, 12)
     row = part[part.index("table1.model3.accuracy") : part.index("table1.model3.precision")]
@@ -168,3 +175,122 @@ def test_a_partial_run_and_none(run, tmp_path):
     assert "04_z.json is damaged" in page.text
     with pytest.raises(results.ResultsError, match="holds no run"):
         report.write(tmp_path / "nothing")
+
+
+def record_findings(run):
+    """Lessons 8 and 9 as they record, in tables made by hand."""
+    readings = {"accuracy": [0.5, 0.75], "consistent": [False, True]}
+    counts = pd.DataFrame(
+        [[5, 4, 3], [8, 11, 5], [4, 3, 5]], index=list("abc"), columns=list("abc")
+    )
+    how = {"profile": "quick", "scores": {}}
+    results.record(
+        "08_paper_audit",
+        parameters={},
+        cohort=None,
+        tables={
+            "Model 4, readings of Table II": pd.DataFrame(readings),
+            "Table II, counts": counts,
+            "lessons held": pd.DataFrame({"lesson": ["a", "b", "c"], "held": [True, False, True]}),
+        },
+        **how,
+    )
+    view = {"view": "lungs covered", "auc": 0.81, "low": 0.71, "high": 0.91, "told": "covid"}
+    drop = {"inside": 0.95, "outside": 0.65, "drop": 0.3, "low": 0.1, "high": 0.5}
+    cohort = tiny_cohort(4)
+    results.record(
+        "09_shortcuts",
+        parameters={"outside_source": "elsewhere"},
+        cohort=Cohort(cohort.table.assign(source="phantom"), cohort.images, "ours"),
+        tables={
+            "shortcuts": pd.DataFrame([view]),
+            "external drop": pd.DataFrame([drop], index=["auc"]),
+        },
+        **how,
+    )
+
+
+def test_it_opens_with_what_was_found(run):
+    record_findings(run)
+    write_json(run / "state" / "07_x.json", {"status": "failed", "profile": "quick"})
+    page = Page(report.write(run))
+    opening = page.text[: page.text.index("What ran")]
+    for said in (
+        "2 of 3 lessons have results (07_x failed); their images are synthetic",
+        "a probe of synthetic images tells covid apart with an AUC of 0.810 [0.710, 0.910]",
+        "0.950 on whole images there has 0.650 on those of another hospital (elsewhere), "
+        "difference 0.300 [0.100, 0.500]",
+        # 5 + 11 + 5 of 12 + 24 + 12 images; what Table I prints is in the paper
+        "an accuracy of 0.834 for Model 4, Table II comes to 0.438 (21 of 48 images), and 1 of 2",
+        "Of 3 statements that lessons check on their own results, 2 held.",
+    ):
+        assert said in opening, said
+    assert page.images[0]["alt"].startswith("What was found, What tells the classes apart")
+    kept = json.loads((run / "finding.json").read_text(encoding="utf-8"))
+    assert " ".join(kept["finding"]) in opening and len(kept["finding"]) == 4
+    assert kept["lessons"] == {
+        "07_x": "failed",
+        "08_paper_audit": "run by hand",
+        "09_shortcuts": "run by hand",
+    }
+    assert kept["synthetic"] == ["09_shortcuts"] and kept["random_weights"] == []
+    assert kept["title_block"]["Data"] == "the paper's printed figures; ours (synthetic images)"
+
+
+def test_both_protocols_and_their_difference_open_it(run):
+    ours = [("04_resnet50", 2, "phantom", "random", 0.1), ("05_vgg16", 3, "sirm", "imagenet", -0.1)]
+    for name, number, source, weights, low in ours:
+        record(name, number, source, weights)
+        path = run / "results" / f"{name}.json"
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept["scores"]["paper"] = kept["scores"]["clean"]
+        ends = pd.DataFrame({"value": [0.2], "low": [low], "high": [0.5]}, index=["accuracy"])
+        kept["tables"]["protocol_difference"] = results.pack(ends)
+        write_json(path, kept)
+    page = Page(report.write(run))
+    opening = page.text.split("What ran")[0]
+    for said in (
+        "images are synthetic in 04_resnet50, else real and the weights of ResNet50 random, so",
+        "SYNTHETIC DATA: phantoms, made by a computer, of no patient (04_resnet50)",
+        "RANDOM WEIGHTS: backbones that learned nothing (04_resnet50)",
+        "Model 2 0.958 and 0.958, difference 0.200 [0.100, 0.500]; "
+        "Model 3 0.958 and 0.958, difference 0.200 [-0.100, 0.500]; 1 of 2 differences leave out",
+    ):
+        assert said in opening, said
+    # What needs a name has one of its own.
+    for names in (
+        [image["alt"] for image in page.images],
+        [box["aria-label"] for box in page.boxes],
+    ):
+        assert len(names) > 6 and len(set(names)) == len(names)
+    assert all(box["tabindex"] == "0" and box["role"] == "region" for box in page.boxes)
+    accuracy = json.loads((run / "finding.json").read_text(encoding="utf-8"))["accuracy"]
+    assert [one["protocol"] for one in accuracy] == ["paper", "clean"] * 2
+    for one in accuracy:
+        recorded = [*kept["scores"]["clean"]["data"][0][:3], 24]
+        assert [one[key] for key in ("value", "low", "high", "n")] == recorded
+
+
+def test_a_table_of_another_version_says_nothing(run):
+    record_findings(run)
+    path = run / "results" / "09_shortcuts.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept["tables"]["shortcuts"]["data"][0][1] = None  # an AUC that is not defined
+    write_json(path, kept)
+    assert "lungs covered, a probe" not in Page(report.write(run)).text
+    kept["tables"] = {"shortcuts": results.pack(pd.DataFrame({"seen": ["lungs covered"]}))}
+    write_json(path, kept)
+    page = Page(report.write(run))
+    assert "lungs covered, a probe" not in page.text and "Table II comes to" in page.text
+
+
+def test_lessons_link_to_what_was_executed(run):
+    for name in ("02_x", "05_y", "06_own lesson"):
+        write_json(run / "state" / f"{name}.json", {"status": "done", "profile": "quick"})
+    for place in ("notebooks/06_own lesson", "failed/02_x"):
+        write_json(run / f"{place}.ipynb", {})
+    links = Page(report.write(run)).links
+    assert [one for one in links if one.endswith("ipynb")] == [
+        "failed/02_x.ipynb",
+        "notebooks/06_own%20lesson.ipynb",
+    ]
