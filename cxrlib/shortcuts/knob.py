@@ -53,7 +53,7 @@ def build_cnn(side: int, seed: int = 0):
 
 
 def knob(
-    levels=LEVELS, patients=150, test_patients=150, size=96, epochs=12, seeds=(0,)
+    levels=LEVELS, patients=150, test_patients=150, size=96, epochs=12, seeds=(0,), look=None
 ) -> pd.DataFrame:
     """Train and test a small network at every setting of the knob.
 
@@ -72,6 +72,9 @@ def knob(
         Side of the images in pixels; passes through the training images.
     seeds : sequence of int
         Each has patients and initial weights of its own.
+    look : callable, optional
+        Called with each trained network and the cohort that tests it inside, to draw what it sees:
+        the network itself is trained anew at the next setting.
 
     Returns
     -------
@@ -114,6 +117,8 @@ def knob(
             model = _train(model, train, epochs, seed)
             found = _measure(model, inside, new, twins)
             rows.append({"level": level, "seed": seed} | found)
+            if look:
+                look(model, inside)
     return pd.DataFrame(rows).assign(patients=patients, test_patients=test_patients)
 
 

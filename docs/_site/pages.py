@@ -14,7 +14,8 @@ from . import project
 START = "docs/index.md"
 TEXTS = ("docs/*.md", "docs/api/*.md", "docs/measured/*.md", "docs/results/*.md",
          "docs/audit/*.md", "docs/teaching/*.md", "data/README.md")  # fmt: skip
-PICTURES = ("docs/*.png", "docs/*.svg", "docs/*/*.png", "docs/*/*.svg")
+PICTURES = ("docs/*.png", "docs/*.svg", "docs/*/*.png", "docs/*/*.svg",
+            "docs/*/*.webp")  # fmt: skip
 EXERCISES = "notebooks/exercises/release/*/*.ipynb"
 HIDDEN = re.compile(r"/[._]")  # drafts, checkpoints, the site's own workshop
 

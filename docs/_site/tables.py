@@ -241,6 +241,20 @@ def modules(room: str = "") -> str:
     )
 
 
+def explorer(name: str) -> str:
+    """Bring the numbers of an explorer, for ``_static/explorers.js``, and its sheets of films."""
+    folder = project.ROOT / "docs" / "explorers"
+    data = (folder / f"{name}.json").read_text(encoding="utf-8")
+    parts = [f'<script type="application/json">{data.strip()}</script>']
+    for path in sorted(folder.glob(f"{name}-*.webp")):
+        level = f"{int(path.stem[-3:]) / 100:g}"
+        said = f"Six phantoms with the knob at {level}: above three healthy ones, below three with "
+        said += "COVID-19; what speaks for it in orange, against it in blue"
+        picture = f"![{said}](explorers/{path.name})"
+        parts += ['<div class="sheet">', f"Knob at {level}", picture, "</div>"]
+    return "\n\n".join(parts)
+
+
 _MAKERS = (
     lessons,
     minutes,
@@ -252,5 +266,6 @@ _MAKERS = (
     measured,
     commands,
     modules,
+    explorer,
 )
 TABLES = {make.__name__: make for make in _MAKERS}

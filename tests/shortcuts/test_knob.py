@@ -60,7 +60,11 @@ def test_the_scanner_alone_says_nothing_at_0_and_all_at_1(level, lowest, highest
 
 
 def test_a_level_is_the_same_alone_and_after_another(table):
-    alone = k.knob(levels=(1,), **TINY)
+    seen = []
+    alone = k.knob(levels=(1,), **TINY, look=lambda *both: seen.append(both))
+    ((model, inside),) = seen  # whoever looks sees the network that was scored, and its films
+    auc = roc_auc_score(inside.targets(k.LABELS), training.predict(model, inside.images)[:, 1])
+    assert auc == pytest.approx(alone["auc_inside"][0])
     pd.testing.assert_series_equal(
         alone.iloc[0], table.iloc[1], check_names=False, rtol=1e-3, atol=1e-4
     )

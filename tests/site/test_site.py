@@ -27,8 +27,10 @@ from _site import executed, pages, project, tables  # noqa: E402
 START = "notebooks/START.md"
 LESSONS = [Path(name).stem for name in pages.lessons()]
 READ = ["index.html", "notebooks/01_data_retrieval.html", "notebooks/07_evaluation.html"]
+READ += ["docs/explorers.html"]
 WAYS = list(itertools.product(READ, [1280, 390], ["light", "dark"]))
 FEW = [(READ[0], 390, "light"), (READ[1], 1280, "dark"), (READ[2], 390, "dark")]
+FEW += [(READ[3], 390, "dark")]
 
 
 # -- what goes into a page ---------------------------------------------------------------------
