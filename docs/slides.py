@@ -59,8 +59,8 @@ def write_decks(run: Path, out: Path) -> list[Path]:
         raise BuildError(f"{run} holds no executed lessons: `cxr run --out {run}` makes them.")
     share(out / SHARED)
     template = (DOCS / "_slides" / "deck.html.j2").read_text(encoding="utf-8")
-    exporter = SlidesExporter(raw_template=template, reveal_url_prefix=SHARED, exclude_input=True)
-    exporter.exclude_output_prompt = True
+    plain = {"exclude_input": True, "exclude_output_prompt": True, "exclude_anchor_links": True}
+    exporter = SlidesExporter(raw_template=template, reveal_url_prefix=SHARED, **plain)
     written = []
     for path in lessons:
         slides = deck.deck(nbformat.read(path, 4), facts(run, path.stem))

@@ -11,18 +11,21 @@ import base64
 import html
 import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import nbformat
 from bs4 import BeautifulSoup
 
 MOST = 25  # slides of a lesson
-ROWS, CHARACTERS = 9, 1300  # of a table
-INTENT, READING, WORDS = 190, 240, 520  # characters; the last where nothing else is on the slide
+ROWS, CHARACTERS = 9, 900  # of a table
+RANKS = {"figure": 1, "ask": 2, "table": 3}  # what a section shows beside its main thing; no 3
+ROOM = {"figure": 170, "table": 250, "ask": 500, "prose": 500}  # characters of a piece of text
+LEAST = 200  # characters that a section without figure or table has to say
 SIDE = 1.85  # a figure that is not wider than this times its height stands beside its text
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 _BADGE = re.compile(r"\[!\[.*?\]\(.*?\)\]\(.*?\)|<!--.*?-->", re.S)
-_SENTENCE = re.compile(r"(?<=[.?!])[*_]*\s+(?=[A-Z*`\"'(])")
+_SENTENCE = re.compile(r"(?:(?<=[.?!])|(?<=[.?!][*)])|(?<=[.?!]\*\*))\s+(?=[A-Z*`\"'(])")
+_POINTS = re.compile(r"\b(next|last|this) (cell|box|table)\b|\bbelow\b|[Cc]ommit yourself")
 _READS = re.compile(r"(^|-)read(-|$)")  # the id of a cell that reads what stands before it
 
 
@@ -34,7 +37,7 @@ class Part:
     cell: object
     place: int
     forced: bool = False
-    notes: list = field(default_factory=list)
+    asks: object = None  # the guess that is asked about this figure, on its slide
 
 
 def deck(notebook, facts: str):
@@ -54,9 +57,7 @@ def deck(notebook, facts: str):
     """
     title, *sections = _sections(notebook)
     *sections, learned = sections
-    bookkeeping = ("results.record(", "my_guesses.summary(")
-    kept = [one for one in sections if not any(b in c.source for c in one for b in bookkeeping)]
-    parts = [_parts(section) for section in kept]
+    parts = [_parts(section) for section in sections if not _keeps_books(section)]
     shown = _choose(parts, MOST - 3)
     slides = _title(title[0].source, facts)
     for section, chosen in zip(parts, shown, strict=True):
@@ -76,6 +77,15 @@ def _sections(notebook) -> list[list]:
                 found.append([])
         found[-1].append(cell)
     return found
+
+
+def _keeps_books(section) -> bool:
+    """Tell whether a section only stores results, or says too little to fill a slide."""
+    shows = any(_kind(cell) for cell in section if cell.cell_type == "code")
+    figures = any(_kind(cell) == "figure" for cell in section if cell.cell_type == "code")
+    stores = any("results.record(" in cell.source for cell in section)
+    said = sum(len(cell.source) for cell in section if cell.cell_type == "markdown")
+    return stores and not figures or not shows and said < LEAST
 
 
 def _relink(link) -> str:
@@ -109,7 +119,7 @@ def _kind(cell) -> str:
         return "figure"
     if any("<table" in data.get("text/html", "") for data in held):
         return "table"
-    return "found" if _found([cell]) else ""
+    return "found" if any("Found" in data.get("text/html", "") for data in held) else ""
 
 
 def _choose(sections, room: int) -> list[list[Part]]:
@@ -119,52 +129,79 @@ def _choose(sections, room: int) -> list[list[Part]]:
         seen = [one for one in parts if one.kind in ("ask", "figure", "table")]
         figures = [one for one in seen if one.kind == "figure"]
         asked = [one for one in seen if one.kind == "ask"][:1]
-        answer = [one for one in seen if asked and one.place > asked[0].place]
+        answers = [one for one in seen if asked and one.place > asked[0].place]
         first = (figures or [one for one in seen if one.kind == "table"])[:1] + asked
-        first += ([one for one in answer if one.kind == "figure"] or answer)[:1]
-        for one in parts if not seen else seen:
-            rank = 0 if one.forced or one in first or not seen else {"figure": 1, "ask": 2}.get(one.kind)
-            if rank is not None and (seen or one is parts[0] or one.forced):
-                ranked.append((not one.forced, rank, number, one.place))
-    taken = {(number, place) for *_, number, place in sorted(ranked)[:room]}
-    return [[one for one in parts if (number, one.place) in taken]
-            for number, parts in enumerate(sections)]  # fmt: skip
+        first += ([one for one in answers if one.kind == "figure"] or answers)[:1]
+        for one in seen or parts[:1]:
+            rank = 0 if one in first or not seen else RANKS[one.kind]
+            ranked.append((not one.forced, rank, number, one.place))
+        ranked += [(False, 0, number, one.place) for one in parts if one.forced]
+    taken = {(number, place) for _, rank, number, place in sorted(set(ranked))[:room] if rank < 3}
+    return [
+        _merge([one for one in parts if (number, one.place) in taken])
+        for number, parts in enumerate(sections)
+    ]
+
+
+def _merge(chosen) -> list[Part]:
+    """Put a guess about the figure right before it onto the slide of that figure."""
+    kept = []
+    for one in chosen:
+        if one.kind == "ask" and kept and kept[-1].kind == "figure" and one.place == kept[-1].place + 1:
+            kept[-1].asks = one
+        else:
+            kept.append(one)
+    return kept
 
 
 def _section(parts, chosen) -> list:
     """Write the slides of a section: before, what is shown, after, and the notes."""
-    prose = [one for one in parts if one.kind == "prose"]
-    heading, slides = _heading(prose[0].cell.source), []
-    for one in prose:  # to the slide that it reads, or that it introduces
-        earlier = [c for c in chosen if c.place <= one.place]
-        later = [c for c in chosen if c.place > one.place]
-        reads = _READS.search(one.cell.get("id", "")) or not later
-        if owner := (earlier[-1:] if reads and earlier else later[:1]):
-            owner[0].notes.append(one)
+    slides, notes, found = [], _notes(parts, chosen), _found(parts, chosen)
     for number, one in enumerate(chosen):
-        before = [note for note in one.notes if note.place <= one.place]
-        after = [note for note in one.notes if note.place > one.place]
-        nearest = (before[:1] if not number else before[-1:])
-        bare = one.kind in ("ask", "prose")
-        intent = [short(n.cell.source, WORDS if bare else INTENT, lists=bare) for n in nearest]
-        reading = [short(n.cell.source, READING) for n in after[:1]] if not bare else []
-        since = chosen[number - 1].place if number else -1
-        if one.kind != "ask" and any(c.kind == "ask" for c in chosen[:number]):
-            upto = chosen[number + 1].place if number + 1 < len(chosen) else 10**6
-            near = [p.cell for p in parts if since < p.place < upto and p.kind != "prose"]
-            reading = [f"**Found:** {said}" for said in _found(near)[:1]] + reading
-        question = f'\n\n<div class="ask">\n\n{_question(one.cell)}\n\n</div>'
-        words = f"## {heading}\n\n{_block('before', intent)}"
-        slides.append(_markdown(words + (question if one.kind == "ask" else ""), "slide"))
-        shape = one.kind
-        if not bare:
-            output, shape = _output(one)
-            slides.append(output)
-            if reading:
-                slides.append(_markdown(_block("after", reading), "-"))
-        slides[-1 - (not bare) - bool(reading)].metadata.slideshow["data"] = {"shape": shape}
-        slides.append(_markdown("\n\n".join(n.cell.source for n in one.notes) or heading, "notes"))
+        before = [note.cell for note in notes[number] if note.place <= one.place]
+        reads = [n.cell for n in notes[number] if n.place > one.place and _READS.search(n.cell.id)]
+        room = ROOM[one.kind]
+        heads = [before[0], *before[1:][-1:]] if before and not number else before[-1:]
+        intent = [short(cell.source, room, one.kind) for cell in heads]
+        reading = [f"**Found:** {said}" for said in found[number]]
+        if one.kind != "prose":
+            reading += [short(cell.source, room) for cell in reads[:1]]
+        cells, shape = _output(one) if one.kind in ("figure", "table") else ([], one.kind)
+        near = parts if number and one.kind != "ask" else parts[:1]
+        heading = [_heading(p.cell.source) for p in near if p.place <= one.place and p.kind == "prose"]
+        words = f"## {list(filter(None, heading))[-1]}\n\n{_block('before', intent)}"
+        slides += [_markdown(words, "slide", shape), *cells]
+        if asks := one if one.kind == "ask" else one.asks:
+            slides.append(_markdown(_block("ask", [_question(asks.cell)]), "-"))
+        if reading:
+            slides.append(_markdown(_block("after", reading), "fragment"))
+        said = [note.cell.source for note in notes[number]]
+        slides.append(_markdown("\n\n".join(said) or words, "notes"))
     return slides
+
+
+def _found(parts, chosen) -> list[list[str]]:
+    """Give for each slide what it answers of a guess: what was found right after, or before it."""
+    found = [[] for _ in chosen]
+    for part in parts if chosen else []:
+        for output in part.cell.get("outputs", []):
+            text = output.get("data", {}).get("text/html", "")
+            if said := re.search(r"Found(?: \([^)]*\))?: (.*?)</p>", text):
+                earlier = sum(one.place < part.place for one in chosen)
+                after = earlier and chosen[earlier - 1].place == part.place - 1
+                found[min(earlier - bool(after), len(chosen) - 1)].append(said[1])
+    return found
+
+
+def _notes(parts, chosen) -> list[list[Part]]:
+    """Deal the prose of a section out to its slides: to the one that it reads, or introduces."""
+    notes = [[] for _ in chosen]
+    for part in parts:
+        if part.kind == "prose" and chosen:
+            earlier = sum(one.place <= part.place for one in chosen)
+            reads = earlier and (_READS.search(part.cell.id) or earlier == len(chosen))
+            notes[earlier - 1 if reads else earlier].append(part)
+    return notes
 
 
 def _output(part):
@@ -180,7 +217,7 @@ def _output(part):
         data = trimmed(data)
     kept = nbformat.v4.new_output("display_data", data={want: data}, metadata=one.metadata)
     cell = nbformat.v4.new_code_cell(outputs=[kept], metadata={"slideshow": {"slide_type": "-"}})
-    return cell, shape
+    return [cell], shape
 
 
 def trimmed(table: str) -> str:
@@ -200,19 +237,25 @@ def trimmed(table: str) -> str:
     return str(soup)
 
 
-def short(text: str, room: int, lists: bool = False) -> str:
-    """Take whole sentences from the first paragraph, as many as `room` characters hold."""
+def short(text: str, room: int, kind: str = "") -> str:
+    """Take whole sentences from the first paragraph, as many as `room` characters hold.
+
+    Beside a question (`kind` "ask") or alone ("prose"), a list that follows comes with them; and
+    what points to another cell, or asks what the slide asks anyway, stays away.
+    """
     text = re.sub(r"^#+ .*$", "", text, flags=re.M).strip()
     first, *rest = text.split("\n\n")
-    listed = rest[0] if rest and re.match(r"[-\d]", rest[0]) else ""
+    listed = rest[0] if kind and rest and re.match(r"[-\d]", rest[0]) else ""
     sentences, taken = _SENTENCE.split(" ".join(first.split())), ""
-    if first.endswith(":") and not (lists and listed) and len(sentences) > 1:
+    if first.endswith(":") and not listed:
         sentences.pop()
     for sentence in sentences:
-        if taken and len(taken) + len(sentence) > room:
-            return taken
+        if _POINTS.search(sentence) or (kind == "ask" and "?" in sentence):
+            continue
+        if taken and len(taken) + len(sentence) > room and taken.count("**") % 2 == 0:
+            break
         taken = f"{taken} {sentence}".strip()
-    return f"{taken}\n\n{listed}" if lists and listed else taken
+    return f"{taken}\n\n{listed}".strip()
 
 
 def _question(cell) -> str:
@@ -229,11 +272,6 @@ def _question(cell) -> str:
             if isinstance(asked, ast.Constant):
                 return asked.value
     return "What is your guess?"
-
-
-def _found(cells) -> list[str]:
-    texts = [o.get("data", {}).get("text/html", "") for c in cells for o in c.get("outputs", [])]
-    return [hit[1] for text in texts if (hit := re.search(r"Found(?: \([^)]*\))?: (.*?)</p>", text))]
 
 
 def _title(text: str, facts: str) -> list:
@@ -262,7 +300,8 @@ def _block(name: str, texts) -> str:
 
 
 def _heading(text: str) -> str:
-    return html.escape(re.search(r"^#+ +(.*)$", text, re.M)[1], quote=False)
+    found = re.findall(r"^#+ +(.*)$", text, re.M)
+    return html.escape(found[-1], quote=False) if found else ""
 
 
 def _markdown(text: str, kind: str, shape: str = ""):
