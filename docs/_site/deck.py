@@ -11,21 +11,24 @@ import base64
 import html
 import re
 import struct
+import textwrap
 from dataclasses import dataclass
 
 import nbformat
 from bs4 import BeautifulSoup
 
 MOST = 25  # slides of a lesson
-ROWS, CHARACTERS = 9, 900  # of a table
+ROWS, CHARACTERS, CELL = 9, 900, 110  # of a table, and of a cell
 RANKS = {"figure": 1, "ask": 2, "table": 3}  # what a section shows beside its main thing; no 3
-ROOM = {"figure": 170, "table": 250, "ask": 500, "prose": 500}  # characters of a piece of text
+ROOM = {"figure": 170, "table": 250, "ask": 300, "prose": 420}  # characters of a piece of text
 LEAST = 200  # characters that a section without figure or table has to say
 SIDE = 1.85  # a figure that is not wider than this times its height stands beside its text
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 _BADGE = re.compile(r"\[!\[.*?\]\(.*?\)\]\(.*?\)|<!--.*?-->", re.S)
 _SENTENCE = re.compile(r"(?:(?<=[.?!])|(?<=[.?!][*)])|(?<=[.?!]\*\*))\s+(?=[A-Z*`\"'(])")
-_POINTS = re.compile(r"\b(next|last|this) (cell|box|table)\b|\bbelow\b|[Cc]ommit yourself")
+_POINTS = re.compile(  # a sentence about another place of the notebook, or an aside
+    r"\b(next|last|this|the) (cell|box|table|figure)( below| shows| counts)?\b|[Cc]ommit yourself|^\("
+)
 _READS = re.compile(r"(^|-)read(-|$)")  # the id of a cell that reads what stands before it
 
 
@@ -55,12 +58,10 @@ def deck(notebook, facts: str):
     nbformat.NotebookNode
         Its cells carry Jupyter's `slideshow` metadata; at most 25 are slides.
     """
-    title, *sections = _sections(notebook)
-    *sections, learned = sections
+    title, *sections, learned = _sections(notebook)
     parts = [_parts(section) for section in sections if not _keeps_books(section)]
-    shown = _choose(parts, MOST - 3)
     slides = _title(title[0].source, facts)
-    for section, chosen in zip(parts, shown, strict=True):
+    for section, chosen in zip(parts, _choose(parts, MOST - 3), strict=True):
         slides += _section(section, chosen)
     slides += _end(learned[0].source)
     for cell in slides:
@@ -119,7 +120,7 @@ def _kind(cell) -> str:
         return "figure"
     if any("<table" in data.get("text/html", "") for data in held):
         return "table"
-    return "found" if any("Found" in data.get("text/html", "") for data in held) else ""
+    return "found" if _answers(cell) else ""
 
 
 def _choose(sections, room: int) -> list[list[Part]]:
@@ -157,40 +158,54 @@ def _merge(chosen) -> list[Part]:
 def _section(parts, chosen) -> list:
     """Write the slides of a section: before, what is shown, after, and the notes."""
     slides, notes, found = [], _notes(parts, chosen), _found(parts, chosen)
+    shows = [one.place for one in parts if one.kind in RANKS]
     for number, one in enumerate(chosen):
-        before = [note.cell for note in notes[number] if note.place <= one.place]
-        reads = [n.cell for n in notes[number] if n.place > one.place and _READS.search(n.cell.id)]
-        room = ROOM[one.kind]
-        heads = [before[0], *before[1:][-1:]] if before and not number else before[-1:]
-        intent = [short(cell.source, room, one.kind) for cell in heads]
-        reading = [f"**Found:** {said}" for said in found[number]]
-        if one.kind != "prose":
-            reading += [short(cell.source, room) for cell in reads[:1]]
+        told = [n for n in notes[number] if not any(_between(n.place, s, one.place) for s in shows)]
+        before = [note.cell.source for note in told if note.place <= one.place][-1:]
+        if not number and notes[number][:1]:
+            before.insert(0, notes[number][0].cell.source)
+        after = [n.cell.source for n in told if n.place > one.place and _READS.search(n.cell.id)]
+        if one.kind == "prose":
+            before, after = before[:1], [note.cell.source for note in notes[number][1:]]
+        intent = [short(text, ROOM[one.kind], one.kind) for text in dict.fromkeys(before)]
+        reading = found[number] + [short(text, ROOM[one.kind]) for text in after[:2]]
+        asks = one if one.kind == "ask" else one.asks
         cells, shape = _output(one) if one.kind in ("figure", "table") else ([], one.kind)
+        if shape == "side" and not any([*intent, *reading, asks]):
+            shape = "wide"
         near = parts if number and one.kind != "ask" else parts[:1]
-        heading = [_heading(p.cell.source) for p in near if p.place <= one.place and p.kind == "prose"]
+        heading = [_heading(p.cell.source) for p in near if p.kind == "prose" and p.place <= one.place]
         words = f"## {list(filter(None, heading))[-1]}\n\n{_block('before', intent)}"
         slides += [_markdown(words, "slide", shape), *cells]
-        if asks := one if one.kind == "ask" else one.asks:
-            slides.append(_markdown(_block("ask", [_question(asks.cell)]), "-"))
-        if reading:
+        if asks:
+            said = [note.cell.source for note in notes[number] if note.place < asks.place]
+            slides.append(_markdown(_block("ask", [_question(asks.cell, said)]), "-"))
+        if any(reading):
             slides.append(_markdown(_block("after", reading), "fragment"))
         said = [note.cell.source for note in notes[number]]
         slides.append(_markdown("\n\n".join(said) or words, "notes"))
     return slides
 
 
+def _between(one: int, place: int, other: int) -> bool:
+    return min(one, other) < place < max(one, other)
+
+
 def _found(parts, chosen) -> list[list[str]]:
     """Give for each slide what it answers of a guess: what was found right after, or before it."""
     found = [[] for _ in chosen]
     for part in parts if chosen else []:
-        for output in part.cell.get("outputs", []):
-            text = output.get("data", {}).get("text/html", "")
-            if said := re.search(r"Found(?: \([^)]*\))?: (.*?)</p>", text):
-                earlier = sum(one.place < part.place for one in chosen)
-                after = earlier and chosen[earlier - 1].place == part.place - 1
-                found[min(earlier - bool(after), len(chosen) - 1)].append(said[1])
+        for said in _answers(part.cell):
+            earlier = sum(one.place < part.place for one in chosen)
+            after = earlier and chosen[earlier - 1].place == part.place - 1
+            found[min(earlier - bool(after), len(chosen) - 1)].append(said)
     return found
+
+
+def _answers(cell) -> list[str]:
+    texts = [output.get("data", {}).get("text/html", "") for output in cell.get("outputs", [])]
+    told = [said for text in texts for said in re.findall(r"<p[^>]*>([^<]*Found[^<]*)</p>", text)]
+    return [said.replace("Found", "**Found**") for said in told]
 
 
 def _notes(parts, chosen) -> list[list[Part]]:
@@ -221,8 +236,11 @@ def _output(part):
 
 
 def trimmed(table: str) -> str:
-    """Keep of an HTML table the first rows that fit on a slide, and say how many there are."""
+    """Keep of an HTML table what fits on a slide, in a size that fits; say what is left out."""
     soup = BeautifulSoup(table, "html.parser")
+    for cell in soup.select("tbody :is(td, th)"):
+        if len(text := cell.get_text(" ", strip=True)) > CELL:
+            cell.string = textwrap.shorten(text, CELL, placeholder=" …")
     rows, used = soup.select("tbody tr"), 0
     for number, row in enumerate(rows):
         used += len(row.get_text(" ", strip=True))
@@ -233,7 +251,9 @@ def trimmed(table: str) -> str:
             note.string = f"{number} of {len(rows)} rows"
             soup.table.insert(0, note)
             break
-    soup.table["class"] = [*soup.table.get("class", []), "long" if used > CHARACTERS / 3 else "brief"]
+    rows = [row.select("td, th") for row in soup.select("tr")]
+    size = 29 - len(rows) - used // 100 - 2 * max(0, max(map(len, rows)) - 7)
+    soup.table["style"] = f"font-size: {max(16, size)}px"
     return str(soup)
 
 
@@ -258,20 +278,18 @@ def short(text: str, room: int, kind: str = "") -> str:
     return f"{taken}\n\n{listed}".strip()
 
 
-def _question(cell) -> str:
-    """Give what a guess asks: the second argument of `ask`, or the text that it names."""
-    if ".ask(" not in cell.source:
-        return ""
-    tree = ast.parse(cell.source)
+def _question(cell, said) -> str:
+    """Give what a guess asks: the second argument of `ask`, else the last question in the prose."""
+    tree = ast.parse(re.sub(r"^%.*$", "", cell.source, flags=re.M))
     names = {n.targets[0].id: n.value for n in tree.body
              if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name)}  # fmt: skip
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "ask":
-            asked = node.args[1]
-            asked = names.get(getattr(asked, "id", ""), asked)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "ask" and node.args[1:]:
+            asked = names.get(getattr(node.args[1], "id", ""), node.args[1])
             if isinstance(asked, ast.Constant):
                 return asked.value
-    return "What is your guess?"
+    questions = [one for text in said for one in _SENTENCE.split(text) if "?" in one]
+    return questions[-1].replace("**", "") if questions else "What do you expect?"
 
 
 def _title(text: str, facts: str) -> list:
