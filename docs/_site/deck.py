@@ -18,7 +18,7 @@ import nbformat
 from bs4 import BeautifulSoup
 
 MOST = 25  # slides of a lesson
-ROWS, CHARACTERS, CELL = 9, 900, 110  # of a table, and of a cell
+ROWS, CHARACTERS, CELL = 9, 800, 110  # of a table, and of a cell
 RANKS = {"figure": 1, "ask": 2, "table": 3}  # what a section shows beside its main thing; no 3
 ROOM = {"figure": 170, "table": 250, "ask": 300, "prose": 420}  # characters of a piece of text
 LEAST = 200  # characters that a section without figure or table has to say
@@ -26,6 +26,7 @@ SIDE = 1.85  # a figure that is not wider than this times its height stands besi
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 _BADGE = re.compile(r"\[!\[.*?\]\(.*?\)\]\(.*?\)|<!--.*?-->", re.S)
 _SENTENCE = re.compile(r"(?:(?<=[.?!])|(?<=[.?!][*)])|(?<=[.?!]\*\*))\s+(?=[A-Z*`\"'(])")
+_DRAWN = re.compile(r"\b(figure|panel|curve|line|dot|bar|colour)s?\b")
 _POINTS = re.compile(  # a sentence about another place of the notebook, or an aside
     r"\b(next|last|this|the) (cell|box|table|figure)( below| shows| counts)?\b|[Cc]ommit yourself|^\("
 )
@@ -160,7 +161,7 @@ def _section(parts, chosen) -> list:
     slides, notes, found = [], _notes(parts, chosen), _found(parts, chosen)
     shows = [one.place for one in parts if one.kind in RANKS]
     for number, one in enumerate(chosen):
-        told = [n for n in notes[number] if not any(_between(n.place, s, one.place) for s in shows)]
+        told = [n for n in notes[number] if _speaks_of(n, one, shows)]
         before = [note.cell.source for note in told if note.place <= one.place][-1:]
         if not number and notes[number][:1]:
             before.insert(0, notes[number][0].cell.source)
@@ -187,8 +188,12 @@ def _section(parts, chosen) -> list:
     return slides
 
 
-def _between(one: int, place: int, other: int) -> bool:
-    return min(one, other) < place < max(one, other)
+def _speaks_of(note: Part, one: Part, shows: list[int]) -> bool:
+    """Tell whether prose is about `one`: nothing else is shown between, or it names a drawing."""
+    low, high = sorted((note.place, one.place))
+    return not any(low < place < high for place in shows) or (
+        one.kind == "figure" and low == one.place and bool(_DRAWN.search(note.cell.source))
+    )
 
 
 def _found(parts, chosen) -> list[list[str]]:
@@ -236,7 +241,7 @@ def _output(part):
 
 
 def trimmed(table: str) -> str:
-    """Keep of an HTML table what fits on a slide, in a size that fits; say what is left out."""
+    """Keep of an HTML table what fits on a slide, and say how much of it that is."""
     soup = BeautifulSoup(table, "html.parser")
     for cell in soup.select("tbody :is(td, th)"):
         if len(text := cell.get_text(" ", strip=True)) > CELL:
@@ -251,9 +256,6 @@ def trimmed(table: str) -> str:
             note.string = f"{number} of {len(rows)} rows"
             soup.table.insert(0, note)
             break
-    rows = [row.select("td, th") for row in soup.select("tr")]
-    size = 29 - len(rows) - used // 100 - 2 * max(0, max(map(len, rows)) - 7)
-    soup.table["style"] = f"font-size: {max(16, size)}px"
     return str(soup)
 
 
