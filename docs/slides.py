@@ -91,7 +91,7 @@ def facts(run: Path, lesson: str) -> str:
     data, size = found["data"], ""
     if data["images"]:
         size = f", {data['images']} films of {data['patients']} patients"
-    return f"Not for clinical use. Data: {data['name']}{size}. Seed {found['seed']}."
+    return f"Not for clinical use. Data: {data['name']}{size}. Seed\u00a0{found['seed']}."
 
 
 def write_pdfs(decks: list[Path]) -> str:

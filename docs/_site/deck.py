@@ -28,7 +28,8 @@ _BADGE = re.compile(r"\[!\[.*?\]\(.*?\)\]\(.*?\)|<!--.*?-->", re.S)
 _SENTENCE = re.compile(r"(?:(?<=[.?!])|(?<=[.?!][*)])|(?<=[.?!]\*\*))\s+(?=[A-Z*`\"'(])")
 _DRAWN = re.compile(r"\b(figure|panel|curve|line|dot|bar|colour)s?\b")
 _POINTS = re.compile(  # a sentence about another place of the notebook, or an aside
-    r"\b(next|last|this|the) (cell|box|table|figure)( below| shows| counts)?\b|[Cc]ommit yourself|^\("
+    r"\b(next|last) (cell|box|table|figure)\b|\b(cell|box|table|figure) below\b|"
+    r"\b[Tt]he (box|table) (is|beside|gives|shows|says)\b|[Cc]ommit yourself|^\("
 )
 _READS = re.compile(r"(^|-)read(-|$)")  # the id of a cell that reads what stands before it
 
