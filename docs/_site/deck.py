@@ -150,7 +150,12 @@ def _merge(chosen) -> list[Part]:
     """Put a guess about the figure right before it onto the slide of that figure."""
     kept = []
     for one in chosen:
-        if one.kind == "ask" and kept and kept[-1].kind == "figure" and one.place == kept[-1].place + 1:
+        if (
+            one.kind == "ask"
+            and kept
+            and kept[-1].kind == "figure"
+            and one.place == kept[-1].place + 1
+        ):
             kept[-1].asks = one
         else:
             kept.append(one)
@@ -176,7 +181,9 @@ def _section(parts, chosen) -> list:
         if shape == "side" and not any([*intent, *reading, asks]):
             shape = "wide"
         near = parts if number and one.kind != "ask" else parts[:1]
-        heading = [_heading(p.cell.source) for p in near if p.kind == "prose" and p.place <= one.place]
+        heading = [
+            _heading(p.cell.source) for p in near if p.kind == "prose" and p.place <= one.place
+        ]
         words = f"## {list(filter(None, heading))[-1]}\n\n{_block('before', intent)}"
         slides += [_markdown(words, "slide", shape), *cells]
         if asks:
@@ -298,7 +305,9 @@ def _question(cell, said) -> str:
 def _title(text: str, facts: str) -> list:
     heading, *blocks = re.split(r"\n\n+", text.strip())
     outcomes = next((b for b in blocks if b.startswith("- ")), "")
-    rows = f"{heading}\n\nAfter this lesson you can\n\n{outcomes}\n\n<div class=\"facts\">{facts}</div>"
+    rows = (
+        f'{heading}\n\nAfter this lesson you can\n\n{outcomes}\n\n<div class="facts">{facts}</div>'
+    )
     return [_markdown(rows, "slide", "title"), _markdown("\n\n".join(blocks), "notes")]
 
 
