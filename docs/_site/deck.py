@@ -3,7 +3,8 @@
 By rule: a slide for the title; for each section its heading, the sentence that says what it is
 for, its guess, and its first figure (or table) with the sentence that reads it; then more figures
 while there is room; what was learned; the exercise. All prose goes into the notes. Jupyter's own
-`slideshow` metadata overrides: `skip` or `notes` keep a cell off, any other type puts it on.
+`slideshow` metadata overrides: `skip` or `notes` keep a cell off (`skip` on a heading its whole
+section), `slide`, `subslide` or `fragment` put it on.
 """
 
 import ast
@@ -41,8 +42,12 @@ class Part:
     kind: str
     cell: object
     place: int
-    forced: bool = False
-    asks: object = None  # the guess that is asked about this figure, on its slide
+    wanted: str = "-"  # its own `slide_type`
+    asks: "Part | None" = None  # the guess about this figure, on its slide
+
+    @property
+    def forced(self) -> bool:
+        return self.wanted in ("slide", "subslide", "fragment")
 
 
 def deck(notebook, facts: str):
@@ -61,7 +66,7 @@ def deck(notebook, facts: str):
         Its cells carry Jupyter's `slideshow` metadata; at most 25 are slides.
     """
     title, *sections, learned = _sections(notebook)
-    parts = [_parts(section) for section in sections if not _keeps_books(section)]
+    parts = [found for one in sections if (found := _parts(one)) and not _is_idle(one, found)]
     slides = _title(title[0].source, facts)
     for section, chosen in zip(parts, _choose(parts, MOST - 3), strict=True):
         slides += _section(section, chosen)
@@ -82,13 +87,13 @@ def _sections(notebook) -> list[list]:
     return found
 
 
-def _keeps_books(section) -> bool:
+def _is_idle(section, parts) -> bool:
     """Tell whether a section only stores results, or says too little to fill a slide."""
-    shows = any(_kind(cell) for cell in section if cell.cell_type == "code")
-    figures = any(_kind(cell) == "figure" for cell in section if cell.cell_type == "code")
-    stores = any("results.record(" in cell.source for cell in section)
-    said = sum(len(cell.source) for cell in section if cell.cell_type == "markdown")
-    return stores and not figures or not shows and said < LEAST
+    kinds = {part.kind for part in parts}
+    if any("results.record(" in cell.source for cell in section):
+        return "figure" not in kinds
+    said = sum(len(part.cell.source) for part in parts if part.kind == "prose")
+    return kinds == {"prose"} and said < LEAST and not any(part.forced for part in parts)
 
 
 def _relink(link) -> str:
@@ -105,12 +110,11 @@ def _parts(section) -> list[Part]:
     parts = []
     for place, cell in enumerate(section):
         wanted = cell.metadata.get("slideshow", {}).get("slide_type", "-")
-        forced = wanted in ("slide", "subslide", "fragment")
-        said = cell.cell_type == "markdown"
-        kind = "prose" if said else _kind(cell)
-        if wanted == "skip" or (wanted == "notes" and not said) or not kind:
-            continue
-        parts.append(Part(kind, cell, place, forced))
+        if wanted == "skip" and not place:
+            return []
+        kind = "prose" if cell.cell_type == "markdown" else _kind(cell)
+        if kind and wanted != "skip" and (kind == "prose" or wanted != "notes"):
+            parts.append(Part(kind, cell, place, wanted))
     return parts
 
 
@@ -150,13 +154,9 @@ def _merge(chosen) -> list[Part]:
     """Put a guess about the figure right before it onto the slide of that figure."""
     kept = []
     for one in chosen:
-        if (
-            one.kind == "ask"
-            and kept
-            and kept[-1].kind == "figure"
-            and one.place == kept[-1].place + 1
-        ):
-            kept[-1].asks = one
+        last = kept[-1] if kept else None
+        if last and (last.kind, one.kind) == ("figure", "ask") and one.place == last.place + 1:
+            last.asks = one
         else:
             kept.append(one)
     return kept
@@ -167,13 +167,13 @@ def _section(parts, chosen) -> list:
     slides, notes, found = [], _notes(parts, chosen), _found(parts, chosen)
     shows = [one.place for one in parts if one.kind in RANKS]
     for number, one in enumerate(chosen):
-        told = [n for n in notes[number] if _speaks_of(n, one, shows)]
+        told = [n for n in notes[number] if n.wanted != "notes" and _speaks_of(n, one, shows)]
         before = [note.cell.source for note in told if note.place <= one.place][-1:]
-        if not number and notes[number][:1]:
-            before.insert(0, notes[number][0].cell.source)
+        if not number:
+            before.insert(0, parts[0].cell.source)
         after = [n.cell.source for n in told if n.place > one.place and _READS.search(n.cell.id)]
         if one.kind == "prose":
-            before, after = before[:1], [note.cell.source for note in notes[number][1:]]
+            before, after = [one.cell.source], [n.cell.source for n in told if n is not one]
         intent = [short(text, ROOM[one.kind], one.kind) for text in dict.fromkeys(before)]
         reading = found[number] + [short(text, ROOM[one.kind]) for text in after[:2]]
         asks = one if one.kind == "ask" else one.asks
@@ -181,10 +181,10 @@ def _section(parts, chosen) -> list:
         if shape == "side" and not any([*intent, *reading, asks]):
             shape = "wide"
         near = parts if number and one.kind != "ask" else parts[:1]
-        heading = [
+        heads = [
             _heading(p.cell.source) for p in near if p.kind == "prose" and p.place <= one.place
         ]
-        words = f"## {list(filter(None, heading))[-1]}\n\n{_block('before', intent)}"
+        words = f"## {list(filter(None, heads))[-1]}\n\n{_block('before', intent)}"
         slides += [_markdown(words, "slide", shape), *cells]
         if asks:
             said = [note.cell.source for note in notes[number] if note.place < asks.place]
@@ -227,7 +227,8 @@ def _notes(parts, chosen) -> list[list[Part]]:
     for part in parts:
         if part.kind == "prose" and chosen:
             earlier = sum(one.place <= part.place for one in chosen)
-            reads = earlier and (_READS.search(part.cell.id) or earlier == len(chosen))
+            ends = part in chosen or earlier == len(chosen) or _READS.search(part.cell.id)
+            reads = earlier and ends
             notes[earlier - 1 if reads else earlier].append(part)
     return notes
 
@@ -305,10 +306,8 @@ def _question(cell, said) -> str:
 def _title(text: str, facts: str) -> list:
     heading, *blocks = re.split(r"\n\n+", text.strip())
     outcomes = next((b for b in blocks if b.startswith("- ")), "")
-    rows = (
-        f'{heading}\n\nAfter this lesson you can\n\n{outcomes}\n\n<div class="facts">{facts}</div>'
-    )
-    return [_markdown(rows, "slide", "title"), _markdown("\n\n".join(blocks), "notes")]
+    rows = [heading, "After this lesson you can", outcomes, _block("facts", [facts])]
+    return [_markdown("\n\n".join(rows), "slide", "title"), _markdown("\n\n".join(blocks), "notes")]
 
 
 def _end(text: str) -> list:
@@ -316,12 +315,11 @@ def _end(text: str) -> list:
     bullets = [b for b in blocks if re.match(r"[-\d]", b)]
     others = [b for b in blocks if b not in bullets]
     last = "## Practise, and read on\n\n" + "\n\n".join(others)
-    note = "Hand out the exercise. It has checks that say what is wrong."
     return [
         _markdown("\n\n".join([heading, *bullets]), "slide", "words"),
         _markdown("Ask for an example of each from this lesson.", "notes"),
         _markdown(last, "slide", "end"),
-        _markdown(note, "notes"),
+        _markdown("Hand out the exercise. Its checks say what is wrong.", "notes"),
     ]
 
 
