@@ -189,10 +189,10 @@ def _section(parts, chosen) -> list:
         if asks:
             said = [note.cell.source for note in notes[number] if note.place < asks.place]
             slides.append(_markdown(_block("ask", [_question(asks.cell, said)]), "-"))
-        if any(reading):
-            slides.append(_markdown(_block("after", reading), "fragment"))
         said = [note.cell.source for note in notes[number]]
         slides.append(_markdown("\n\n".join(said) or words, "notes"))
+        if any(reading):  # last: what follows a fragment is part of it, notes too
+            slides.append(_markdown(_block("after", reading), "fragment"))
     return slides
 
 

@@ -179,7 +179,8 @@ TOO_FAR = """() => {
   const image = slide.querySelector("img");
   if (image && image.getBoundingClientRect().height < 280) far.push("a small figure");
   if (slide.scrollHeight > 720 || slide.scrollWidth > 1280) far.push("it scrolls");
-  if (!slide.querySelector("aside.notes").textContent.trim()) far.push("no notes");
+  const notes = slide.querySelector("aside.notes");
+  if (!notes.textContent.trim() || notes.closest(".fragment")) far.push("no notes from the start");
   return far;
 }"""
 
@@ -221,7 +222,11 @@ def test_the_speaker_s_view_opens_beside_it(run, tmp_path):
         tab.wait_for_function("window.Reveal && Reveal.isReady()")
         with tab.expect_popup() as opened:
             tab.keyboard.press("s")
-        opened.value.wait_for_function("document.body.textContent.includes('About 5 minutes')")
+        said = "document.querySelector('.speaker-controls-notes').textContent.includes({!r})"
+        opened.value.wait_for_function(said.format("About 5 minutes"))
+        tab.keyboard.press("ArrowRight")
+        tab.keyboard.press("ArrowRight")
+        opened.value.wait_for_function(said.format("And more."))
 
 
 def test_what_is_missing_is_named(run, tmp_path, capsys, monkeypatch):
