@@ -46,7 +46,7 @@ def main(arguments=None) -> int:
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"Slides: {len(decks)} decks in {options.out}")
+    print(f"Slides: {len(decks)} decks in {options.out}, to be opened in a browser")
     if not options.no_pdf:
         print(write_pdfs(decks))
     return 0

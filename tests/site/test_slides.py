@@ -211,7 +211,7 @@ def test_every_slide_fits_and_no_request_leaves(run, tmp_path):
     assert "12 films of 6 patients" in text and "draw()" not in text  # no code
     assert (tmp_path / "out" / "shared" / "LICENSE").exists()
     count = check(path)
-    print(slides.write_pdfs([path]))
+    assert slides.write_pdfs([path]) == "PDF: 1 beside them"
     assert path.with_suffix(".pdf").read_bytes().count(b"/Type /Page\n") == count
 
 
