@@ -31,7 +31,7 @@ ifneq ($(wildcard $(STAMP)),)
 IGNORED := $(shell $(BIN)/python -P -c '$(CHECK)' 2>/dev/null || rm -f $(STAMP) $(EVERY_STAMP))
 endif
 
-.PHONY: help course app site slides student badges test test-all bench lint clean
+.PHONY: help course app site slides student quizzes badges test test-all bench lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -40,6 +40,7 @@ help:
 	@echo "make site     build the site from executed notebooks into site/"
 	@echo "make slides   write a deck a lesson, with speaker notes and a PDF, into build/slides/"
 	@echo "make student  write the students' exercises from their masters"
+	@echo "make quizzes  write the quizzes for Moodle and Canvas into build/quizzes/"
 	@echo "make badges   write REPOSITORY=OWNER/NAME [BRANCH=NAME] into badges and set-up cells"
 	@echo "make test     run the tests; make test-all also the long sweeps"
 	@echo "make bench    measure the speed, ours and others', and write docs/performance.md"
@@ -60,6 +61,9 @@ slides: $(EVERY_STAMP)
 
 student: $(EVERY_STAMP)
 	@$(BIN)/python notebooks/exercises/make_release.py $(ARGS)
+
+quizzes: $(EVERY_STAMP)
+	@$(BIN)/python notebooks/quizzes/make_exports.py $(ARGS)
 
 # Once, after a copy of the course is put on GitHub; needs Python, nothing else.
 badges:

@@ -6,7 +6,8 @@
 
 Colab and GitHub show a notebook as it is, so that badges and set-up cells must repeat the
 address. It stands in ``[project.urls] Repository``, the branch in ``[tool.cxr] branch``. Only
-badges, set-up cells and links to the course are touched; a test compares.
+badges, set-up cells and links to the course are touched; a test compares. While there is no
+address, badges and set-up cells say so.
 """
 
 import re
@@ -24,6 +25,14 @@ BINDER = (
     rf"(https://mybinder\.org/v2/gh/){NAME}/[^/?\s)\"]+"
     r"(\?urlpath=(?:lab/tree|voila/render)/)([^\s)\"\\]+)"
 )
+NOWHERE = (
+    " *These links lead nowhere until this copy has an address: "
+    "`make badges REPOSITORY=OWNER/NAME`.*"
+)
+BADGE = rf"(\[!\[[^\]]*\]\([^)]*\)\]\({BINDER}\))(?:{re.escape(NOWHERE)})?"
+SETUP = r"(except ImportError:  # in Colab)[^\"\n\\]*"
+ADDS = ": adds cxrlib alone, TensorFlow, Keras, NumPy and OpenCV stay"
+NO_SETUP = ", once `make badges REPOSITORY=OWNER/NAME` has given an address"
 INSTALL = rf'(--no-deps \\?"git\+){GITHUB}/{NAME}?(?:@[\w.-]+)?(?=\\?")'
 
 
@@ -35,9 +44,19 @@ def settings(root: Path) -> tuple[str, str]:
     return address.removeprefix(f"{GITHUB}/"), branch
 
 
+def site(repository: str) -> str:
+    """Give the address where GitHub shows the site of a repository."""
+    owner, name = repository.split("/")
+    own = name.lower() == f"{owner.lower()}.github.io"
+    return f"https://{owner}.github.io/" + ("" if own else f"{name}/")
+
+
 def revised(root: Path, repository: str, branch: str) -> dict[Path, str]:
     """Give the new text of every file that would change."""
-    names = "|".join(re.escape(name) for name in {PLACEHOLDER, settings(root)[0]})
+    known = {PLACEHOLDER, settings(root)[0]}
+    names = "|".join(map(re.escape, known))
+    sites = "|".join(re.escape(site(name)) for name in known)
+    is_nowhere = repository == PLACEHOLDER
     found = {path for pattern in PATTERNS for path in root.glob(pattern)}
     texts = {root / "pyproject.toml": None}
     texts |= dict.fromkeys(p for p in sorted(found) if ".ipynb_checkpoints" not in p.parts)
@@ -52,6 +71,9 @@ def revised(root: Path, repository: str, branch: str) -> dict[Path, str]:
         text = re.sub(
             BINDER, lambda m, p=own: f"{m[1]}{repository}/{branch}{m[2]}{p or m[3]}", text
         )
+        text = re.sub(BADGE, rf"\g<1>{NOWHERE if is_nowhere else ''}", text)
+        text = re.sub(SETUP, rf"\g<1>{NO_SETUP if is_nowhere else ADDS}", text)
+        text = re.sub(rf"(?:{sites})(?!\w)", site(repository), text)
         text = re.sub(INSTALL, rf"\g<1>{GITHUB}/{repository}@{branch}", text)
         text = re.sub(rf"(?<!\+)({GITHUB}/)(?:{names})(?![\w-]|\.\w)", rf"\g<1>{repository}", text)
         texts[path] = text

@@ -40,6 +40,7 @@ SPDX = {  # what packages write in place of SPDX's names
 READ = {  # by us, in their licence files: their metadata say nothing
     "axe-playwright-python": "MIT AND MPL-2.0",
     "namex": "Apache-2.0",
+    "text2qti": "BSD-3-Clause",
 }
 STAND_IN = {"tensorflow": "tensorflow-cpu"}  # the same without a GPU's part, as Binder has it
 

@@ -25,6 +25,7 @@ extensions = [
     "sphinx_copybutton",
     "_site.mathsvg",
     "_site.plainwords",
+    "_site.terms",
 ]
 exclude_patterns = ["**/.*"]
 

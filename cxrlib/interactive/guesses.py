@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,6 +53,41 @@ def read(path: Path) -> dict[str, dict]:
             f"file is set aside as {path.stem}.damaged.json when you commit."
         ) from error
     return kept
+
+
+def gather(folders) -> pd.DataFrame:
+    """Put a class's guesses into one table, for ``plots.class_guesses``.
+
+    Parameters
+    ----------
+    folders : iterable of path
+        Run folders, one a person; ``guesses/`` in each is read, and ``results/`` where it is there.
+
+    Returns
+    -------
+    DataFrame
+        A row a committed guess: run (the folder's name), notebook, question, guess (None for
+        *I don't know*) and found (None where that run recorded nothing). A damaged file is left
+        out, with a warning.
+    """
+    rows = []
+    for path in (one for folder in folders for one in sorted(Path(folder).glob("guesses/*.json"))):
+        run, notebook = path.parents[1], path.stem
+        if notebook.endswith(".damaged"):
+            continue
+        try:
+            kept = read(path)
+        except GuessError:
+            warnings.warn(f"{path} is damaged: its guesses are left out.", stacklevel=2)
+            continue
+        try:
+            found = results.load(run, notebook).tables["guesses"]["found"]
+        except (results.ResultsError, KeyError):
+            found = {}
+        for name, entry in kept.items():
+            rows.append([run.name, notebook, name, entry["guess"], found.get(name)])
+    columns = ["run", "notebook", "question", "guess", "found"]
+    return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
 class Guesses:

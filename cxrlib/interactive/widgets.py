@@ -1,8 +1,8 @@
 """Explorers: move something, and see what it does. The notebooks call them as ``widgets.NAME``.
 
-Here are augmentation and the threshold; ``phantoms`` and ``prediction`` have the others. Each is
-an :class:`ipywidgets.VBox`, of version 7 as in Colab, or 8; or a matplotlib figure where nobody
-is there to move anything.
+Here are augmentation, the threshold and the learning rate; ``phantoms`` and ``prediction`` have
+the others. Each is an :class:`ipywidgets.VBox`, of version 7 as in Colab, or 8; or a matplotlib
+figure where nobody is there to move anything.
 """
 
 from __future__ import annotations
@@ -163,3 +163,42 @@ def _static_threshold(truth, p, curve, note):
     right.set_yticklabels(["healthy", "ill"])
     title = "The threshold 0.5 on the curve, and in counts of images"
     return style.finish(figure, title, f"{note}\n{MOVE_IT}".strip(), predictions=True)
+
+
+def learning_rate(learn, note: str = ""):
+    """Move the learning rate; the curve of the loss follows.
+
+    Parameters
+    ----------
+    learn : callable
+        Takes a rate, 0.001 to 100, and gives the losses: before the first step and after each.
+    note : str
+    """
+    if not is_movable():
+        figure, axis = style.subplots(height=3.2, width=5)
+        for rate in (0.1, 1, 10):
+            _draw_losses(axis, learn(rate), rate)
+        return style.finish(figure, "", f"{note}\n{MOVE_IT}".strip(), legend=axis)
+    from ipywidgets import FloatLogSlider
+
+    slider = FloatLogSlider(1, base=10, min=-3, max=2, step=0.1, **options("learning rate"))
+    return explorer({"rate": slider}, lambda rate: _show_losses(learn(rate), rate) + words(note))
+
+
+def _draw_losses(axis, losses, rate: float) -> None:
+    axis.plot(losses, linewidth=2, label=f"rate {rate:.3g}")
+    axis.axhline(np.log(2), linestyle=":", color=style.GREY)  # who always says one half
+    axis.set(xlabel="step", ylabel="loss", ylim=(0, max(1, *losses) * 1.05))
+
+
+def _show_losses(losses, rate: float) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.4, 3.2), dpi=100)
+    axis = figure.add_axes([0.13, 0.15, 0.84, 0.82])
+    axis.spines[["top", "right"]].set_visible(False)
+    _draw_losses(axis, losses, rate)
+    rises, first, last = int((np.diff(losses) > 0).sum()), losses[0], losses[-1]
+    told = f"{len(losses) - 1} steps with a rate of {rate:.3g}: the loss goes from {first:.2f} to"
+    told += f" {last:.2f}, and rises in {rises} of the steps."
+    return page.drawing(figure, told) + words(told, "Dotted: always one half.")

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["pages", "style"],
     submod_attrs={
         "claims": ["copies_and_evidence", "fits_by_size", "interval_widths", "power_curves"],
+        "classroom": ["class_guesses"],
         "cohorts": [
             "ages",
             "feature_map",

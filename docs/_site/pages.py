@@ -13,7 +13,7 @@ from . import project
 
 START = "docs/index.md"
 TEXTS = ("docs/*.md", "docs/api/*.md", "docs/measured/*.md", "docs/results/*.md",
-         "docs/audit/*.md", "data/README.md")  # fmt: skip
+         "docs/audit/*.md", "docs/teaching/*.md", "data/README.md")  # fmt: skip
 PICTURES = ("docs/*.png", "docs/*.svg", "docs/*/*.png", "docs/*/*.svg")
 EXERCISES = "notebooks/exercises/release/*/*.ipynb"
 HIDDEN = re.compile(r"/[._]")  # drafts, checkpoints, the site's own workshop

@@ -7,12 +7,16 @@ more: ``<!-- site: modules plots -->``.
 import json
 import re
 
+import yaml
+
 from . import pages, project
 
 _MARK = re.compile(r"^<!-- site: (\w+)(?: (\w+))? -->$", re.MULTILINE)
 _TITLE = re.compile(r"^# +(.*)$", re.MULTILINE)
 _MINUTES = re.compile(r"(\d+(?: to \d+)?) minutes")
 _POINTS = re.compile(r"(\d+) points")
+_TASK = re.compile(r"^## (.+)\n\n?\*(.+), \d+ points?, about \d+ minutes?\*", re.MULTILINE)
+_RUBRIC = re.compile(r"\*\*Rubric.*?\n\n?(.*?)\n### END SOLUTION", re.DOTALL)
 _OUTCOMES = re.compile(r"^After this lesson you can\s*\n\n?((?:- .*\n?)+)", re.MULTILINE)
 
 
@@ -21,11 +25,21 @@ def fill(text: str) -> str:
     return _MARK.sub(lambda found: TABLES[found[1]](*filter(None, [found[2]])), text)
 
 
-def _opening(name: str) -> str:
-    """Give the first Markdown cells of a notebook, up to its first section."""
+def _prose(name: str) -> str:
+    """Give the Markdown cells of a notebook."""
     cells = json.loads((project.ROOT / name).read_text(encoding="utf-8"))["cells"]
     texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
-    return re.split(r"^## ", "\n\n".join(texts), maxsplit=1, flags=re.MULTILINE)[0]
+    return "\n\n".join(texts)
+
+
+def _opening(name: str) -> str:
+    """Give the first Markdown cells of a notebook, up to its first section."""
+    return re.split(r"^## ", _prose(name), maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def _yaml(name: str):
+    path = project.ROOT / name
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _said(pattern: re.Pattern, text: str, default: str = "") -> str:
@@ -63,6 +77,56 @@ def minutes() -> str:
     return _rows(["lesson", "minutes"], rows)
 
 
+def outcomes() -> str:
+    """One table a lesson: its outcomes, with sections, quiz, tasks and level."""
+    where, parts = _yaml("docs/teaching/outcomes.yml"), []
+    for name in pages.lessons():
+        opening, lesson = _opening(name), name.split("/")[-1].removesuffix(".ipynb")
+        said = _said(_OUTCOMES, opening).removeprefix("- ").split("\n- ")
+        places = where.get(lesson, [{"sections": [], "tasks": [], "level": ""}] * len(said))
+        tasks = _TASK.findall(_prose(_exercise(lesson))) if any(p["tasks"] for p in places) else []
+        quiz = _yaml(f"notebooks/quizzes/{lesson}.yml").get("questions", [])
+        under = _sections(_prose(name))
+        rows = []
+        for outcome, place in zip(said, places, strict=True):
+            asked = [q["id"] for q in quiz if under.get(q["section"]) in place["sections"]]
+            tried = [f"{tasks[k - 1][0]}{_open(tasks[k - 1][1])}" for k in place["tasks"]]
+            found = [", ".join(map(str, place["sections"])), ", ".join(asked), "; ".join(tried)]
+            rows.append([outcome.rstrip(";."), *(one or "–" for one in found), place["level"]])
+        head = ["after it you can", "sections", "quiz", "exercise", "level"]
+        parts.append(f"## [{_said(_TITLE, opening, name)}](/{name})\n\n{_rows(head, rows)}\n")
+    return "\n".join(parts)
+
+
+def _sections(prose: str) -> dict[str, int]:
+    """Give the number of the section that each heading stands in, or is."""
+    found, number = {}, 0
+    for title in re.findall(r"^###? (.+)$", prose, re.MULTILINE):
+        number = int(own[1]) if (own := re.match(r"(\d+) · ", title)) else number
+        found[title] = number
+    return found
+
+
+def _exercise(lesson: str, step: str = "release") -> str:
+    return f"notebooks/exercises/{step}/{lesson}/{lesson}.ipynb"
+
+
+def _open(kind: str) -> str:
+    """Mark a task that a person reads."""
+    return " (open)" if kind.lower() in ("open question", "in your own words") else ""
+
+
+def rubrics() -> str:
+    """One section an open question: what earns its points, from the exercises' masters."""
+    parts = []
+    for name in pages.find([_exercise("*", "source")]):
+        text = _prose(name)
+        title = next(title for title, kind in _TASK.findall(text) if _open(kind))
+        lesson = _said(_TITLE, text).removeprefix("Exercises ")
+        parts.append(f"### {lesson}: {title.split('· ')[1]}\n\n{_said(_RUBRIC, text)}\n")
+    return "\n".join(parts)
+
+
 def exercises() -> str:
     """One row a lesson's exercises: their page, minutes, points, and where to do them."""
     rows, names = [], pages.find([pages.EXERCISES])
@@ -85,6 +149,16 @@ def measured() -> str:
 def _contents(names, hidden: bool = True) -> str:
     lines = [f"/{name.rsplit('.', 1)[0]}" for name in names]
     return "\n".join(["```{toctree}", *([":hidden:"] if hidden else []), "", *lines, "```"])
+
+
+def address() -> str:
+    """Say that links lead nowhere, while the course is hosted nowhere."""
+    if project.repository() != project.PLACEHOLDER:
+        return ""
+    return (
+        "*The links to Colab and Binder lead nowhere until this copy has an address: "
+        "`make badges REPOSITORY=OWNER/NAME`.*"
+    )
 
 
 def headline() -> str:
@@ -167,5 +241,16 @@ def modules(room: str = "") -> str:
     )
 
 
-_MAKERS = (lessons, minutes, exercises, headline, measured, commands, modules)
+_MAKERS = (
+    lessons,
+    minutes,
+    address,
+    outcomes,
+    rubrics,
+    exercises,
+    headline,
+    measured,
+    commands,
+    modules,
+)
 TABLES = {make.__name__: make for make in _MAKERS}

@@ -360,3 +360,31 @@ def test_every_question_of_a_lesson_is_checked_and_summed_up(path):
     assert len(summed) == len(recorded) == 1 and max(checks.values()) < summed[0] < recorded[0]
     of = [node.args[0].value for _, name, node in found if name == "guesses.of"]
     assert of == [path.stem]
+
+
+def test_a_class_s_guesses_become_one_table(tmp_path, recwarn):
+    """Three people: one with results, one without, one whose file is damaged."""
+    reference = results.load(NOTEBOOKS[0].parents[1] / "data" / "reference", "04_resnet50")
+    truth = reference.tables["guesses"]["found"]
+    question = truth.index[0]
+    for person, text in {"ada": 0.2, "bob": None, "eve": "{"}.items():
+        place = tmp_path / person / "guesses" / "04_resnet50.json"
+        place.parent.mkdir(parents=True)
+        kept = {question: {"question": "How much?", "guess": text, "time": "2026-01-01"}}
+        whole = json.dumps({"schema": guesses.SCHEMA, "notebook": "04_resnet50", "guesses": kept})
+        place.write_text(text if person == "eve" else whole)
+    (tmp_path / "ada" / "guesses" / "04_resnet50.damaged.json").write_text("{")
+    (tmp_path / "ada" / "results").mkdir()
+    own = NOTEBOOKS[0].parents[1] / "data" / "reference" / "results" / "04_resnet50.json"
+    (tmp_path / "ada" / "results" / "04_resnet50.json").write_bytes(own.read_bytes())
+    table = guesses.gather(sorted(tmp_path.iterdir()))
+    assert table.to_dict("list") == {
+        "run": ["ada", "bob"],
+        "notebook": ["04_resnet50"] * 2,
+        "question": [question] * 2,
+        "guess": [0.2, None],
+        "found": [truth[question], None],
+    }
+    (warning,) = [one for one in recwarn if "damaged" in str(one.message)]
+    assert "eve" in str(warning.message) and "ada" not in str(warning.message)
+    assert guesses.gather([]).empty

@@ -106,7 +106,7 @@ def figures(cohort, answers):
     }
 
 
-OTHERS = [f"cxrlib.plots.{name}" for name in ("shortcuts", "knob", "style")]
+OTHERS = [f"cxrlib.plots.{name}" for name in ("classroom", "shortcuts", "knob", "style")]
 NAMES = [  # of what has no test of its own
     name
     for name in plots.__all__

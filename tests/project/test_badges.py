@@ -156,6 +156,33 @@ def test_badges_open_their_own_notebook_a_masters_the_release_an_apps_the_app(ch
     assert badges.settings(checkout) == ("bob/course", "main")
 
 
+def test_without_an_address_badges_and_set_up_cells_say_so_and_with_one_no_longer(checkout):
+    (checkout / "README.md").write_text(
+        "[Read](https://OWNER.github.io/REPOSITORY/), [them](https://b.github.io/REPOSITORY/)\n"
+        f"[![Binder](https://b/b.svg)]({BINDER}lab/tree/notebooks/START.md)\n"
+    )
+    setup = f"except ImportError:  # in Colab{badges.ADDS}"
+    place = checkout / "notebooks" / "02_two.ipynb"
+    place.write_text(notebook(COLAB + "x", f"{BINDER}lab/tree/x", setup))
+    before = {path: (checkout / path).read_text() for path in ("README.md", LESSON)}
+    badges.main(root=checkout)
+    notes = [(checkout / path).read_text().count("lead nowhere") for path in before]
+    assert notes == [1, 1]
+    assert cells(place)[1]["source"][0].endswith("has given an address")
+    once = contents(checkout)
+    badges.main(root=checkout)
+    assert contents(checkout) == once
+    badges.main("ada/course", root=checkout)
+    assert "lead nowhere" not in "".join(contents(checkout).values())
+    assert "".join(cells(place)[1]["source"]) == setup
+    readme = (checkout / "README.md").read_text()
+    assert readme == before["README.md"].replace("OWNER/REPOSITORY", "ada/course").replace(
+        "OWNER.github.io/REPOSITORY", "ada.github.io/course"
+    )
+    badges.main("ada/Ada.github.io", root=checkout)
+    assert "[Read](https://ada.github.io/)" in (checkout / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -134,7 +134,7 @@ def test_a_cut_leaves_what_is_known_and_a_failure_stops_nothing(gpu, monkeypatch
     # 100 images/s of 2 GFLOP are a fifth of 1 TFLOP/s, and 80 % of what reading alone does
     assert "| a | TF32 | 100 | 125 | 1,000 | 500 | 80% | 2.000 | 20.00% | reading |" in told
     assert "| b | OSError: no |" in told
-    assert "| 01_data_retrieval | 7 | 90% | 10% | the device |" in told
+    assert "| 00_how_a_network_learns | 7 | 90% | 10% | the device |" in told
 
 
 def test_without_papermill_the_lessons_are_left_out_and_it_says_so(gpu, monkeypatch, tmp_path):

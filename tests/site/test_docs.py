@@ -44,3 +44,13 @@ def test_every_file_that_the_readme_links_is_there():
     links = re.findall(r"\]\((?!http)([^)#]+)", README)
     assert len(links) > 15
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_first_screen_says_what_to_do_next():
+    """What, for whom, read online, then the buttons, then the figure; the commands just below."""
+    order = ["# Can a network", "For learners", "[Read it online]", "Open in Colab", "headline.png"]
+    places = [TOP.index(words) for words in order]
+    assert places == sorted(places)
+    assert len(TOP.split()) < 250
+    below = README.split("## Start")[1][:400]
+    assert "make course" in below and "make test" in below

@@ -121,6 +121,42 @@ def test_the_list_of_lessons_is_made_from_the_lessons():
         assert part.count("\n- ") >= 3, name
 
 
+def test_outcomes_name_the_questions_and_tasks_of_their_sections(monkeypatch):
+    headings = {
+        "whose": "9 · A baseline that needs no lungs",
+        "what": "5 · Fig. 2, and what was counted",
+    }
+    quiz = {"questions": [{"id": name, "section": where} for name, where in headings.items()]}
+    read = tables._yaml
+    monkeypatch.setattr(tables, "_yaml", lambda name: quiz if "quizzes/01" in name else read(name))
+    parts = tables.outcomes().split("\n## ")
+    assert len(parts) == len(LESSONS)
+    first = next(part for part in parts if "/notebooks/01_data_retrieval" in part)
+    (row,) = (line for line in first.splitlines() if "before anyone looks at a lung" in line)
+    assert "| 9 | whose | Task 5 · Three letters; Question 1 ·" in row and "(open) | judge |" in row
+    (row,) = (line for line in first.splitlines() if line.startswith("| count the labels"))
+    assert "| 5 | what | Task 2 · What silence says | do |" in row
+    assert tables._sections("## 1 · A\n\n### Try\n\n## 2 · B\n") == {
+        "1 · A": 1,
+        "Try": 1,
+        "2 · B": 2,
+    }
+
+
+def test_each_exercise_s_open_question_has_its_rubric_and_not_its_answer():
+    parts = tables.rubrics().split("### ")[1:]
+    assert len(parts) == len(pages.find([pages.EXERCISES]))
+    for part in parts:
+        assert part.count("\n- ") >= 3 and "point" in part
+        assert "SOLUTION" not in part and "model answer" not in part
+
+
+def test_the_start_page_says_that_links_lead_nowhere_only_while_they_do(monkeypatch):
+    for name, is_said in ((project.PLACEHOLDER, True), ("ada/course", False)):
+        monkeypatch.setattr(project, "repository", lambda name=name: name)
+        assert ("make badges" in tables.address()) == is_said
+
+
 def test_every_module_is_on_one_page_of_the_reference():
     pages_of_it = (ROOT / "docs" / "api").glob("*.md")
     texts = "".join(tables.fill(path.read_text()) for path in pages_of_it)
@@ -215,6 +251,29 @@ def test_no_page_asks_another_host_for_anything(site):
     wanted += r"|<link(?![^>]*rel=\"canonical\")[^>]*\shref=\"(?:https?:)?//[^\"]*\""
     asked = {name: re.findall(wanted, text) for name, text in html_pages(site).items()}
     assert {name: found for name, found in asked.items() if found} == {}
+
+
+@pytest.mark.slow
+def test_a_lesson_links_each_word_of_the_glossary_where_it_uses_it_first(site):
+    from bs4 import BeautifulSoup
+
+    entries = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    words = re.findall(r"^(?=\S)(?!```|#|The words)(.+)$", entries, re.MULTILINE)
+    assert {"loss", "gradient", "p value", "95 % interval"} <= set(words)
+    shown = html_pages(site)
+    for name in LESSONS:
+        article = BeautifulSoup(shown[f"notebooks/{name}.html"], "html.parser").article
+        links = article.select('p a[href*="glossary.html#term-"]')
+        led = [link["href"].split("#term-")[1] for link in links]
+        assert len(led) == len(set(led)) > 5, name
+        prose = [p for p in article.find_all("p") if not p.find_parent(class_="output")]
+        for other in [one for p in prose for one in p.select("code, span.math, a, strong")]:
+            other.extract()
+        text = " ".join(p.get_text() for p in prose)
+        for word in words:
+            used = re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text)
+            longer = [link.get_text() for link in links if word.lower() in link.get_text().lower()]
+            assert not used or longer or re.sub(r"\W+", "-", word) in led, (name, word)
 
 
 @pytest.mark.slow
