@@ -31,13 +31,14 @@ ifneq ($(wildcard $(STAMP)),)
 IGNORED := $(shell $(BIN)/python -P -c '$(CHECK)' 2>/dev/null || rm -f $(STAMP) $(EVERY_STAMP))
 endif
 
-.PHONY: help course app site student quizzes badges test test-all bench lint clean
+.PHONY: help course app site slides student quizzes badges test test-all bench lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make course   run the notebooks and write runs/$(PROFILE)/report.html (PROFILE=smoke|quick|paper)"
 	@echo "make app      open the predictor and the phantom explorer in the browser"
 	@echo "make site     build the site from executed notebooks into site/"
+	@echo "make slides   write a deck a lesson, with speaker notes and a PDF, into build/slides/"
 	@echo "make student  write the students' exercises from their masters"
 	@echo "make quizzes  write the quizzes for Moodle and Canvas into build/quizzes/"
 	@echo "make badges   write REPOSITORY=OWNER/NAME [BRANCH=NAME] into badges and set-up cells"
@@ -54,6 +55,9 @@ app: $(STAMP)
 
 site: $(EVERY_STAMP)
 	@$(BIN)/python docs/build.py --profile $(PROFILE) $(ARGS)
+
+slides: $(EVERY_STAMP)
+	@$(BIN)/python docs/slides.py --profile $(PROFILE) $(ARGS)
 
 student: $(EVERY_STAMP)
 	@$(BIN)/python notebooks/exercises/make_release.py $(ARGS)
