@@ -35,7 +35,7 @@ from rounds import ROOT, Peaks, machine, table, versions
 LIMIT = 1800  # MB (1,000,000 bytes): Binder's 2 GB less JupyterLab's own server
 COLAB = 12885  # MB: 12 GiB
 QUICKLY = {"backbone_name": "MobileNet", "probe_backbone": "MobileNet", "image_size": 32}
-QUICKLY |= {"weights": "random", "search_draws": 1, "leak_repeats": 2, "fine_tuning": False}
+QUICKLY |= {"weights": "random", "search_draws": 1, "leak_repeats": 10, "fine_tuning": False}
 QUICKLY |= {f"{what}_epochs": 1 for what in ("stage1", "stage2", "grid", "head")}
 
 
