@@ -23,7 +23,7 @@ from faults import fault, kill, start_cxr, wait_for  # noqa: F401, a fixture of 
 KILLS = 50
 IN_A_ROW = 3  # kills before a run may go to its end; else most would hit its last moments
 SEED = 20
-PASSING = {"created", "ended", "seconds", "command", "fingerprint"}  # differ from run to run
+PASSING = {"created", "ended", "Date", "seconds", "command", "fingerprint"}  # differ from run to run
 
 FILMS = """
 from cxrlib import results, sources
@@ -175,7 +175,7 @@ def lane(tmp_path, films):
     usual, lane = Lane(tmp_path / "usual", notebooks), Lane(tmp_path / "lane", notebooks)
     usual.finish()
     lane.whole, lane.arrays = contents(usual.out), decoded(usual.cache)
-    assert len(lane.whole) == 9 and len(lane.arrays) == 1
+    assert len(lane.whole) == 10 and len(lane.arrays) == 1
     return lane
 
 

@@ -23,7 +23,7 @@ for needed in ("sphinx", "myst_nb", "sphinx_book_theme", "ziamath"):
 import build  # noqa: E402
 from _site import executed  # noqa: E402
 
-from cxrlib.interactive import forms, guesses  # noqa: E402
+from cxrlib.interactive import guesses  # noqa: E402
 
 pytestmark = pytest.mark.slow
 KERNEL = {
@@ -62,13 +62,13 @@ def lesson(monkeypatch, folder):
     """Cells as a run of a lesson leaves them, with two guesses and what they found."""
     lines = []
     monkeypatch.setenv("CXR_RUN", str(folder))
-    monkeypatch.setattr(forms, "show", lambda *things: lines.extend(things))
+    monkeypatch.setattr(guesses.forms, "show", lambda *things: lines.extend(things))
     mine = guesses.of("01_lesson")
     mine.ask("share kept", "What share is kept?", low=0, high=1).check(0.75)
     mine.ask("better", "Which is better?", choices=["a", "b"]).check("b")
     mine.ask("skipped", "What of this?").check(None)
     kept_asked, kept, better_asked, better, skipped_asked, skipped = map(shown, lines)
-    summary = {"data": {"text/html": forms.to_html(mine.table())}}
+    summary = {"data": {"text/html": guesses.forms.to_html(mine.table())}}
     return [
         text("# Lesson\n\n## Films\n\nLook at the films. Heat maps became usual: Grad-CAM is one."),
         code(f"show({'very_' * 60})", figure("Two films of phantoms, side by side")),
