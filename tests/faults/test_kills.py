@@ -23,7 +23,8 @@ from faults import fault, kill, start_cxr, wait_for  # noqa: F401, a fixture of 
 KILLS = 50
 IN_A_ROW = 3  # kills before a run may go to its end; else most would hit its last moments
 SEED = 20
-PASSING = {"created", "ended", "Date", "seconds", "command", "fingerprint"}  # differ from run to run
+# What differs from run to run
+PASSING = {"created", "ended", "Date", "seconds", "command", "fingerprint"}
 
 FILMS = """
 from cxrlib import results, sources
