@@ -51,7 +51,8 @@ course: $(STAMP)
 	@$(BIN)/cxr run --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 app: $(STAMP)
-	@cd notebooks/apps && "$(abspath $(BIN))/voila" . $(ARGS)
+	@cd notebooks/apps && JUPYTER_PATH=share:$$JUPYTER_PATH SERVER_SOFTWARE=voila/ \
+		"$(abspath $(BIN))/voila" . $(ARGS)
 
 site: $(EVERY_STAMP)
 	@$(BIN)/python docs/build.py --profile $(PROFILE) $(ARGS)

@@ -22,8 +22,8 @@ def options(label: str) -> dict:
     return {"description": label, "style": {"description_width": "11em"}, "layout": wide}
 
 
-def explorer(controls: dict, draw, *, above: str = "", more=()):
-    """Put controls above what they show.
+def explorer(controls: dict, draw, *, above: str = "", more=(), room: int = 22):
+    """Put controls beside what they show; in a narrow window they stand above it.
 
     Parameters
     ----------
@@ -34,7 +34,9 @@ def explorer(controls: dict, draw, *, above: str = "", more=()):
     above : str
         HTML that always stands on top.
     more : sequence of widget
-        Shown between the controls and the picture.
+        Shown below the controls.
+    room : int
+        Width that the picture needs to stand beside the controls, in em.
 
     Returns
     -------
@@ -42,9 +44,10 @@ def explorer(controls: dict, draw, *, above: str = "", more=()):
         With ``controls`` as given, ``shown`` (the HTML widget) and ``redraw``, for programs
         that move it.
     """
-    from ipywidgets import HTML, VBox
+    from ipywidgets import HTML, Box, VBox
 
-    shown = HTML()
+    # What a knob changes must be in sight while it is turned
+    shown = HTML(layout={"flex": f"1 1 min({room}em, 98%)", "min_width": "0", "width": "auto"})
 
     def redraw(_=None):
         values = {name: control.value for name, control in controls.items()}
@@ -56,7 +59,9 @@ def explorer(controls: dict, draw, *, above: str = "", more=()):
     for control in controls.values():
         control.tooltip = control.description
         control.observe(redraw, "value")
-    box = VBox([HTML(above), *controls.values(), *more, shown])
+    left = VBox([*controls.values(), *more], layout={"flex": "0 1 33em", "max_width": "100%"})
+    row = Box([left, shown], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
+    box = VBox([HTML(above), row])
     box.controls, box.shown, box.redraw = controls, shown, redraw
     return box
 

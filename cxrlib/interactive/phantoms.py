@@ -101,7 +101,7 @@ def knob():
         "confounding": FloatSlider(0, min=0, max=1, step=0.05, **options("knob (confounding)")),
         "seed": IntSlider(0, max=20, **options("other patients")),
     }
-    return explorer(controls, _show_knob)
+    return explorer(controls, _show_knob, room=50)
 
 
 def _films(confounding, seed):

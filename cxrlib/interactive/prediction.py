@@ -19,6 +19,7 @@ from cxrlib.phantom import make_cohort
 FORMATS = ".png,.jpg,.jpeg,.dcm,.dicom,.tif,.tiff,.bmp,.webp,.gif"
 MOST_BYTES = 8_000_000  # Jupyter's server takes messages of 10 MB at most
 MOST_FILMS = 60  # in the list; more are no choice
+LONGEST = 512  # pixels of a shown film's longer side
 WARNING = f'<p style="font-weight:bold;margin:0">{NOT_CLINICAL}</p>'
 
 
@@ -163,9 +164,16 @@ def read_upload(value) -> tuple[str, np.ndarray]:
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
-    """Lay a heat map (0 to 1) over a grey image: (height, width, 3) uint8, red, green, blue."""
+    """Lay a heat map (0 to 1) over a grey image: (height, width, 3) uint8, red, green, blue.
+
+    The image keeps its proportions, at most `LONGEST` pixels long; the heat is stretched over it.
+    """
     import cv2
 
+    factor = min(1, LONGEST / max(image.shape))
+    height, width = (max(1, round(side * factor)) for side in image.shape)
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    heat = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
     colour = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     return np.rint(image[..., None] * (1 - opacity) + colour * opacity).astype(np.uint8)
 
@@ -180,11 +188,14 @@ def _show_answer(asker, model, film, opacity) -> str:
         f'<td><meter value="{p:.3f}" aria-hidden="true"></meter></td></tr>'
         for name, p in answer.probabilities.items()
     )
-    told = [asker.films[film][1], f"Heat for {answer.label}: {where}.", *answer.warnings]
+    image, about = asker.films[film]
+    told = [about, f"Heat for {answer.label}: {where}.", *answer.warnings]
+    if image.shape[0] != image.shape[1]:
+        told.insert(1, "The model saw it squeezed to a square, as it was trained.")
     # Named, because another may be chosen already while this answer still stands
     who = f'<caption style="text-align:left">{escape(model)} says</caption>'
     right = f'<table style="line-height:1.6;overflow-wrap:anywhere">{who}{bars}</table>'
-    seen = picture(overlay(answer.image, answer.heat_map, opacity), alt, film, 340)
+    seen = picture(overlay(image, answer.heat_map, opacity), alt, film, 340)
     return beside(seen, right + "".join(map(words, told)))
 
 
@@ -203,4 +214,4 @@ def _static(asker):
     answer = asker.answer(model, film)
     said = ", ".join(f"{name} {p:.2f}" for name, p in answer.probabilities.items())
     note = " ".join([asker.films[film][1], *answer.warnings, MOVE_IT])
-    return plots.heat_map(answer.image, answer.heat_map, f"{model} on {film}: {said}", note)
+    return plots.heat_map(asker.films[film][0], answer.heat_map, f"{model} on {film}: {said}", note)

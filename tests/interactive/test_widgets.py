@@ -312,21 +312,42 @@ def test_prediction_shows_what_the_model_says(asked, model):
         alt, shown = pictures(asked)[0]
         for name, p in expected.probabilities.items():
             assert f"{name} {p:.0%}" in alt and f"{p:.1%}" in said(asked)
-        assert shown.shape == (300, 300, 3)
+        assert shown.shape == (64, 64, 3), "the film as it is"
         assert expected.warnings[0] in said(asked)
     assert NOT_CLINICAL in asked.children[0].value
 
 
 def test_opacity_lays_the_heat_over_the_film(asked, model):
-    expected = model.predict(tiny_cohort(patients=4).images[0])
+    film = tiny_cohort(patients=4).images[0]
+    expected = model.predict(film)
     asked.controls["opacity"].value = 0
-    np.testing.assert_array_equal(pictures(asked)[0][1][..., 0], expected.image)
+    np.testing.assert_array_equal(pictures(asked)[0][1][..., 0], film)
     asked.controls["opacity"].value = 1
     colours = pictures(asked)[0][1]
     assert "100% opacity" in pictures(asked)[0][0]
-    hottest = expected.heat_map == expected.heat_map.max()
-    if expected.heat_map.any():
-        assert colours[hottest].mean() > colours[expected.heat_map < 0.1].mean()
+    heat = cv2.resize(expected.heat_map, film.shape)
+    if heat.any():
+        assert colours[heat == heat.max()].mean() > colours[heat < 0.1].mean()
+
+
+@pytest.mark.parametrize(("shape", "shown"), [((1024, 400), (512, 200)), ((90, 120), (90, 120))])
+def test_a_film_keeps_its_proportions_and_the_heat_its_place(shape, shown):
+    heat = np.zeros((300, 300), np.float32)
+    heat[:75, 225:] = 1
+    colours = predictionwidget.overlay(np.zeros(shape, np.uint8), heat, 1)
+    assert colours.shape == (*shown, 3)
+    hot = colours.sum(axis=2) > 600
+    rows, columns = np.flatnonzero(hot.any(axis=1)), np.flatnonzero(hot.any(axis=0))
+    assert rows[0] == 0 and rows[-1] == pytest.approx(shown[0] / 4, abs=3)
+    assert columns[0] == pytest.approx(shown[1] * 3 / 4, abs=3) and columns[-1] == shown[1] - 1
+
+
+def test_a_film_that_is_not_square_is_told_to_be_squeezed(asked, film):
+    upload(asked, "tall.png", cv2.imencode(".png", film[:, :64])[1].tobytes())
+    assert pictures(asked)[0][1].shape == (96, 64, 3)
+    assert "squeezed to a square" in said(asked)
+    upload(asked, "square.png", cv2.imencode(".png", film)[1].tobytes())
+    assert "squeezed" not in said(asked)
 
 
 @pytest.mark.parametrize("kind", [".png", ".jpg"])
