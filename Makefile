@@ -51,7 +51,7 @@ course: $(STAMP)
 	@$(BIN)/cxr run --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 app: $(STAMP)
-	@cd notebooks/apps && JUPYTER_PATH=share:$$JUPYTER_PATH SERVER_SOFTWARE=voila/ \
+	@cd notebooks/apps && JUPYTER_PATH=share:$$JUPYTER_PATH \
 		"$(abspath $(BIN))/voila" . $(ARGS)
 
 site: $(EVERY_STAMP)

@@ -112,8 +112,8 @@ def voila(folder, root, **environment):
 
     That says which extensions of JupyterLab want parts that Voila has not, and how large a
     message may be: a larger one closes the connection without a word, and with it the app.
-    Kernels that run before anybody asks must be told that it is Voila who will.
+    A kernel that runs before anybody asks is told there that it is Voila who will.
     """
     command = ["voila", ".", "--no-browser", "--port={port}"]
-    own = {"JUPYTER_PATH": str(root / "share"), "SERVER_SOFTWARE": "voila/"}
-    return serve(command, folder, "/", root, **own, **environment)
+    template = {"JUPYTER_PATH": str(root / "share")}
+    return serve(command, folder, "/", root, **template, **environment)
