@@ -10,6 +10,7 @@ STILL = (
     "{{.still}}\nHere the picture stands still. Move it yourself in the live notebook: "
     "[in Colab](colab:{0}) or [in Binder](binder:{0})."
 )
+DEEPER = "\n\n{.deeper}\nThis section goes deeper than the lesson's core.\n"
 PARAMETERS = "Values of this run, instead of those above"
 
 
@@ -41,6 +42,9 @@ def page(text: str, rewrite, name: str = "") -> str:
         if cell["cell_type"] == "markdown":
             cell["source"] = rewrite(cell["source"])
             heading = (_HEADING.findall(cell["source"]) or [heading])[-1]
+            if "go-deeper" in cell["metadata"].get("tags", []):
+                title, rest = cell["source"].split("\n", 1)
+                cell["source"] = f"{title}{DEEPER}{rest}"
         elif name and EXPLORER.search(cell["source"]):
             note = {"cell_type": "markdown", "id": f"{cell['id']}-still", "metadata": {}}
             cells.append(note | {"source": STILL.format(name)})

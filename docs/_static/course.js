@@ -38,12 +38,34 @@ function excerpted() {
     return summary;
   };
 }
-// Paper is white, whatever the screen is.
+// What goes deeper than a lesson's core is folded until somebody wants it, or follows a link there.
+function folded() {
+  for (const mark of document.querySelectorAll("section > .deeper")) {
+    const [fold, title] = ["details", "summary"].map((name) => document.createElement(name));
+    fold.className = "deeper";
+    title.textContent = mark.textContent;
+    mark.before(fold);
+    fold.append(title);
+    while (fold.nextSibling) fold.append(fold.nextSibling);
+    mark.remove();
+    fold.addEventListener("toggle", reachable);
+  }
+  unfolded();
+}
+function unfolded() {
+  const wanted = document.getElementById(decodeURI(location.hash.slice(1)));
+  const fold = wanted?.closest("details.deeper") ?? wanted?.querySelector(":scope > details.deeper");
+  if (fold) fold.open = true;
+}
+// Paper is white, whatever the screen is, and cannot be unfolded.
 window.addEventListener("beforeprint", () => {
+  for (const fold of document.querySelectorAll("details.deeper")) fold.open = true;
   const { dataset } = document.documentElement, { theme } = dataset;
   dataset.theme = "light";
   window.addEventListener("afterprint", () => { dataset.theme = theme; }, { once: true });
 });
 document.addEventListener("DOMContentLoaded", excerpted); // before Sphinx's script searches
+document.addEventListener("DOMContentLoaded", folded);
+window.addEventListener("hashchange", unfolded);
 window.addEventListener("load", () => { named(); reachable(); });
 window.addEventListener("resize", reachable);

@@ -414,6 +414,37 @@ def test_search_finds_a_word_and_lessons_follow_each_other(address):
 
 
 @pytest.mark.slow
+def test_what_goes_deeper_is_folded_until_it_is_wanted(address):
+    lesson = address + "notebooks/09_shortcuts.html"
+    with browser.page(1280, 900) as tab:
+        tab.goto(lesson)
+        folds = tab.locator("details.deeper")
+        inside = tab.locator("#the-same-film-twice div.cell").first
+        assert folds.count() == 3 and not inside.is_visible()
+        folds.first.locator("summary").focus()
+        tab.keyboard.press("Enter")
+        inside.wait_for()
+        tab.evaluate("location.hash = '#audit-your-own-images'")
+        tab.locator("#audit-your-own-images div.cell").first.wait_for()
+        tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert tab.locator("details.deeper[open]").count() == 3
+        browser.assert_clean(tab)
+
+
+@pytest.mark.parametrize("name", ["07_evaluation", "08_paper_audit", "09_shortcuts"])
+def test_no_section_of_the_core_is_folded(name):
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))["cells"]
+    said = re.search(r"The core is sections ([^.]*), some", "".join(cells[0]["source"]))[1]
+    core = set()
+    for first, last in re.findall(r"(\d+)(?: to (\d+))?", said):
+        core |= set(range(int(first), int(last or first) + 1))
+    deeper = [cell for cell in cells if "go-deeper" in cell["metadata"].get("tags", [])]
+    folded = {int(re.match(r"## (\d+) ·", cell["source"][0])[1]) for cell in deeper}
+    assert folded and not folded & core
+    assert all(cell["metadata"]["jp-MarkdownHeadingCollapsed"] for cell in deeper)
+
+
+@pytest.mark.slow
 def test_a_reader_chooses_the_dark_colours(address):
     with browser.page(1280, 900, color_scheme="light") as tab:
         tab.goto(address)

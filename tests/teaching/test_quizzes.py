@@ -1,6 +1,7 @@
 """The quizzes as a whole, and what other programs read in the files made of them."""
 
 import ast
+import functools
 import importlib.util
 import json
 import re
@@ -81,6 +82,19 @@ def test_typed_answers_still_fit_the_recorded_results():
     share, films = re.search(r"calls ([\d.]+) of (\d+)", by_id["missed-by-stage-1"].ask).groups()
     missed, found = (answer.value for answer in by_id["missed-by-stage-1"].answers[:2])
     assert found == round(float(share) * int(films)) and missed == int(films) - found
+
+
+def test_verdicts_in_words_still_fit_the_recorded_results():
+    """Rows that a question picks by number, and what it says of an interval."""
+    load = functools.partial(results.load, ROOT / "data" / "reference")
+    grid = load("04_resnet50").tables["grid"]["val_accuracy"]
+    assert (grid.idxmax(), grid.idxmin(), len(grid)) == (3, 16, 20)
+    assert load("03_custom_cnn").tables["protocol_difference"].loc["accuracy", "low"] > 0
+    pair = load("05_vgg16").tables["VGG16 and VGG19"].loc[0]
+    assert pair["low"] < 0 < pair["high"]
+    six = load("06_densenet121_multiclass")
+    rule = six.tables["baseline"].loc["always the most frequent / accuracy", "value"]
+    assert six.scores["clean"].loc["accuracy", "value"] < rule
 
 
 def test_every_belief_is_named_well():
