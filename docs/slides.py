@@ -8,7 +8,6 @@ whole screen. `_site/deck.py` says what goes onto a slide.
 """
 
 import argparse
-import json
 import shutil
 import sys
 from importlib.util import find_spec
@@ -22,6 +21,8 @@ import nbformat  # noqa: E402
 from _site import deck  # noqa: E402
 from build import BuildError, run_lessons  # noqa: E402
 from nbconvert import SlidesExporter  # noqa: E402
+
+from cxrlib import results  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SHARED = "shared"  # folder beside the decks
@@ -43,7 +44,7 @@ def main(arguments=None) -> int:
     try:
         run = options.run or run_lessons(options.profile)
         decks = write_decks(run, options.out)
-    except BuildError as error:
+    except (BuildError, results.ResultsError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"Slides: {len(decks)} decks in {options.out}, to be opened in a browser")
@@ -84,14 +85,12 @@ def share(folder: Path) -> None:
 
 def facts(run: Path, lesson: str) -> str:
     """Say on what data a lesson ran, for the foot of its slides."""
-    path = run / "results" / f"{lesson}.json"
-    if not path.exists():
-        raise BuildError(f"{path} is missing: `cxr run --out {run}` makes it.")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    data, size = found["data"], ""
+    found = results.load(run, lesson)
+    data, size = found.data, ""
     if data["images"]:
         size = f", {data['images']} films of {data['patients']} patients"
-    return f"Not for clinical use. Data: {data['name']}{size}. Seed\u00a0{found['seed']}."
+    weights = " RANDOM weights." if found.has_random_weights else ""
+    return f"Not for clinical use. Data: {data['name']}{size}.{weights} Seed\u00a0{found.seed}."
 
 
 def write_pdfs(decks: list[Path]) -> str:

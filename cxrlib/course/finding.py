@@ -88,6 +88,8 @@ def _protocols(several) -> str:
     for one in scored:
         paper, clean = (one.scores[name].loc["accuracy", "value"] for name in PROTOCOLS)
         row = one.tables["protocol_difference"].loc["accuracy"]
+        if row[ENDS].isna().any():
+            continue
         said.append(f"{one.model} {paper:.3f} and {clean:.3f}, difference {_ends(row)}")
         apart += bool(row["low"] > 0 or row["high"] < 0)
     text = f"Accuracy on {_kind(scored)} images, divided the paper's way and cleanly: "
@@ -109,16 +111,11 @@ def _lungs_covered(several) -> str:
 
 def _printed_tables(several) -> str:
     counts = several[0].tables["Table II, counts"].to_numpy().astype(int)
-    right, n, fits = (
-        counts.trace(),
-        counts.sum(),
-        several[0].tables[READINGS]["consistent"].astype(bool),
-    )
+    right, n = counts.trace(), counts.sum()
+    fits = several[0].tables[READINGS]["consistent"].astype(bool)
     printed = claims.printed("table1.model4.accuracy")
     text = "The paper's own tables, read without any image: Table I prints an accuracy of "
-    text += (
-        f"{printed} for Model 4, Table II comes to {right / n:.3f} ({right} of {n} images), and "
-    )
+    text += f"{printed} for Model 4, Table II comes to {right / n:.3f} ({right} of {n} images); "
     return text + f"{fits.sum()} of {len(fits)} readings of Table II give the row of Table I."
 
 

@@ -36,7 +36,9 @@ def of(notebook: str) -> Guesses:
         raise GuessError(f"{notebook!r} is no notebook's name: give one such as '05_vgg16'.")
     path = (results.run_folder() / "guesses" / f"{notebook}.json").absolute()
     # A cell may be run again; results that wait for the first cell's guess must not be orphaned.
-    return _opened.setdefault(path, Guesses(path))
+    if path not in _opened:
+        _opened[path] = Guesses(path)
+    return _opened[path]
 
 
 def read(path: Path) -> dict[str, dict]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from hashlib import sha256
 from html import escape
+from math import isfinite
 from pathlib import Path
 
 from cxrlib import results
@@ -105,6 +106,8 @@ def read(path: Path | str) -> Quiz:
         _has(content, {"lesson", "questions"})
         if content["lesson"] != path.stem:
             raise ValueError(f"lesson is {content['lesson']!r}: write the file's own name")
+        if not isinstance(content["questions"], list) or not content["questions"]:
+            raise ValueError("questions is no list: write one question at least")
         headings = _headings(path.stem)
         for number, one in enumerate(content["questions"], 1):
             name = one.get("id", number) if isinstance(one, dict) else number
@@ -141,11 +144,11 @@ def recorded(lesson: str, text: str, **places) -> Recorded:
     the lesson's results, its row and its column. A QuizError names one that is not there.
     """
     try:
+        run = _recorded(lesson)
         found = {name: _result([lesson, "tables", *place]) for name, place in places.items()}
         told = _fill(text, found)
     except ValueError as error:
         raise QuizError(f"{lesson}: {error}.") from error
-    run = _recorded(lesson)
     kinds = sorted({one["kind"] for one in run.weights.values()})
     weights = "".join(f"{kind} weights, " for kind in kinds)
     synthetic = "Synthetic" if run.data["synthetic"] else "Real"
@@ -193,6 +196,8 @@ def _question(one, lesson: str, headings: set) -> Question:
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: write {', '.join(KINDS)}")
     _has(one, KINDS[kind], {"results", "wrong"} if kind == "number" else {"results"})
+    if not isinstance(one["id"], str):
+        raise ValueError(f"id is {one['id']!r}: write a short name")
     if one["level"] not in LEVELS:
         raise ValueError(f"level is {one['level']!r}: write {', '.join(LEVELS)}")
     if one["section"] not in headings:
@@ -223,13 +228,19 @@ def _choices(one: dict, found: dict, lesson: str) -> tuple[Answer, ...]:
     return tuple(sorted(answers, key=lambda a: sha256(f"{key} {a.text}".encode()).hexdigest()))
 
 
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
 def _numbers(one: dict, found: dict) -> tuple[Answer, ...]:
+    if not _is_number(one["tolerance"]) or one["tolerance"] < 0:
+        raise ValueError(f"tolerance is {one['tolerance']!r}: write a number, 0 or more")
     right = {"value": one["value"], "feedback": one["feedback"], "misses": None}
     answers = []
     for given in [right, *(one.get("wrong") or [])]:
         _has(given, {"value", "misses", "feedback"})
         value = found.get(given["value"], given["value"])
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not _is_number(value):
             raise ValueError(f"value is {value!r}: write a number, or the name of a result")
         text = _said(value) if given["value"] in found else f"{value:g}"
         told = _fill(given["feedback"], found)

@@ -140,7 +140,7 @@ def _choose(sections, room: int) -> list[list[Part]]:
         first = (figures or [one for one in seen if one.kind == "table"])[:1] + asked
         first += ([one for one in answers if one.kind == "figure"] or answers)[:1]
         for one in seen or parts[:1]:
-            rank = 0 if one in first or not seen else RANKS[one.kind]
+            rank = 0 if one.forced or one in first or not seen else RANKS[one.kind]
             ranked.append((not one.forced, rank, number, one.place))
         ranked += [(False, 0, number, one.place) for one in parts if one.forced]
     taken = {(number, place) for _, rank, number, place in sorted(set(ranked))[:room] if rank < 3}

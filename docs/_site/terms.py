@@ -10,7 +10,7 @@ from . import project
 GLOSSARY = project.ROOT / "docs" / "glossary.md"
 LESSON = re.compile(r"notebooks/\d")
 # Where a link would be in the way, or words stand for themselves
-KEPT = (nodes.reference, nodes.literal, nodes.math, nodes.title, pending_xref, nodes.raw)
+KEPT = (nodes.reference, nodes.literal, nodes.math, pending_xref, nodes.raw)
 
 
 def words() -> list[str]:
@@ -19,16 +19,20 @@ def words() -> list[str]:
     return sorted(re.findall(r"^\S.*$", entries, re.MULTILINE), key=len, reverse=True)
 
 
-def pattern(word: str) -> re.Pattern:
-    """Find a word, also in the plural; abbreviations as they are written."""
-    flags = 0 if word.isupper() else re.IGNORECASE
-    return re.compile(rf"(?<![\w-]){re.escape(word)}(?:s|es)?(?![\w-])", flags)
+def pattern(known: list[str]) -> re.Pattern:
+    """Find words, the longest first, also in the plural; abbreviations as they are written.
+
+    Group number `n` is the word `known[n - 1]`.
+    """
+    each = (f"({re.escape(w)})" if w.isupper() else f"((?i:{re.escape(w)}))" for w in known)
+    return re.compile(rf"(?<![\w-])(?:{'|'.join(each)})(?:s|es)?(?![\w-])")
 
 
 def _link_first_uses(app, doctree):
     if not LESSON.match(app.env.docname):
         return
-    left = {word: pattern(word) for word in words()}
+    known, done = words(), set()
+    found = pattern(known)
     texts = [
         text
         for paragraph in doctree.findall(nodes.paragraph)
@@ -36,14 +40,13 @@ def _link_first_uses(app, doctree):
         if not any(isinstance(one, KEPT) for one in _above(text))
     ]
     for text in texts:
-        found = [(*use.span(), word) for word, how in left.items() if (use := how.search(text))]
         linked, at = [], 0
-        for begin, end, word in sorted(found, key=lambda one: (one[0], -one[1])):
-            if begin < at:
-                continue  # inside a longer word, which has its own entry
-            linked += [nodes.Text(text[at:begin]), _link(text[begin:end], word, app.env.docname)]
-            at = end
-            del left[word]
+        for use in found.finditer(text):
+            if (word := known[use.lastindex - 1]) in done:
+                continue
+            done.add(word)
+            linked += [nodes.Text(text[at : use.start()]), _link(use[0], word, app.env.docname)]
+            at = use.end()
         if linked:
             text.parent.replace(text, [*linked, nodes.Text(text[at:])])
 

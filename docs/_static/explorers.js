@@ -13,7 +13,11 @@ function make(name, attributes = {}, ...inside) {
   return node;
 }
 
-const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+// A share that is not all or nothing is not printed as if it were
+function percent(share, digits = 1) {
+  const text = (100 * share).toFixed(digits), isEnd = share > 0 && share < 1 && Number(text) % 100 === 0;
+  return isEnd && digits < 4 ? percent(share, digits + 1) : `${text} %`;
+}
 const number = (value, digits) => value.toFixed(digits).replace("-", "\u2212");
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
@@ -125,7 +129,7 @@ function rates({ found, missed, alarms, spared }) {
   return { sensitivity: found / (found + missed), specificity: spared / (spared + alarms) };
 }
 
-// Vickers and Elkin 2006: true alarms minus false ones at the odds of the threshold, per patient
+// Vickers and Elkin 2006: true alarms minus false ones at the odds of the threshold, per film
 function netBenefit({ sensitivity, specificity }, prevalence, cut) {
   return prevalence * sensitivity - (1 - prevalence) * (1 - specificity) * cut / (1 - cut);
 }
@@ -160,14 +164,14 @@ function threshold(form, data) {
       ` and ${alarms} of ${alarms + spared} films of the healthy raise an alarm`,
       ` (${people.alarmed} of ${people.well} healthy patients at least once).`,
       ` Where ${where} are ill, ${percent(ppv)} of those called ill are ill.`,
-      ` Net benefit ${number(benefit, 3)}: ${more} a rule that looks at no film gives.`,
+      ` Net benefit ${number(benefit, 4)}: ${more} a rule that looks at no film gives.`,
     ].join("");
     const scores = [
       ["sensitivity: of the ill, called ill", [percent(now.sensitivity), "sensitivity"]],
       ["specificity: of the healthy, called healthy", [percent(now.specificity), "specificity"]],
       [`PPV: of those called ill, ill (prevalence ${where})`, [percent(ppv), "ppv"]],
       [`NPV: of those called healthy, healthy (prevalence ${where})`, [percent(npv), "npv"]],
-      ["net benefit of the model, per patient", [number(benefit, 4), "benefit"]],
+      ["net benefit of the model, per film", [number(benefit, 4), "benefit"]],
       ["net benefit of acting on everybody", [number(everybody, 4), "everybody"]],
     ];
     const films = [["healthy", [spared, "spared"], [alarms, "alarms"]],
@@ -178,7 +182,7 @@ function threshold(form, data) {
       figure(decisions(curve, prevalence, cut, benefit), `Decision curve where ${where} are ill. `
         + "Blue: the model; dashed: act on everybody; dotted: on nobody. The dot is your threshold "
         + "(hollow: it lies below the picture), which weighs one missed patient like "
-        + `${((1 - cut) / cut).toFixed(1)} false alarms.`),
+        + `${Number(((1 - cut) / cut).toPrecision(2))} false alarms.`),
       table("Films", ["truth", "called healthy", "called ill"], films),
       table(`At threshold ${cut.toFixed(2)}`, ["score", "value"], scores),
     ] };
@@ -186,16 +190,22 @@ function threshold(form, data) {
 }
 
 function heaps(data, cut) {
-  const counts = [0, 1].map((ill) => Array.from({ length: 20 }, (_, bin) => sum(data.p.map((p, film) =>
-    data.ill[film] === ill && Math.min(Math.floor(p * 20), 19) === bin ? 1 : 0))));
-  const top = Math.ceil((Math.max(...counts.flat()) + 1) / 5) * 5;
+  const bins = [0, 1].map((ill) => Array.from({ length: 20 }, (_, bin) => {
+    const here = data.p.filter((p, film) => data.ill[film] === ill && Math.min(Math.floor(p * 20), 19) === bin);
+    return { all: here.length, called: here.filter((p) => p >= cut).length };
+  }));
+  const top = Math.ceil((Math.max(...bins.flat().map(({ all }) => all)) + 1) / 5) * 5;
   const drawn = chart(`Films by probability; the threshold stands at ${cut.toFixed(2)}`,
     { label: "predicted probability of COVID-19", ...SHARE },
     { label: "films", from: -top, to: top, ticks: [-top, 0, top], say: (films) => Math.abs(films) });
   for (let bin = 0; bin < 20; bin++) {
-    const look = { "fill-opacity": (bin + 0.5) / 20 >= cut ? 1 : 0.45 };
-    drawn.bar(bin / 20, (bin + 1) / 20, 0, counts[1][bin], { ...look, fill: VERMILLION });
-    drawn.bar(bin / 20, (bin + 1) / 20, -counts[0][bin], 0, { ...look, fill: GREEN });
+    for (const [ill, fill, side] of [[1, VERMILLION, 1], [0, GREEN, -1]]) {
+      const { all, called } = bins[ill][bin];
+      for (const [from, to, opacity] of [[0, called, 1], [called, all, 0.45]]) {
+        const ends = [side * from, side * to].sort((a, b) => a - b);
+        drawn.bar(bin / 20, (bin + 1) / 20, ...ends, { fill, "fill-opacity": opacity });
+      }
+    }
   }
   drawn.upright(cut, { class: "now" });
   drawn.say(0.02, top * 0.85, "ill");
@@ -373,7 +383,7 @@ function rounding(form) {
     const found = [];
     for (let n = 1; n <= most; n++) { // the least count that reaches the printed figure's lower end
       const count = Math.max(0, Math.ceil((2 * last - 1) * n / (2 * unit)));
-      if (count <= n && 2 * unit * count < (2 * last + 1) * n) found.push(`${count} of ${n}`);
+      if (count <= n && 2 * unit * count < (2 * last + 1) * n) found.push(n);
     }
     const few = found.slice(0, 8).join(", ") + (found.length > 8 ? " ..." : "");
     return { said: `${found.length} of ${most} sizes can print ${textNow()}${few && `: ${few}`}.`, parts: [] };
@@ -397,8 +407,8 @@ function begin(box) {
   form.addEventListener("input", redraw);
   form.addEventListener("submit", (event) => event.preventDefault());
   redraw();
-  const note = make("p", { class: "note" }, data ? `${data.note} Not for clinical use.` : "");
-  box.append(make("div", { class: "moving" }, form, said, shown, note));
+  const note = data ? [make("p", { class: "note" }, `${data.note} Not for clinical use.`)] : [];
+  box.append(make("div", { class: "moving" }, form, said, shown, ...note));
   box.classList.add("live");
 }
 

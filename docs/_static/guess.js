@@ -35,7 +35,7 @@ function gate(line, found) {
   (isNear ? asked.nextSibling : answered).before(box);
   for (let next; (next = box.nextSibling) && next.nodeName !== "SECTION"; ) box.append(next);
 
-  const row = [...document.querySelectorAll("tbody th")].find((th) => th.textContent === kind.name);
+  const row = [...document.querySelectorAll("tbody th")].findLast((th) => th.textContent === kind.name);
   const cells = row ? row.parentElement.querySelectorAll("td") : []; // at the end: guess, found
   const kept = cells[1]?.textContent;
   const link = make("a", { href: `#${asked.id}` }, "your guess");

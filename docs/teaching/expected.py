@@ -5,6 +5,7 @@ cxr run && python docs/teaching/expected.py runs/quick
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 from cxrlib import results
@@ -19,6 +20,7 @@ def table(run: Path, lesson: str) -> str:
     found = results.load(run, lesson)
     kinds = sorted({one["kind"] for one in found.weights.values()})
     films = "phantoms" if found.data["synthetic"] else "real films"
+    films = films if found.data["images"] else "no films"
     with_ = [f"profile {found.profile}", films, f"seed {found.seed}"]
     with_ += [f"{'RANDOM' if kind == 'random' else kind} weights" for kind in kinds]
     rows = found.tables["guesses"]["found"].items()
@@ -39,7 +41,10 @@ def main(arguments=None) -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/quick")
     run = parser.parse_args(arguments).run
     text = PAGE.read_text(encoding="utf-8")
-    text = BLOCK.sub(lambda block: f"{block[1]}\n{table(run, block[2])}\n\n{block[3]}", text)
+    try:
+        text = BLOCK.sub(lambda block: f"{block[1]}\n{table(run, block[2])}\n\n{block[3]}", text)
+    except results.ResultsError as error:
+        sys.exit(str(error))
     with whole_file(PAGE) as partial:
         partial.write_text(text, encoding="utf-8")
 

@@ -51,7 +51,10 @@ def main(arguments=None) -> int:
     except quizzes.QuizError as error:
         print(error, file=sys.stderr)
         return 1
-    chosen = [one for one in found if one.lesson.startswith(tuple(options.only or [""]))]
+    there = [one.lesson[:2] for one in found]
+    if unknown := sorted(set(options.only) - set(there)):
+        parser.error(f"no lesson {', '.join(unknown)}: give some of {', '.join(there)}")
+    chosen = [one for one in found if one.lesson[:2] in (options.only or there)]
     for quiz in chosen:
         _write(options.out / f"{quiz.lesson}.moodle.xml", moodle(quiz, options.site))
         _write(options.out / f"{quiz.lesson}.gift", gift(quiz, options.site))

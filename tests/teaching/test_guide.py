@@ -43,6 +43,8 @@ def test_the_minutes_are_those_that_lessons_and_exercises_state():
     for row in rows(GUIDE.split("## What your students need")[1]):
         lesson = int(row[0].split()[0].strip("| "))
         assert [int(row[1]), int(row[2])] == [stated(LESSONS[lesson]), stated(exercise(lesson))]
+        tasks = re.findall(r"points, about (\d+) minutes", prose(exercise(lesson)))
+        assert sum(map(int, tasks)) == stated(exercise(lesson))
 
 
 @pytest.mark.parametrize(("name", "hours"), [("Half a day", 3.5), ("A day", 8)])
