@@ -31,8 +31,9 @@ NOTHING = "Nothing was found, which proves nothing."
 BLIND = {  # what to do if a view without lungs tells the classes apart
     "lungs covered": "Crop to the lungs, balance the sources, and report the score with the lungs "
     "covered beside your model's.",
-    "border": "Crop the borders off before anything else, and look at collimation and frames.",
-    "corners": "Remove markers and burned-in text, or crop them off.",
+    "border": "Crop the borders off before anything else, and look at frames and at the black "
+    "edges that the X-ray machine leaves.",
+    "corners": "Remove markers and text from the pictures, or crop them off.",
     "file": "Bring all images to one format and size from one export; sizes betray the source.",
 }
 COARSE = ("thumbnail", "histogram")
@@ -82,7 +83,7 @@ def size(cohort) -> Finding:
         "Size of the set",
         "amber" if n < SMALL else "green",
         f"The smallest class, {fewest}, has {count_of(n, 'patient')}. A test part of a fifth holds "
-        f"{held}: a sensitivity near 90 % would be known as {low:.0%} to {high:.0%}.",
+        f"{held}: a sensitivity near 90 % would be known as {_share(low)} to {_share(high)}.",
         meaning,
         advice,
     )
@@ -143,16 +144,18 @@ def odd_films(cohort, found) -> Finding:
     worst = labels.loc[labels["p"].idxmin()]
     light = light_of(worst["p"], worst["share"] - worst["share of others"] >= UNEVEN)
     counts = found["reason"].str.split(" of ").str[0].value_counts()
-    told = "; ".join(f"{reason}: {count}" for reason, count in counts.items()) or "none"
-    headline = (
-        f"{len(found)} of {count_of(len(cohort), 'film')} look unlike the rest ({told}): "
-        f"of {worst['share']:.0%} of the patients with {worst['label']}, and of "
-        f"{worst['share of others']:.0%} of the others (corrected p {word_p(worst['p'])})."
-    )
+    told = "; ".join(f"{reason}: {count}" for reason, count in counts.items())
+    headline = f"{len(found)} of {count_of(len(cohort), 'film')} look unlike the rest"
+    if len(found):
+        headline += (
+            f" ({told}). They come from {_share(worst['share'])} of the patients labelled "
+            f"{worst['label']!r} and {_share(worst['share of others'])} of the others "
+            f"(corrected p {word_p(worst['p'])})"
+        )
     judged = _judged(
         name,
         "amber" if light == "green" and len(found) else light,
-        headline,
+        f"{headline}.",
         meaning,
         "Look at each. Turn back what was turned, leave out what is not frontal: in all labels.",
         "Nothing; a heart on the right, or a lateral film, may go unnoticed.",
@@ -203,7 +206,11 @@ def source_and_label(cohort, by) -> Finding:
     else:
         p = float(chi2_contingency(table.loc[:, table.any(axis=0)]).pvalue)
         light = light_of(p, strength >= STRONG)
-        headline = f"Cramer's V between {by} and label is {strength:.2f} (p {word_p(p)}).{told}"
+        much = "much" if strength >= STRONG else "little"
+        headline = (
+            f"To know the {by} is to know {much} of the label: their association is "
+            f"{strength:.2f} of 1 (Cramér's V; p {word_p(p)}).{told}"
+        )
         if light != "green" and bool(((table > 0).sum(axis=1) == 1).all()):
             headline = f"Each {by} has one label only: they coincide. {headline}"
         meaning = (
@@ -271,7 +278,8 @@ def _worst(table) -> tuple:
 
 
 def _told(row, two: bool) -> str:
-    return "the classes are" if two else f"{row.told!r} is, of all classes the best,"
+    who = "the classes are told apart" if two else f"{row.told!r} is the class told apart best,"
+    return f"{who} with AUC {_area(row)}"
 
 
 def who_they_are(cohort, table) -> Finding:
@@ -288,9 +296,8 @@ def who_they_are(cohort, table) -> Finding:
         light, row = _worst(table)
         two, facts = row.classes.count(", ") == 1, " and ".join(row.fact.rsplit(", ", 1))
         told = (
-            f"From {facts} alone, without a film, {_told(row, two)} "
-            f"told apart with AUC {_area(row)} in {row.patients} patients (0.5 is chance; "
-            f"corrected p {word_p(row.p)}).{told}"
+            f"From {facts} alone, without a film, {_told(row, two)} in {row.patients} patients "
+            f"(0.5 is chance; corrected p {word_p(row.p)}).{told}"
         )
     found = _judged(
         WHO,
@@ -318,10 +325,7 @@ def _blind_view(row, two: bool) -> Finding:
             "There are no lungs in this view, or hardly any. Whatever tells the classes apart here "
             "is a shortcut that a network can take as well."
         )
-    headline = (
-        f"From {_seen(row.view)}, {told} told apart with AUC {_area(row)} (0.5 is chance; "
-        f"corrected p {word_p(row.p)})."
-    )
+    headline = f"From {_seen(row.view)}, {told} (0.5 is chance; corrected p {word_p(row.p)})."
     return _judged(NAMES[row.view], light, headline, meaning, BLIND[row.view], NOTHING)
 
 
@@ -404,15 +408,22 @@ def image_split(runs, most: int) -> Finding:
     return Finding(
         IMAGE_SPLIT,
         "amber" if by_image["excess low"] > 0 else "green",
-        f"With labels shuffled among the patients, remembering alone scores {by_image['mean']:.0%} "
-        f"after a split by image and {clean['mean']:.0%} after a split by patient; chance is "
-        f"{chance:.0%}. Augmenting before the split gives {first['mean']:.0%}, as in any set.",
+        f"With labels shuffled among the patients, remembering alone scores "
+        f"{_share(by_image['mean'])} after a split by image and {_share(clean['mean'])} after a "
+        f"split by patient; chance is {_share(chance)}. Augmenting before the split gives "
+        f"{_share(first['mean'])}, as in any set.",
         "Shuffled labels hold nothing to learn: what is above chance is memory of patients or of "
-        "copies, and it comes on top of every score of such a split. Balanced accuracy of one "
-        f"nearest neighbour by grey histograms, on at most {most} of the images.",
+        "copies, and it comes on top of every score of such a split. The score is "
+        "the mean share called right per class. The model answers with the label of the film that "
+        f"is most alike in its grey values; at most {most} images took part.",
         "Split by patient, then augment the training part only.",
-        {"By protocol": summary.round(3)},
-        {"Scores by protocol, with true and with permuted labels": ("leakage_plot", runs)},
+        {"Scores by protocol; permuted labels are shuffled ones": summary.round(3)},
+        {
+            "Scores by protocol, with true and with permuted (shuffled) labels": (
+                "leakage_plot",
+                runs,
+            )
+        },
     )
 
 
@@ -428,6 +439,11 @@ def light_of(p: float, large: bool) -> str:
     if p <= RED and large:
         return "red"
     return "amber" if p <= AMBER else "green"
+
+
+def _share(part: float) -> str:
+    """Word a share as the page's other texts do: 52 %."""
+    return f"{100 * part:.0f} %"
 
 
 def word_p(p: float) -> str:

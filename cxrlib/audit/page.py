@@ -19,12 +19,23 @@ import pandas as pd
 from cxrlib import NOT_CLINICAL, plots
 from cxrlib.audit.lights import LIGHTS, count_of
 from cxrlib.files import whole_file
-from cxrlib.plots import pages
+from cxrlib.plots import pages, style
 from cxrlib.results import pack, pack_all, to_native
 
 SCHEMA = 1  # of the JSON file: raise it when a field changes its name or meaning
 OPEN_ROWS = 12  # longer tables are folded
 LONGEST_TABLE = 60  # rows
+HEADS = {  # what readers who took no course understand
+    "told": "best told class",
+    "auc": "AUC",
+    "low": "95 % from",
+    "high": "95 % to",
+    "std": "spread (SD)",
+    "sd": "spread (SD)",
+    "excess": "above the clean split",
+    "excess low": "above it, 95 % from",
+    "excess high": "above it, 95 % to",
+}
 
 
 def write(audit, path: Path | str, notes=()) -> Path:
@@ -104,10 +115,10 @@ def conclusion(audit) -> str:
 
 def _section(number: int, finding) -> dict:
     """Prepare a finding for the page; what it wants drawn becomes pictures inside it."""
-    figures = [
-        {"caption": caption, "image": _embed(getattr(plots, name)(*given))}
-        for caption, (name, *given) in finding.figures.items()
-    ]
+    figures = []
+    for caption, (name, *given) in finding.figures.items():
+        figure = getattr(plots, name)(*given)
+        figures.append({"caption": caption, "alt": style.describe(figure), "image": _embed(figure)})
     tables = [_table(caption, table) for caption, table in finding.tables.items()]
     return {"id": f"finding-{number}", "finding": finding, "figures": figures, "tables": tables}
 
@@ -143,7 +154,7 @@ def _table(caption: str, table: pd.DataFrame) -> dict:
 
 def _joined(name) -> str:
     """Word the name of a column or of an index level; it may have several parts, or none."""
-    parts = name if isinstance(name, tuple) else [name]
+    parts = name if isinstance(name, tuple) else [HEADS.get(name, name)]
     return ", ".join("" if part is None else str(part) for part in parts)
 
 

@@ -115,8 +115,8 @@ def _printed_tables(several) -> str:
     fits = several[0].tables[READINGS]["consistent"].astype(bool)
     printed = claims.printed("table1.model4.accuracy")
     text = "The paper's own tables, read without any image: Table I prints an accuracy of "
-    text += f"{printed} for Model 4, Table II comes to {right / n:.3f} ({right} of {n} images); "
-    return text + f"{fits.sum()} of {len(fits)} readings of Table II give the row of Table I."
+    text += f"{printed} for Model 4, Table II comes to {right / n:.3f} ({right} of {n} images), "
+    return text + f"and {fits.sum()} of {len(fits)} readings of Table II give the row of Table I."
 
 
 def _held(several) -> str:

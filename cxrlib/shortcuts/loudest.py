@@ -98,7 +98,7 @@ def _where(cohort, view, described, truth, name) -> tuple[np.ndarray, str]:
     best = np.nanmax(squares)
     if abs(whole - 0.5) >= NEARLY * (best - 0.5):
         than = "brighter" if whole > 0.5 else "darker"
-        told = f"It lies in the brightness of all that is seen: {name} films are {than}"
+        told = f"It lies in the brightness of all that is seen: films of {name!r} are {than}"
         return squares, f"{told} (AUC {0.5 + abs(whole - 0.5):.2f})."
     place = np.unravel_index(np.nanargmax(squares), squares.shape)
     number = int(shown[: place[0]].sum() + shown[place[0], : place[1]].sum())
@@ -106,9 +106,10 @@ def _where(cohort, view, described, truth, name) -> tuple[np.ndarray, str]:
     more = (bright if by_light else fine)[number] > 0.5
     words = ("brighter", "darker") if by_light else ("richer in fine detail", "smoother")
     return squares, (
-        f"It is clearest {_place(*place)}, where {name} films are {words[0 if more else 1]}: that "
-        f"square alone has AUC {best:.2f}, the best of {int(shown.sum())}; the brightness of all "
-        f"that is seen has {0.5 + abs(whole - 0.5):.2f}."
+        f"It is clearest {_place(*place)}, where films of {name!r} are "
+        f"{words[0 if more else 1]}: that square alone has AUC {best:.2f}, the best of "
+        f"{int(shown.sum())}; the brightness of all that is seen has "
+        f"{0.5 + abs(whole - 0.5):.2f}."
     )
 
 

@@ -12,6 +12,9 @@ function named() {
     if (one.textContent.trim()) one.removeAttribute("aria-label");
     else if (page) one.setAttribute("aria-label", `Pages under ${page.textContent.trim()}`);
   }
+  const logo = document.querySelector(".sidebar-primary-item:has(> .navbar-brand)");
+  logo?.setAttribute("role", "navigation");
+  logo?.setAttribute("aria-label", "Home");
 }
 // An excerpt of a page found is of its article alone, around a word that begins as one sought:
 // Sphinx's begins with the menus, and shows "became" for "Grad-CAM".

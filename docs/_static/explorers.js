@@ -365,9 +365,10 @@ function wilson(form) {
     }
     const share = count / n, z = 1.959963984540054, more = z * z / n;
     const reach = z * Math.sqrt(share * (1 - share) / n + more / (4 * n));
-    const [low, high] = [-reach, reach].map((side) => (share + more / 2 + side) / (1 + more));
-    return { said: `${count} of ${n} is ${percent(share)}; 95 % interval ${percent(Math.max(low, 0))} `
-      + `to ${percent(Math.min(high, 1))}.`, parts: [] };
+    const [below, above] = [-reach, reach].map((side) => (share + more / 2 + side) / (1 + more));
+    const low = count === 0 ? 0 : below, high = count === n ? 1 : above; // without rounding errors
+    return { said: `${count} of ${n} is ${percent(share)}; 95 % interval ${percent(low)} `
+      + `to ${percent(high)}.`, parts: [] };
   };
 }
 
@@ -383,10 +384,10 @@ function rounding(form) {
     const found = [];
     for (let n = 1; n <= most; n++) { // the least count that reaches the printed figure's lower end
       const count = Math.max(0, Math.ceil((2 * last - 1) * n / (2 * unit)));
-      if (count <= n && 2 * unit * count < (2 * last + 1) * n) found.push(n);
+      if (count <= n && 2 * unit * count < (2 * last + 1) * n) found.push(`${count} of ${n}`);
     }
     const few = found.slice(0, 8).join(", ") + (found.length > 8 ? " ..." : "");
-    return { said: `${found.length} of ${most} sizes can print ${textNow()}${few && `: ${few}`}.`, parts: [] };
+    return { said: `${found.length} of ${most} sizes can print ${textNow()}${few && `; with the least count of each: ${few}`}.`, parts: [] };
   };
 }
 
@@ -397,18 +398,22 @@ const EXPLORERS = { threshold, knob, split, wilson, rounding };
 function begin(box) {
   const data = JSON.parse(box.querySelector("script")?.textContent ?? "null");
   const form = make("form", {}), shown = make("div", { class: "shown" });
-  const said = make("p", { class: "said", "aria-live": "polite", "aria-atomic": true });
+  const said = make("p", { class: "said" });
+  const told = make("p", { class: "visually-hidden", role: "status" }); // once the slider rests
   const now = EXPLORERS[box.dataset.explorer](form, data, box);
+  let resting;
   const redraw = () => {
     const { said: text, parts } = now();
     said.textContent = text;
     shown.replaceChildren(...parts);
+    clearTimeout(resting);
+    resting = setTimeout(() => { told.textContent = text; }, 500);
   };
   form.addEventListener("input", redraw);
   form.addEventListener("submit", (event) => event.preventDefault());
   redraw();
   const note = data ? [make("p", { class: "note" }, `${data.note} Not for clinical use.`)] : [];
-  box.append(make("div", { class: "moving" }, form, said, shown, ...note));
+  box.append(make("div", { class: "moving" }, form, said, told, shown, ...note));
   box.classList.add("live");
 }
 

@@ -58,6 +58,8 @@ function gate(line, found) {
   const buttons = make("p", {}, make("button", {}, "Reveal"), " ", unknown);
   const question = make("p", {}, make("strong", {}, kind.question));
   const form = make("form", { className: "guess" }, question, ...fields, buttons, told);
+  form.setAttribute("role", "group"); // so that a screen reader names the question
+  form.setAttribute("aria-label", kind.question);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const typed = fields.map((one) => one.control.value);
@@ -90,6 +92,8 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   const label = make("label", {}, all, " Show every result at once");
   const told = "This page asks you to guess before a result shows. ";
+  window.addEventListener("beforeprint", () => gates.forEach((one) => one(true)));
+  window.addEventListener("afterprint", show);
   document.querySelector("article h1").after(make("p", { className: "guess-all" }, told, label));
   show();
 });

@@ -32,10 +32,18 @@ def made(patients=60, mark=None, brighter=0, seed=0):
 @pytest.mark.parametrize(
     ("mark", "view", "said"),
     [
-        ((slice(4, 8), slice(84, 92)), "corners", "in the top right corner, where covid"),
-        ((slice(52, 60), slice(0, 4)), "border", "at the left edge, where covid"),
-        ((slice(92, 96), slice(40, 60)), "lungs covered", "at the bottom edge, where covid"),
-        ((slice(44, 52), slice(44, 52)), "whole image", "in the middle, where covid"),
+        (
+            (slice(4, 8), slice(84, 92)),
+            "corners",
+            "in the top right corner, where films of",
+        ),
+        ((slice(52, 60), slice(0, 4)), "border", "at the left edge, where films of"),
+        (
+            (slice(92, 96), slice(40, 60)),
+            "lungs covered",
+            "at the bottom edge, where films of",
+        ),
+        ((slice(44, 52), slice(44, 52)), "whole image", "in the middle, where films of"),
     ],
 )
 def test_the_place_is_where_the_mark_was_put(mark, view, said):
@@ -62,7 +70,7 @@ def test_six_patients_a_class_the_marked_ones_first():
 
 def test_brightness_of_all_is_called_that():
     found = shortcuts.loudest(made(brighter=40), "lungs covered")
-    assert "the brightness of all that is seen: covid films are brighter" in found.said
+    assert "the brightness of all that is seen: films of 'covid' are brighter" in found.said
 
 
 def test_files_speak_by_their_facts():
