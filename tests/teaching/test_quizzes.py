@@ -317,6 +317,24 @@ RECORDED = {  # what the sentences conclude from the numbers between them
         whole < half < quarter and badly < well
     ),
     "recorded-pairs": lambda missed, wrong, patches: True,
+    "recorded-fine-tuning": lambda **found: True,
+    "recorded-search": lambda picked, all, honest, average, flattered: (
+        picked - all > honest - average and flattered > honest
+    ),
+    "recorded-headline": lambda paper, clean, covered, abroad: (
+        paper > clean >= covered and covered - abroad > 2 * (paper - covered)
+    ),
+    "recorded-promise": lambda kept, mean, worst: worst < mean < kept,
+    "recorded-widths": lambda films, people: films < people,
+    "recorded-lungs": lambda lungs, area, other: lungs < area and abs(lungs - other) < 0.05,
+    "recorded-shortcuts": lambda whole, covered, border, file: min(covered, border, file) > 0.9,
+    "recorded-heat": lambda finding, machine, before, after, area: (
+        machine < finding / 4 and abs(after - before) < 0.05
+    ),
+    "recorded-abroad": lambda inside, outside, drop, low, high, found, spared, missed, alarmed: (
+        low > 0 and missed < found and alarmed < spared
+    ),
+    "recorded-remedies": lambda plain, crop, gain, low, high, little: low < 0 < gain > 2 * little,
     "recorded-reweigh": lambda often, less, seldom, more: less < often and seldom < more,
 }
 
