@@ -401,6 +401,14 @@ def check_accessible(tab):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_of_source_can_be_read(address, scheme):
+    with browser.page(1280, 844, color_scheme=scheme) as tab:
+        tab.goto(address + "_modules/cxrlib/files.html")
+        check_accessible(tab)
+
+
+@pytest.mark.slow
 def test_search_finds_a_word_and_lessons_follow_each_other(address):
     with browser.page(1280, 900) as tab:
         tab.goto(address + "search.html?q=phantom")

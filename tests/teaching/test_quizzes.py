@@ -317,9 +317,11 @@ RECORDED = {  # what the sentences conclude from the numbers between them
         whole < half < quarter and badly < well
     ),
     "recorded-pairs": lambda missed, wrong, patches: True,
-    "recorded-fine-tuning": lambda **found: True,
-    "recorded-search": lambda picked, all, honest, average, flattered: (
-        picked - all > honest - average and flattered > honest
+    "recorded-fine-tuning": lambda gain, low, high, loss, below, above, before, after: (
+        low > 0 > above and abs(after - before) < 0.02
+    ),
+    "recorded-search": lambda picked, usual, honest, average, flattered: (
+        picked - usual > honest - average and flattered > honest
     ),
     "recorded-headline": lambda paper, clean, covered, abroad: (
         paper > clean >= covered and covered - abroad > 2 * (paper - covered)
