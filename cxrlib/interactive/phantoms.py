@@ -25,7 +25,7 @@ def phantoms():
         return knob()
     from ipywidgets import HTML, VBox
 
-    heading = '<h3 style="margin:12px 0 0">{}</h3>'
+    heading = '<h2 style="font-size:1.2em;margin:12px 0 0">{}</h2>'
     parts = {"One body": anatomy(), "The knob": knob()}
     return VBox([one for name, part in parts.items() for one in (HTML(heading.format(name)), part)])
 
