@@ -106,11 +106,11 @@ def keras_heads(folder: Path):
 
 def differences(folder: Path):
     """Find how far our losses are from Keras's in float64, same start, same batches."""
-    import keras
-
     from cxrlib import training
     from cxrlib.compute import Head, fit_heads
+    from cxrlib.machine import start_keras
 
+    keras = start_keras()  # which sets precisions back, once
     keras.config.set_dtype_policy("float64")
     keras.config.set_floatx("float64")
     parts = read(folder, "float64")
