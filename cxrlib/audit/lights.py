@@ -405,6 +405,7 @@ def image_split(runs, most: int) -> Finding:
     permuted = summary[summary["labels"] == "permuted"].set_index("protocol")
     by_image, clean = permuted.loc["split images, then augment"], permuted.loc[leaks.CLEAN]
     first = permuted.loc["augment, then split images"]
+    caption = "Scores by protocol; permuted labels are shuffled ones"
     return Finding(
         IMAGE_SPLIT,
         "amber" if by_image["excess low"] > 0 else "green",
@@ -417,13 +418,8 @@ def image_split(runs, most: int) -> Finding:
         "the mean share called right per class. The model answers with the label of the film that "
         f"is most alike in its grey values; at most {most} images took part.",
         "Split by patient, then augment the training part only.",
-        {"Scores by protocol; permuted labels are shuffled ones": summary.round(3)},
-        {
-            "Scores by protocol, with true and with permuted (shuffled) labels": (
-                "leakage_plot",
-                runs,
-            )
-        },
+        {caption: summary.round(3)},
+        {caption: ("leakage_plot", runs)},
     )
 
 
