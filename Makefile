@@ -39,7 +39,8 @@ help:
 	@echo "make app      open the predictor and the phantom explorer in the browser"
 	@echo "make site     build the site from executed notebooks into site/"
 	@echo "make slides   write a deck a lesson, with speaker notes and a PDF, into build/slides/"
-	@echo "make student  write the students' exercises from their masters"
+	@echo "make student  write the students' exercises from their masters (SEED=WORD CLASS=FILE: and"
+	@echo "              questions with numbers of their own, into build/private/)"
 	@echo "make quizzes  write the quizzes for Moodle and Canvas into build/quizzes/"
 	@echo "make badges   write REPOSITORY=OWNER/NAME [BRANCH=NAME] into badges and set-up cells"
 	@echo "make test     run the tests; make test-all also the long sweeps"
@@ -62,6 +63,8 @@ slides: $(EVERY_STAMP)
 
 student: $(EVERY_STAMP)
 	@$(BIN)/python notebooks/exercises/make_release.py $(ARGS)
+	@if [ -n "$(SEED)" ]; then \
+		$(BIN)/python notebooks/exercises/make_private.py --seed "$(SEED)" --class "$(CLASS)"; fi
 
 quizzes: $(EVERY_STAMP)
 	@$(BIN)/python notebooks/quizzes/make_exports.py $(ARGS)
