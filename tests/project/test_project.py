@@ -87,7 +87,11 @@ def test_no_image_weight_or_foreign_address_is_in_the_repository():
     files = [Path(line) for line in listed.stdout.splitlines()]
     pictures = {path for path in files if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".dcm")}
     assert all(path.parts[0] == "docs" for path in pictures), pictures
-    assert not [path for path in files if path.suffix in (".h5", ".keras", ".npy", ".npz")]
+    weights = [path for path in files if path.suffix in (".h5", ".keras", ".npy", ".npz")]
+    assert weights == [Path("data/reference/models/03_custom_cnn/model.weights.h5")]
+    card = json.loads((ROOT / weights[0]).with_name("predictor.json").read_text(encoding="utf-8"))
+    assert card["provenance"]["synthetic"] and card["weights"] is None, "made here, of phantoms"
+    assert (ROOT / weights[0]).stat().st_size < 1e6
 
 
 def test_profiles_use_known_parameters_and_agree_on_them():
