@@ -146,16 +146,18 @@ def apps(tmp_path_factory):
 
 
 def test_the_apps_open_on_a_page_that_says_what_they_are(apps):
-    with page() as tab:
-        tab.goto(apps)
-        assert NOT_CLINICAL[:-1] in tab.get_by_role("main").inner_text()
-        for path in sorted((ROOT / "notebooks" / "apps").glob("*.ipynb")):
-            title = json.loads(path.read_text())["metadata"]["title"]
+    for path in sorted((ROOT / "notebooks" / "apps").glob("*.ipynb")):
+        title = json.loads(path.read_text())["metadata"]["title"]
+        with page() as tab:
+            tab.goto(apps)
+            assert NOT_CLINICAL[:-1] in tab.get_by_role("main").inner_text()
             tab.get_by_role("link", name=title, exact=True).click()
             tab.get_by_role("heading", name=title, exact=True).wait_for()
+            tab.locator("figure img").first.wait_for()
             assert tab.title() == title
-            tab.get_by_role("link", name="Both apps").click()
-        assert_clean(tab)
+            back = tab.get_by_role("link", name="Both apps")
+            assert back.evaluate("link => link.href") == f"{apps}/"
+            assert_clean(tab)
 
 
 def test_the_predictor_app_answers_and_takes_files(apps):
