@@ -405,6 +405,7 @@ def check_accessible(tab):
 def test_a_page_of_source_can_be_read(address, scheme):
     with browser.page(1280, 844, color_scheme=scheme) as tab:
         tab.goto(address + "_modules/cxrlib/files.html")
+        tab.wait_for_load_state("networkidle")  # colours change until then
         check_accessible(tab)
 
 
