@@ -333,8 +333,8 @@ RECORDED = {  # what the sentences conclude from the numbers between them
     "recorded-heat": lambda finding, machine, before, after, area: (
         machine < finding / 4 and abs(after - before) < 0.05
     ),
-    "recorded-abroad": lambda inside, outside, drop, low, high, found, spared, missed, alarmed: (
-        low > 0 and missed < found and alarmed < spared
+    "recorded-abroad": lambda low, found_low, missed_high, spared_low, alarmed_high, **rest: (
+        low > 0 and found_low < missed_high and spared_low < alarmed_high
     ),
     "recorded-remedies": lambda plain, crop, gain, low, high, little: low < 0 < gain > 2 * little,
     "recorded-reweigh": lambda often, less, seldom, more: less < often and seldom < more,
