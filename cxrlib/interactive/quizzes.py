@@ -150,7 +150,8 @@ def recorded(lesson: str, text: str, **places) -> Recorded:
     except ValueError as error:
         raise QuizError(f"{lesson}: {error}.") from error
     kinds = sorted({one["kind"] for one in run.weights.values()})
-    weights = "".join(f"{kind} weights, " for kind in kinds)
+    said = {"random": "random weights in place of ImageNet's"}
+    weights = "".join(f"{said.get(kind, f'{kind} weights')}, " for kind in kinds)
     synthetic = "Synthetic" if run.data["synthetic"] else "Real"
     return Recorded(f"{told} ({synthetic} images, {weights}seed {run.seed}.)")
 
@@ -263,7 +264,9 @@ def _result(where) -> int | float:
 
 
 def _said(value) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
 
 
 def _fill(text, found: dict) -> str:

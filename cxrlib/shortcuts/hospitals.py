@@ -37,8 +37,9 @@ class External:
     inside, outside : DataFrame
         As ``metrics.binary_scores`` gives them.
     drop : DataFrame
-        Rows ``auc`` and ``accuracy``; columns ``inside``, ``outside``, ``drop`` (inside minus
-        outside), ``low``, ``high`` (patients of both cohorts vary independently).
+        Rows ``auc``, ``accuracy`` (calls at one half), and at the threshold ``sensitivity`` and
+        ``specificity``; columns ``inside``, ``outside``, ``drop`` (inside minus outside), ``low``,
+        ``high`` (patients of both cohorts vary independently; the threshold does not).
     threshold : float
         The largest one that reaches the sensitivity asked for inside.
     at_threshold : DataFrame
@@ -118,7 +119,7 @@ def compare(inside, outside, seed=0, sensitivity=0.95) -> External:
     both = pd.concat([inside.assign(part="inside"), outside.assign(part="outside")])
     return External(
         *scores,
-        _drop(inside, outside),
+        _drop(inside, outside, threshold),
         threshold,
         _at_threshold(parts, threshold),
         {
@@ -263,12 +264,11 @@ def _recalibrated(table, seed: int) -> np.ndarray:
     return held_out(classifier(), score, truth, parts)[0]
 
 
-def _drop(inside, outside) -> pd.DataFrame:
-    both = {"auc": [area(table) for table in (inside, outside)], "accuracy": []}
-    for table in (inside, outside):
-        right, groups = _right(table, 0.5)
-        everything = np.ones(len(right), dtype=bool)
-        both["accuracy"].append(metrics.share(right, everything, groups))
+def _drop(inside, outside, threshold) -> pd.DataFrame:
+    both = {"auc": [area(table) for table in (inside, outside)]}
+    calls = {"accuracy": (0.5, None), "sensitivity": (threshold, 1), "specificity": (threshold, 0)}
+    for name, asked in calls.items():
+        both[name] = [_right(table, *asked)[0] for table in (inside, outside)]
     rows = {}
     for name, (here, there) in both.items():
         drop = metrics.combine([here, there], [1, -1], paired=False)
@@ -277,21 +277,20 @@ def _drop(inside, outside) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def _right(table, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each image is called what it is, and its patient's number."""
+def _right(table, threshold: float, label=None) -> tuple[metrics.Estimate, int]:
+    """Share of the images of a label, or of all, called what they are; and how many patients."""
     truth, probability = metrics.check_binary(*_columns(table))
     groups = metrics.patient_numbers(table["patient"], len(table))
-    return truth == (probability >= threshold), groups
+    among = np.ones(len(truth), dtype=bool) if label is None else truth == label
+    found = metrics.share(truth == (probability >= threshold), among, groups)
+    return found, len(np.unique(groups[among]))
 
 
 def _at_threshold(parts, threshold) -> pd.DataFrame:
     rows = []
     for part, table in parts.items():
-        right, groups = _right(table, threshold)
-        truth = table["truth"].to_numpy() == 1
-        for metric, kept in (("sensitivity", truth), ("specificity", ~truth)):
-            found = metrics.share(right, kept, groups)
-            patients = len(np.unique(groups[kept]))
+        for metric, label in (("sensitivity", 1), ("specificity", 0)):
+            found, patients = _right(table, threshold, label)
             rows.append((part, metric, *found[:3], found.n, patients))
     names = ["part", "metric", "value", "low", "high", "images", "patients"]
     return pd.DataFrame(rows, columns=names)

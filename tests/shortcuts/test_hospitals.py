@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import brier_score_loss, recall_score, roc_auc_score
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from cxrlib.cohort import Cohort
 from cxrlib.phantom import make_cohort
@@ -113,6 +114,23 @@ def test_the_interval_of_the_drop_is_that_of_independent_samples():
     assert auc["high"] - auc["low"] == pytest.approx(np.sqrt(2) * (high - low), rel=0.15)
 
 
+def test_what_the_threshold_loses_has_newcombe_s_interval():
+    rng = np.random.default_rng(3)
+    truth = np.tile([0, 1], 100)
+    here, there = (
+        predictions(truth, np.clip(0.5 + 0.2 * (truth - 0.5) + rng.normal(0, 0.2, 200), 0, 1), one)
+        for one in "ab"
+    )
+    found = hospitals.compare(here, there.assign(probability=there["probability"] * 0.8))
+    at = found.at_threshold.set_index(["metric", "part"])["value"]
+    for metric in ("sensitivity", "specificity"):
+        counts = [round(at[metric, part] * 100) for part in ("inside", "outside")]
+        interval = confint_proportions_2indep(counts[0], 100, counts[1], 100, method="newcomb")
+        drop = found.drop.loc[metric]
+        assert drop["drop"] == pytest.approx((counts[0] - counts[1]) / 100)
+        assert drop[["low", "high"]].tolist() == pytest.approx(interval, abs=1e-9)
+
+
 def test_intervals_count_patients():
     rng = np.random.default_rng(1)
     truth = np.repeat(np.tile([0, 1], 30), 8)
@@ -121,7 +139,7 @@ def test_intervals_count_patients():
     widths = []
     for each in (1, 8):
         told = [predictions(truth, score, prefix, each) for prefix in "ab"]
-        drop = hospitals.compare(*told).drop
+        drop = hospitals.compare(*told).drop.loc[["auc", "accuracy"]]
         widths.append(drop["high"] - drop["low"])
     assert (widths[1] / widths[0]).tolist() == pytest.approx([np.sqrt(8)] * 2, rel=0.25)
 

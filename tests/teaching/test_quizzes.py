@@ -310,9 +310,7 @@ def test_the_command_writes_a_lesson_and_says_what_is_missing(exports, tmp_path,
 
 RECORDED = {  # what the sentences conclude from the numbers between them
     "recorded-misfits": lambda few, dropout, films: few - films > few - dropout,
-    "recorded-curves": lambda learned, fewer, more, first, last: (
-        fewer < learned < more and last < first
-    ),
+    "recorded-curves": lambda learned, fewer, more, first, last: last < first,
     "recorded-gap": lambda whole, half, quarter, well, badly: (
         whole < half < quarter and badly < well
     ),
@@ -323,22 +321,25 @@ RECORDED = {  # what the sentences conclude from the numbers between them
     "recorded-search": lambda picked, usual, honest, average, flattered: (
         picked - usual > honest - average and flattered > honest
     ),
-    "recorded-headline": lambda paper, clean, covered, abroad: (
-        paper > clean >= covered and covered - abroad > 2 * (paper - covered)
-    ),
+    "recorded-headline": lambda low, high, **rest: low > high,
     "recorded-promise": lambda kept, mean, worst: worst < mean < kept,
     "recorded-widths": lambda films, people: films < people,
-    "recorded-lungs": lambda lungs, area, other: lungs < area and abs(lungs - other) < 0.05,
+    "recorded-lungs": lambda lungs, area, other: 0 < lungs - other < 0.02 < area - lungs,
     "recorded-shortcuts": lambda whole, covered, border, file: min(covered, border, file) > 0.9,
     "recorded-heat": lambda finding, machine, before, after, area: (
         machine < finding / 4 and abs(after - before) < 0.05
     ),
-    "recorded-abroad": lambda low, found_low, missed_high, spared_low, alarmed_high, **rest: (
-        low > 0 and found_low < missed_high and spared_low < alarmed_high
+    "recorded-abroad": lambda low, promised, missed_high, alarmed_low, **rest: (
+        low > 0 and missed_high < promised and alarmed_low > 0
     ),
     "recorded-remedies": lambda plain, crop, gain, low, high, little: low < 0 < gain > 2 * little,
     "recorded-reweigh": lambda often, less, seldom, more: less < often and seldom < more,
 }
+
+
+def test_the_three_intervals_of_the_recorded_learning_curves_overlap():
+    rows = results.load(ROOT / "data" / "reference", "04_resnet50").tables["pretraining"]
+    assert rows.loc[[1, 19, 23], "low"].max() < rows.loc[[1, 19, 23], "high"].min()
 
 
 def test_what_lessons_say_of_the_recorded_run_is_so():
@@ -357,4 +358,7 @@ def test_what_lessons_say_of_the_recorded_run_is_so():
         found = {name: tables[t].loc[row, column] for name, (t, row, column) in places.items()}
         assert RECORDED[cell["id"]](**found), (cell["id"], found)
         said = repr(interactive.recorded(lesson, ast.literal_eval(call.args[1]), **places))
-        assert "seed 0" in said and all(f"{value:.2f}" in said for value in found.values())
+        assert "seed 0" in said and all(
+            f"{value:.0f} %" in said if value > 10 else f"{value:.2f}" in said
+            for value in found.values()
+        )
