@@ -27,7 +27,7 @@ KINDS = {  # what a question of each kind must have beside the shared keys
     "number": SHARED | {"value", "tolerance", "feedback", "otherwise"},
 }
 OTHER = "any other number"
-LINK, HELD = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)"), re.compile(r"\{(\w+)\}")
+LINK, HELD = re.compile(r"\[([^\]]+)\]\(((?:https?:)?[^):\s]+)\)"), re.compile(r"\{(\w+)\}")
 
 
 class QuizError(ValueError):

@@ -150,6 +150,8 @@ def test_files_that_are_no_quiz_are_named(tmp_path):
         ("a *b* **c** `d*e*f`", "a <em>b</em> <strong>c</strong> <code>d*e*f</code>"),
         ("[x](https://a.org/b_c) & <b>", '<a href="https://a.org/b_c">x</a> &amp; &lt;b&gt;'),
         ("2 * 3 * 4 isn't", "2 * 3 * 4 isn't"),
+        ("[x](../docs/a.md#b)", '<a href="../docs/a.md#b">x</a>'),
+        ("[x](javascript:run)", "[x](javascript:run)"),
     ],
 )
 def test_markdown_becomes_html_and_html_stays_text(text, html):
