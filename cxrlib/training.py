@@ -9,7 +9,13 @@ import pandas as pd
 
 from cxrlib.compute import Head, check_targets, moments
 from cxrlib.compute import epochs as compiled
-from cxrlib.machine import accelerator, dtype_policy, start_keras, training_precision
+from cxrlib.machine import (
+    accelerator,
+    dtype_policy,
+    keep_freed_memory,
+    start_keras,
+    training_precision,
+)
 from cxrlib.parallel import share
 
 
@@ -162,6 +168,8 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
                 self.rng.shuffle(self.order)
 
         def __getitem__(self, number):
+            if number == 0:  # by now TensorFlow has set what it sets
+                keep_freed_memory()
             rows = self.order[number * batch_size : (number + 1) * batch_size]
             batch = self.read(rows)[..., None].astype(np.float32)
             return (batch,) if targets is None else (batch, targets[rows])
