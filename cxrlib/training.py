@@ -168,8 +168,8 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
                 self.rng.shuffle(self.order)
 
         def __getitem__(self, number):
-            if number == 0:  # by now TensorFlow has set what it sets
-                keep_freed_memory()
+            if number == 0 and keras.backend.backend() == "tensorflow":
+                keep_freed_memory()  # by now it has set what it sets
             rows = self.order[number * batch_size : (number + 1) * batch_size]
             batch = self.read(rows)[..., None].astype(np.float32)
             return (batch,) if targets is None else (batch, targets[rows])
