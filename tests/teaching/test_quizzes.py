@@ -321,7 +321,7 @@ RECORDED = {  # what the sentences conclude from the numbers between them
     "recorded-search": lambda picked, usual, honest, average, flattered: (
         picked - usual > honest - average and flattered > honest
     ),
-    "recorded-headline": lambda low, high, **rest: low > high,
+    "recorded-headline": lambda low, high, clean_low, **rest: low > high and clean_low > 0,
     "recorded-promise": lambda kept, mean, worst: worst < mean < kept,
     "recorded-widths": lambda films, people: films < people,
     "recorded-lungs": lambda lungs, area, other: 0 < lungs - other < 0.02 < area - lungs,
