@@ -1,6 +1,6 @@
 """Count how often the intervals of two kinds of difference hold the truth, where it is known.
 
-python benchmarks/differences.py [--write] [--repeats 1000]   (half an hour with the default)
+python benchmarks/differences.py [--write] [--repeats 500]   (a quarter of an hour with the default)
 
 Synthetic. *Drops*: what a detector loses on other people's films (lessons 3 and 9). Scores are
 invented, a patient's films alike as in ``intervals.py``; the threshold is fixed, or chosen on the
@@ -112,7 +112,7 @@ def judge(studies: list[dict]) -> list[list]:
 def main() -> int:
     """Simulate and tell."""
     parser = options(__doc__)
-    parser.add_argument("--repeats", type=int, default=500, help="sets a row (1000)")
+    parser.add_argument("--repeats", type=int, default=500, help="sets a row (500)")
     given = parser.parse_args()
     repeats = given.repeats
     plan = [(*sizes, *alike) for sizes in SIZES for alike in ALIKE]

@@ -315,13 +315,19 @@ def mcnemar(first, second, patients=None) -> dict:
     return {"first alone": ours, "second alone": theirs, "p": p}
 
 
-def patients_to_decide(value: float, low: float, high: float, patients: int) -> float:
+def patients_to_decide(
+    value: float, low: float, high: float, patients: int, power: float = 0.8
+) -> float:
     """Say how many patients would tell a difference from 0, were it what was found, as a float.
 
-    An interval shrinks as the root of the patients grows; the end that faces 0 has to reach it.
-    Infinite where the difference is 0.
+    In a share `power` of such studies the 95 % interval would leave 0 out. It shrinks as the root
+    of the patients grows; where the end that faces 0 just reaches it, every other study would
+    (0.5). Infinite where the difference is 0.
     """
+    from scipy.stats import norm
+
     reach = value - low if value > 0 else high - value
+    reach *= 1 + norm.ppf(power) / norm.ppf(0.975)
     return patients * (reach / value) ** 2 if value else math.inf
 
 

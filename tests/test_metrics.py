@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 from scipy.special import expit, logit
+from scipy.stats import norm
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 from statsmodels.stats import contingency_tables
+from statsmodels.stats.power import NormalIndPower
 
 from cxrlib import metrics
 from cxrlib.metrics import MetricsError
@@ -459,6 +461,16 @@ def test_mcnemars_test_lets_a_patient_speak_once():
     assert metrics.mcnemar([1, 0], [0, 1], ["a", "a"])["p"] == 1  # one voice, and it is torn
 
 
+def test_power_is_that_of_statsmodels():
+    value, error, patients = 0.05, 0.04, 50  # one value a patient, of deviation error * sqrt(50)
+    ends = value, value - norm.ppf(0.975) * error, value + norm.ppf(0.975) * error
+    one_sample = NormalIndPower()
+    for power in (0.5, 0.8, 0.9):
+        needed = one_sample.solve_power(value / (error * np.sqrt(patients)), None, 0.05, power, 0)
+        found = metrics.patients_to_decide(*ends, patients, power)
+        assert found == pytest.approx(needed, rel=2e-3)  # which counts the other tail, too
+
+
 def test_as_many_patients_as_said_would_decide():
     """The same study over and over, on ever more patients: its interval leaves 0 where said."""
     truth, first = np.tile([0, 1], 20), np.tile([0, 1], 20).astype(float)
@@ -471,11 +483,11 @@ def test_as_many_patients_as_said_would_decide():
 
     value, low, high = study(1)
     assert value == pytest.approx(0.05) and low < 0
-    needed = metrics.patients_to_decide(value, low, high, len(truth))
+    needed = metrics.patients_to_decide(value, low, high, len(truth), power=0.5)
     times = needed / len(truth)
     assert study(round(1.25 * times))["low"] > 0 > study(round(0.8 * times))["low"]
     for one in ((0.1, -0.1, 0.3), (-0.1, -0.3, 0.1)):
-        assert metrics.patients_to_decide(*one, 50) == pytest.approx(200)
+        assert metrics.patients_to_decide(*one, 50, 0.5) == pytest.approx(200)
     assert metrics.patients_to_decide(0, -0.1, 0.1, 50) == np.inf
 
 

@@ -412,7 +412,7 @@ def image_split(runs, most: int) -> Finding:
         f"With labels shuffled among the patients, remembering alone scores "
         f"{_share(by_image['mean'])} after a split by image and {_share(clean['mean'])} after a "
         f"split by patient; chance is {_share(chance)}. Augmenting before the split gives "
-        f"{_share(first['mean'])}, as in any set.",
+        f"{_share(first['mean'])}: copies can be remembered in any set.",
         "Shuffled labels hold nothing to learn: what is above chance is memory of patients or of "
         "copies, and it comes on top of every score of such a split. The score is "
         "the mean share called right per class. The model answers with the label of the film that "

@@ -137,11 +137,12 @@ class Recorded:
         return f"<details>{summary}<p>{to_html(self.text)}</p></details>"
 
 
-def recorded(lesson: str, text: str, **places) -> Recorded:
+def recorded(lesson: str, text: str, weights: bool = True, **places) -> Recorded:
     """Say what the recorded run of a lesson found (data/reference), for a cell to show.
 
     `text` is a paragraph of Markdown with names in braces; `places` says for each the table of
-    the lesson's results, its row and its column. A QuizError names one that is not there.
+    the lesson's results, its row and its column; `weights`, whether the lesson's backbone has a
+    part in it. A QuizError names one that is not there.
     """
     try:
         run = _recorded(lesson)
@@ -151,9 +152,9 @@ def recorded(lesson: str, text: str, **places) -> Recorded:
         raise QuizError(f"{lesson}: {error}.") from error
     kinds = sorted({one["kind"] for one in run.weights.values()})
     said = {"random": "random weights in place of ImageNet's"}
-    weights = "".join(f"{said.get(kind, f'{kind} weights')}, " for kind in kinds)
+    kinds = [f"{said.get(kind, f'{kind} weights')}, " for kind in kinds if weights]
     synthetic = "Synthetic" if run.data["synthetic"] else "Real"
-    return Recorded(f"{told} ({synthetic} images, {weights}seed {run.seed}.)")
+    return Recorded(f"{told} ({synthetic} images, {''.join(kinds)}seed {run.seed}.)")
 
 
 @cache
@@ -266,6 +267,8 @@ def _result(where) -> int | float:
 def _said(value) -> str:
     if not isinstance(value, float):
         return str(value)
+    if 0 < abs(value) < 0.005:  # on which side of 0 it lies is what an interval's end says
+        return f"{value:.1g}"
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
 
 

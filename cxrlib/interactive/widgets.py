@@ -65,7 +65,7 @@ def _show_copy(image, note, share, flip, sigma, seed) -> str:
     ) + words(f"On average a pixel is {apart:.1f} grey levels from the original.", note)
 
 
-def threshold(y_true, probability, patients=None, note: str = ""):
+def threshold(y_true, probability, patients=None, note: str = "", fold=None):
     """Move a threshold along a ROC curve; the confusion matrix and the scores follow.
 
     Parameters
@@ -76,6 +76,8 @@ def threshold(y_true, probability, patients=None, note: str = ""):
     patients : array_like, shape (n,), optional
         Whose image it is; then patients are counted too.
     note : str
+    fold : array_like, shape (n,), optional
+        Which of several models answered; the AUC then compares images of one model only.
 
     Raises
     ------
@@ -87,7 +89,10 @@ def threshold(y_true, probability, patients=None, note: str = ""):
     truth, p = metrics.check_binary(y_true, probability)
     if truth.all() or not truth.any():
         raise ValueError("A ROC curve needs ill and healthy images; y_true holds only one of them.")
-    curve = *roc_curve(truth, p, drop_intermediate=False)[:2], metrics.auc(truth, p)
+    curve = (
+        *roc_curve(truth, p, drop_intermediate=False)[:2],
+        metrics.binary_scores(truth, p, fold=fold).loc["auc", "value"],
+    )
     if not is_movable():
         return _static_threshold(truth, p, curve, note)
     from ipywidgets import FloatSlider

@@ -24,6 +24,7 @@ def images_per_patient(cohort, note=""):
         axis.bar_label(bars, [str(n) if n else "" for n in found], fontsize=style.SMALL)
     axis.set_xticks(range(len(counts)), counts.index)
     axis.set(xlabel="images of one patient", ylabel="patients")
+    axis.yaxis.get_major_locator().set_params(integer=True)
     axis.margins(y=0.1)
     axis.legend()
     return finish(figure, f"{cohort.name}: repeats", note)
@@ -87,12 +88,14 @@ def figure2(counts, note=""):
 
 
 def splits(parts, note=""):
-    """Count images and people in the parts of a split (``split.Parts``), all on one scale."""
+    """Count images, films and people in the parts of a split (``split.Parts``), on one scale."""
     names = ("train", "validation", "test")
     tables = [getattr(parts, name).table for name in names]
     labels = list(dict.fromkeys(label for name in names for label in getattr(parts, name).labels))
-    units = {"images": "image", "originals": "origin", "patients": "patient"}
-    figure, axes = subplots(1, 3, 3.4, sharey=True)
+    units = {"images": "image", "films": "origin", "patients": "patient"}
+    if all(table["image"].nunique() == table["origin"].nunique() for table in tables):
+        del units["images"]  # no copies
+    figure, axes = subplots(1, len(units), 3.4, sharey=True)
     room = 0.07 * max(len(table) for table in tables)
     for axis, (unit, column) in zip(axes, units.items(), strict=True):
         bottom = np.zeros(3)
@@ -141,7 +144,8 @@ def folds(whole, divided, people=8, note=""):
     for name, colour in zip(parts, looks.colors, strict=True):
         axes[0, 0].plot([], [], "s", color=colour, markeredgecolor="black", label=name)
     axis.set_xticks((ends[1:] + ends[:-1]) / 2, range(1, len(groups) + 1))
-    axis.set_xlabel("patient (a column an image; a triangle over a film, then its copies)")
+    shown = f"the first {len(groups)} patients" if len(groups) < len(names) else "patient"
+    axis.set_xlabel(f"{shown} (a column an image; a triangle over a film, then its copies)")
     return finish(figure, "", note, legend=axes[0, 0])
 
 

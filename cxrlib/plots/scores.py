@@ -196,11 +196,14 @@ def score_comparison(table, title="", note=""):
 
 
 def protocol_comparison(table, metric="accuracy", title="", note=""):
-    """Draw how a score changes with the protocol; `table` is as for :func:`score_comparison`."""
+    """Draw how a score changes with the protocol; `table` is as for :func:`score_comparison`.
+
+    Of two protocols the later by name less the other is told: paper minus clean.
+    """
     need(table, "table", *SCORES)
     table = table[table["metric"] == metric]
     need(table, f"table: rows with the metric {metric!r}")
-    models, protocols = list(table["model"].unique()), list(table["protocol"].unique())
+    models, protocols = list(table["model"].unique()), sorted(table["protocol"].unique())
     figure, axis = subplots(height=0.75 * len(models) + 1.7)
     _draw_protocols(axis, table, models, protocols, 0.24 * len(protocols))
     wide = table.pivot(index="model", columns="protocol", values="value").loc[models, protocols]
@@ -209,7 +212,7 @@ def protocol_comparison(table, metric="accuracy", title="", note=""):
             said = "" if np.isnan(change) else f"{change:+.3f}"
             axis.text(1.04, place, said, va="center", fontsize=10)
         small = {"fontsize": style.SMALL, "color": style.GREY}
-        axis.text(1.04, -0.55, f"{protocols[1]} - {protocols[0]}", **small)
+        axis.text(1.04, -0.55, f"{protocols[1]} minus {protocols[0]}", **small)
     score_rows(axis, models, f"{metric}, 95 % interval", "model")
     return finish(figure, title, note, predictions=True, legend=axis)
 

@@ -66,7 +66,7 @@ def shortcut_plot(table, title="What tells the classes apart", note=""):
         axis.plot([], [], marker, color=colour, label=said)
     axis.axvline(0.5, linestyle=":", color=style.GREY, label="chance")
     least = min(0.4, float(np.nanmin(table["low"])) - 0.02)
-    score_rows(axis, table["view"], "area under the ROC curve, with interval", "view", least)
+    score_rows(axis, table["view"], "area under the ROC curve, 95 % interval", "view", least)
     return finish(figure, title, note, predictions=True, legend=axis)
 
 
@@ -84,7 +84,7 @@ def drop_plot(external, title="The same model inside and at another hospital", n
             interval(axis, row + shift, ends, colour, marker, None if row else part)
             _beside(axis, row + shift, f"{ends['value']:.2f}", colour)
     axis.axvline(0.5, linestyle=":", color=style.GREY, label="a coin (AUC)")
-    score_rows(axis, DROPS, "score, with interval", "metric")
+    score_rows(axis, DROPS, "score, 95 % interval", "metric")
     auc = external.drop.loc["auc"]
     said = (
         f"Drop of the AUC: {auc['drop']:+.3f} [{auc['low']:+.3f}, {auc['high']:+.3f}]. The "
@@ -101,7 +101,7 @@ def calibration_plot(external, title="What a probability promises", note=""):
     return reliability_diagram(tables, title, note)
 
 
-def remedy_plot(table, title="What helps at another hospital", note=""):
+def remedy_plot(table, title="Remedies, tried at another hospital", note=""):
     """Draw the AUC inside and outside for each of ``remedies.remedies``.
 
     A remedy that could not be tried keeps its row.

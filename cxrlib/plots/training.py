@@ -30,6 +30,10 @@ def learning_curves(history, title="", note=""):
         axis.set(xlabel="epoch", ylabel=column)
         axis.set_title(f"training minus validation: {trained - held:+.3f}", fontsize=10)
         axis.xaxis.get_major_locator().set_params(integer=True)
+    # one scale, or the gaps of two figures could not be compared
+    axes[0].set_ylim(0)
+    lowest = table[["accuracy", "val_accuracy"]].min().min()
+    axes[1].set_ylim(min(0.45, lowest - 0.02), 1.02)
     axes[1].legend(fontsize=style.SMALL)
     return finish(figure, title, note)
 
@@ -58,7 +62,7 @@ def patient_curves(scores, gains, metric="accuracy", title="", note=""):
     below.set(xscale="log", xlabel="patients to learn from (log scale)")
     below.set_xticks(sizes, sizes)
     below.minorticks_off()
-    above.set_ylabel(f"{metric}, 95 % interval")
+    above.set_ylabel(f"{metric.replace('auc', 'AUC')}, 95 % interval")
     below.set_ylabel("minus random weights,\n95 % interval, paired")
     return finish(figure, title, note, predictions=True, legend=above)
 

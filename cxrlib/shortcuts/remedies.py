@@ -1,4 +1,4 @@
-"""What helps at another hospital: remedies tried one by one, and what each gains there.
+"""Remedies against shortcuts, tried one by one, and what each gains at another hospital.
 
 Several are tried on one pair of cohorts, so by luck one of them may seem to help: ask for more
 confidence than 95 %. The share cut off (`CENTRE`) and CLAHE's settings are customary values; the
@@ -68,7 +68,7 @@ def remedies(
     constant = [table.assign(probability=prior) for table in patients]
     tried = {
         "always the most frequent class": (constant, "knows nothing of an image"),
-        "8 x 8 thumbnail": (predict(*seen(view="thumbnail")), "sees no lesion"),
+        "8 x 8 thumbnail": (predict(*seen(view="thumbnail")), "sees no detail"),
         AS_IT_IS: (images, "patients stand on both sides inside"),
         "patients divided": (patients, "the same model; only the estimate inside is honest"),
         f"balanced over {by}": (balanced, said),

@@ -289,7 +289,7 @@ def test_score_comparison_draws_values_intervals_and_the_papers_figures(figures)
 
 def test_protocol_comparison_tells_the_change(figures):
     texts = words(figures["protocol_comparison"])
-    assert {"-0.200", "+0.050", "clean - paper"} <= set(texts)
+    assert {"+0.200", "-0.050", "paper minus clean"} <= set(texts)
 
 
 def test_width_by_patients_meets_the_difference_at_four_times_the_patients(figures):
