@@ -76,11 +76,12 @@ def fit(
     compile_model(model, learning_rate)
     how = {"epochs": epochs, "verbose": 0}
     if len(model.input_shape) != 4:
-        found = model.fit(x, y, batch_size, validation_data=(x_held, y_held), **how).history
+        how |= {"validation_data": (x_held, y_held), "validation_batch_size": 1024}
+        found = model.fit(x, y, batch_size, **how).history
     else:
         side = model.input_shape[1]
         data = batches(x, side, y, batch_size, shuffle=True, seed=seed)
-        held = batches(x_held, side, y_held, batch_size)
+        held = batches(x_held, side, y_held, max(batch_size, 32))
         with _in_precision(model, training_precision(), learning_rate, seed) as trained:
             if compiled.fit_here(data, held):
                 found = compiled.fit(trained, data, held, epochs)

@@ -139,8 +139,7 @@ def _side_by_side(take, chosen, jobs: int, kernels) -> None:
         wait(needed)
         take(lesson, kernels)
 
-    # Threads take lessons in this order: those that need others begin last, and wait for few.
-    order = sorted(chosen, key=lambda lesson: len(lesson.needs)) if jobs > 1 else chosen
+    order = _in_turn(chosen) if jobs > 1 else chosen
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for lesson in order:
@@ -155,6 +154,14 @@ def _side_by_side(take, chosen, jobs: int, kernels) -> None:
             pool.shutdown(wait=False, cancel_futures=True)
             kernels.end()
             raise
+
+
+def _in_turn(chosen) -> list:
+    """Put first what others need; of the rest the last first, so that short ones end the run."""
+    needed = {name for lesson in chosen for name in lesson.needs}
+    first = [lesson for lesson in chosen if lesson.name in needed]
+    rest = [lesson for lesson in reversed(chosen) if lesson.name not in needed]
+    return [*sorted(first, key=lambda lesson: len(lesson.needs)), *rest]
 
 
 def _environment(out: Path, command: str | None) -> dict[str, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from cxrlib.phantom.thorax import BONE, LUNG, PATIENT, POSE, TISSUE, chord, unit
 
 SMALLEST = 32  # pixels: below this no lesion can be told from a rib
 LARGE = 10**9  # bytes of images and masks above which a cohort's images lie on disk
+SMALL, KEPT = 96, 1000  # pixels up to which films are kept once drawn, and how many (30 MB)
 
 
 class PhantomError(ValueError):
@@ -249,9 +251,10 @@ def _in_memory(plans, size, progress, name):
     images = np.empty((len(plans), size, size), dtype=np.uint8)
     lungs, lesions = np.empty_like(images, dtype=bool), np.empty_like(images, dtype=bool)
     bar = tqdm(total=len(plans), desc="phantoms", unit="image", disable=not progress)
+    make = _kept if size <= SMALL else render
 
     def draw(number):
-        phantom = render(*plans[number])
+        phantom = make(*plans[number])
         images[number], lungs[number] = phantom.image, phantom.lungs
         lesions[number] = phantom.lesions
         bar.update()
@@ -259,6 +262,12 @@ def _in_memory(plans, size, progress, name):
     with bar:
         share(draw, len(plans))
     return images, name, {"lungs": lungs, "lesions": lesions}
+
+
+@lru_cache(KEPT)
+def _kept(*plan) -> Phantom:
+    """Draw a film, or give it again: cohorts of other confounding share most of theirs."""
+    return render(*plan)
 
 
 def _on_disk(plans, size, progress, name):

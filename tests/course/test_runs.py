@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -108,6 +109,7 @@ def write_book(folder, name, source, needs=()):
 MEETS = """
 import os, time
 from pathlib import Path
+from types import SimpleNamespace
 run = Path(os.environ["CXR_RUN"])
 (run / "mine").touch()
 while not (run / "other").exists():
@@ -126,6 +128,14 @@ def test_several_notebooks_run_at_once_and_those_that_read_others_last(tmp_path,
     lines = capsys.readouterr().out.splitlines()
     assert lines.index("[1/3] 01_reads  started") > 3 and "[1/3] 01_reads  done" in lines[-1]
     assert runfolder.read_states(tmp_path / "run")["02_a"]["jobs"] == 2
+
+
+def test_what_others_need_begins_first_and_what_is_short_last():
+    def lesson(name, *needs):
+        return SimpleNamespace(name=name, needs=needs)
+
+    chosen = [lesson("00"), lesson("01", "03"), lesson("03", "04"), lesson("04"), lesson("09")]
+    assert [each.name for each in course._in_turn(chosen)] == ["04", "03", "09", "01", "00"]
 
 
 def test_an_error_of_the_machine_ends_what_runs_beside_it(tmp_path, monkeypatch):
@@ -151,6 +161,7 @@ def test_an_error_of_the_machine_ends_what_runs_beside_it(tmp_path, monkeypatch)
 SEES = """
 import json, os
 from pathlib import Path
+from types import SimpleNamespace
 seen = {"asserts": __debug__, "plots": os.environ.get("MPLBACKEND"), "told": "greeting" in dir()}
 Path(os.environ["CXR_RUN"], "seen.json").write_text(json.dumps(seen))
 """
