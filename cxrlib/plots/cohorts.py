@@ -26,8 +26,7 @@ def images_per_patient(cohort, note=""):
     axis.set(xlabel="images of one patient", ylabel="patients")
     axis.yaxis.get_major_locator().set_params(integer=True)
     axis.margins(y=0.1)
-    axis.legend()
-    return finish(figure, f"{cohort.name}: repeats", note)
+    return finish(figure, f"{cohort.name}: repeats", note, legend=axis)
 
 
 def ages(table, title="Who is in the films", note=""):

@@ -38,7 +38,8 @@ def knob_curves(table, note="", title="The knob: how far the scanner gives the l
     if level is not None:
         above.text(level, 1.04, f"collapse: {level:g}", ha="center", fontsize=style.SMALL)
     seeds = table["seed"].nunique()
-    said = f"Synthetic images (phantoms); {seeds} seed{'s' * (seeds > 1)}."
+    each = f"{seeds} seeds: lines are their means, small marks one each" if seeds > 1 else "1 seed"
+    said = f"Synthetic images (phantoms); {each}."
     return finish(figure, title, f"{said} {note}".strip(), predictions=True)
 
 
