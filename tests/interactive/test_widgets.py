@@ -200,6 +200,16 @@ def test_threshold_counts_patients_by_hand(live):
     assert "of 2 healthy ones, 1 are alarmed at least once" in said(box)
 
 
+def test_threshold_compares_images_of_one_model_only(monkeypatch):
+    """Two models, each in perfect order on a scale of its own; pooled, 3 of 4 pairs are right."""
+    monkeypatch.setattr(widgets, "is_movable", lambda: False)
+    answers = [0, 1, 0, 1], [0.1, 0.3, 0.6, 0.8]
+    for fold, area in ((None, "AUC 0.750"), ([0, 0, 1, 1], "AUC 1.000")):
+        figure = widgets.threshold(*answers, fold=fold)
+        labels = figure.axes[0].get_legend_handles_labels()[1]
+        assert area in labels
+
+
 @pytest.mark.parametrize(
     ("truth", "probability", "told"),
     [
