@@ -54,8 +54,9 @@ def fit(
 
     The columns are ``epoch`` (from 1), ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
     Networks on images are trained in mixed precision on a GPU, see
-    :func:`cxrlib.machine.training_precision`; the model itself stays in float32. There the steps
-    of an epoch are compiled together (:mod:`cxrlib.compute.epochs`); else Keras takes one by one.
+    :func:`cxrlib.machine.training_precision`; the model itself stays in float32. There, and by
+    TensorFlow anywhere, the steps of an epoch are compiled together
+    (:mod:`cxrlib.compute.epochs`); else Keras takes one by one.
 
     Parameters
     ----------
@@ -74,19 +75,13 @@ def fit(
     y = check_targets(x, y, outputs, "training")
     y_held = check_targets(x_held, y_held, outputs, "validation")
     compile_model(model, learning_rate)
-    how = {"epochs": epochs, "verbose": 0}
-    if len(model.input_shape) != 4:
-        how |= {"validation_data": (x_held, y_held), "validation_batch_size": 1024}
-        found = model.fit(x, y, batch_size, **how).history
-    else:
-        side = model.input_shape[1]
-        data = batches(x, side, y, batch_size, shuffle=True, seed=seed)
-        held = batches(x_held, side, y_held, max(batch_size, 32))
-        with _in_precision(model, training_precision(), learning_rate, seed) as trained:
-            if compiled.fit_here(data, held):
-                found = compiled.fit(trained, data, held, epochs)
-            else:
-                found = trained.fit(data, validation_data=held, **how).history
+    images, side = len(model.input_shape) == 4, model.input_shape[1]
+    data = batches(x, side, y, batch_size, shuffle=True, seed=seed)
+    held = batches(x_held, side, y_held, max(batch_size, 32 if images else 1024))
+    policy = training_precision() if images else "float32"
+    with _in_precision(model, policy, learning_rate, seed) as trained:
+        way = compiled.Steps(trained) if compiled.fit_here(data, held) else trained
+        found = way.fit(data, validation_data=held, epochs=epochs, verbose=0).history
     table = pd.DataFrame(found)
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
     return table
@@ -141,28 +136,31 @@ def ask(model, x, batch_size: int = 32) -> np.ndarray:
     return np.asarray(model.predict_on_batch(x if isinstance(x, np.ndarray) else x[0][0]))
 
 
-def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False, seed: int = 0):
+def batches(x, side: int, targets=None, batch_size: int = 32, shuffle=False, seed: int = 0):
     """Read, resize and batch images while Keras trains; memory holds a batch, not the set.
 
     The images of a batch are read in threads, one a core. Keras's own workers are left off:
     they start on an epoch before its order is drawn, and wait a tenth of a second at its end.
     From images, uint8 (n, height, width), such as ``cohort.images``, it makes a
     keras.utils.PyDataset of batches (b, side, side, 1) float32, grey levels 0 to 255, with
-    `targets` (n, outputs) where given.
+    `targets` (n, outputs) where given; from features, float32 (n, side), of batches (b, side).
     """
     import cv2
     import keras
 
-    class ImageBatches(keras.utils.PyDataset):
+    images = not (isinstance(x, np.ndarray) and x.ndim == 2)
+
+    class Batches(keras.utils.PyDataset):
         def __init__(self):
             super().__init__()
-            self.side, self.targets, self.batch_size = side, targets, batch_size
+            self.targets, self.batch_size = targets, batch_size
+            self.nbytes = len(x) * side**2 if images else x.nbytes
             self.rng = np.random.default_rng(seed)
-            self.order = np.arange(len(images))
+            self.order = np.arange(len(x))
             self.on_epoch_begin()
 
         def __len__(self):
-            return -(-len(images) // batch_size)
+            return -(-len(x) // batch_size)
 
         def on_epoch_begin(self):
             if shuffle:
@@ -172,22 +170,25 @@ def batches(images, side: int, targets=None, batch_size: int = 32, shuffle=False
             if number == 0 and keras.backend.backend() == "tensorflow":
                 keep_freed_memory()  # by now it has set what it sets
             rows = self.order[number * batch_size : (number + 1) * batch_size]
-            batch = self.read(rows)[..., None].astype(np.float32)
+            batch = self.read(rows).astype(np.float32)
+            batch = batch[..., None] if images else batch
             return (batch,) if targets is None else (batch, targets[rows])
 
         def read(self, rows=None):
-            """Read and resize some images, or all in their own order: uint8 (n, side, side)."""
-            rows = np.arange(len(images)) if rows is None else rows
+            """Read and resize some, or all in their own order: uint8 (n, side, side), or as is."""
+            rows = np.arange(len(x)) if rows is None else rows
+            if not images:
+                return x[rows]
             found = np.empty((len(rows), side, side), np.uint8)
 
             def one(place):
-                image, small = images[int(rows[place])], found[place]
+                image, small = x[int(rows[place])], found[place]
                 cv2.resize(image, (side, side), dst=small, interpolation=cv2.INTER_AREA)
 
             share(one, len(rows))
             return found
 
-    return ImageBatches()
+    return Batches()
 
 
 def standardiser(features: np.ndarray):

@@ -254,6 +254,7 @@ def test_an_interrupted_training_keeps_what_was_learned(monkeypatch):
     model = small_network()
     start = [np.array(weight) for weight in model.get_weights()]
     monkeypatch.setattr(training, "training_precision", lambda: "mixed_bfloat16")
+    monkeypatch.setenv("CXR_STEPS", "keras")
     monkeypatch.setattr(keras.Sequential, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         training.fit(model, *films(), epochs=2)

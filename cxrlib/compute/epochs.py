@@ -1,15 +1,17 @@
-"""Train a network on images that lie on the device: an epoch is a few compiled calls.
+"""Train a network on data that lie on the device: an epoch is a few compiled calls.
 
 Keras starts every step from Python and copies its batch to the device; beside a small network a
-GPU waits most of that time. Here the images are copied once, as bytes, and one compiled loop takes
-all whole batches of an epoch, another the shorter one at its end. What a step does is Keras's
-own (`model.train_step`), so the history is that of ``model.fit``.
+GPU waits most of that time, and a processor works for Python. Here the data are copied once,
+images as bytes, and one compiled loop takes all whole batches of an epoch, another the shorter one
+at its end. What a step does is Keras's own (`model.train_step`), so the history is that of
+``model.fit``.
 """
 
 from __future__ import annotations
 
 import warnings
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -20,55 +22,73 @@ MOST = 2 << 30  # bytes of images that are put on the device; Colab's GPUs have 
 
 
 def fit_here(*parts) -> bool:
-    """Tell whether to train so: on an accelerator, if the images, as bytes, take no more than MOST.
+    """Tell whether to train so: on an accelerator or by TensorFlow, if the data fit into MOST.
 
     ``CXR_STEPS`` overrules the first: ``compiled`` is this way anywhere (on a processor JAX's loops
     are slow: for tests), ``keras`` Keras's own.
     """
+    from keras import backend
+
     asked = setting("CXR_STEPS", ("compiled", "keras"))
-    wanted = asked == "compiled" or (asked is None and accelerator() != "")
-    return wanted and sum(len(part.order) * part.side**2 for part in parts) <= MOST
+    wanted = asked == "compiled" or (
+        asked is None and (accelerator() != "" or backend.backend() == "tensorflow")
+    )
+    return wanted and sum(part.nbytes for part in parts) <= MOST
 
 
-def fit(model, train, held, epochs: int) -> dict[str, list[float]]:
-    """Train a compiled Keras model, as ``model.fit(train, validation_data=held)`` does.
+class Steps:
+    """The steps of a compiled Keras model: made once, for as many trainings as it goes through."""
 
-    `train` and `held` are what :func:`cxrlib.training.batches` makes, with targets; their order
-    and batches stay (Keras itself shuffles the order of the batches once more). Gives what Keras's
-    history holds. An interruption leaves the model with the weights of the last call that ended,
-    or on PyTorch and TensorFlow of the last step.
-    """
-    from keras import backend, ops
+    def __init__(self, model):
+        self.model, self.loops = model, {}
 
-    if backend.backend() != "tensorflow":  # Keras begins an epoch there, to look at a batch
-        train.on_epoch_begin()
-    model._symbolic_build(data_batch=train[0])
-    parts, history = [], {}
-    for name, part in {"": train, "val_": held}.items():
-        there = [ops.convert_to_tensor(array) for array in (part.read(), part.targets)]
-        parts.append((name, part, there, _loop(model, part is train)))
-    for _ in range(epochs):
-        for name, part, there, run in parts:
-            model.reset_metrics()
-            part.on_epoch_begin()
-            whole = len(part.order) // part.batch_size * part.batch_size
-            for rows in part.order[:whole].reshape(-1, part.batch_size), part.order[None, whole:]:
-                if rows.size:
-                    run(*there, ops.convert_to_tensor(rows.astype(np.int32)))
-            for key, value in model.get_metrics_result().items():
-                history.setdefault(name + key, []).append(float(value))
-    return dict(sorted(history.items()))
+    def fit(self, data, validation_data=None, epochs: int = 1, verbose: int = 0):
+        """Train as ``model.fit`` does; silently, whatever `verbose` says.
+
+        Both data are what :func:`cxrlib.training.batches` makes, with targets; their order and
+        batches stay (Keras itself shuffles the order of the batches once more). Gives the history
+        in the attribute ``history``, as Keras does. An interruption leaves the model with the
+        weights of the last call that ended, or on PyTorch and TensorFlow of the last step.
+        """
+        from keras import backend, ops
+
+        if backend.backend() != "tensorflow":  # Keras begins an epoch there, to look at a batch
+            data.on_epoch_begin()
+        if not self.loops:
+            self.model._symbolic_build(data_batch=data[0])
+            self.loops = {name: _loop(self.model, not name) for name in ("", "val_")}
+        parts, history = [], {}
+        for name, part in {"": data, "val_": validation_data}.items():
+            if part is not None:
+                there = [ops.convert_to_tensor(array) for array in (part.read(), part.targets)]
+                parts.append((name, part, there))
+        for _ in range(epochs):
+            for name, part, there in parts:
+                self._epoch(self.loops[name], part, there)
+                for key, value in self.model.get_metrics_result().items():
+                    history.setdefault(name + key, []).append(float(value))
+        return SimpleNamespace(history=dict(sorted(history.items())))
+
+    def _epoch(self, run, part, there) -> None:
+        from keras import ops
+
+        self.model.reset_metrics()
+        part.on_epoch_begin()
+        whole = len(part.order) // part.batch_size * part.batch_size
+        for rows in part.order[:whole].reshape(-1, part.batch_size), part.order[None, whole:]:
+            if rows.size:
+                run(*there, ops.convert_to_tensor(rows.astype(np.int32)))
 
 
 def _loop(model, training: bool):
-    """Make a function of images (n, side, side) uint8, targets, rows (batches, size): all steps."""
+    """Make a function of the data, their targets and rows (batches, size): it takes all steps."""
     from keras import backend, ops
 
     step = model.train_step if training else model.test_step
 
-    def take(images, targets, some):  # a batch, as `training.batches` gives it
-        x = ops.take(images, some, axis=0)
-        return ops.cast(x, "float32")[..., None], ops.take(targets, some, axis=0)
+    def take(data, targets, some):  # a batch, as `training.batches` gives it
+        x = ops.cast(ops.take(data, some, axis=0), "float32")
+        return x[..., None] if len(data.shape) == 3 else x, ops.take(targets, some, axis=0)
 
     ways = {"jax": _on_jax, "tensorflow": _on_tensorflow, "torch": _on_torch}
     return ways[backend.backend()](model, step, take, training)

@@ -8,6 +8,7 @@ doi:10.1038/s42256-021-00338-7. Everything here is synthetic.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 
 from cxrlib import explain, metrics, training
 from cxrlib.cohort import Cohort
+from cxrlib.compute import epochs as compiled
 from cxrlib.machine import start_keras
 from cxrlib.phantom import make_cohort, render
 from cxrlib.shortcuts.views import ShortcutError
@@ -23,6 +25,7 @@ LEVELS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 LABELS = ("healthy", "covid")  # the second is the one to be found
 INSIDE = ("digital", "computed")  # scanners: at level 1 the first sees the first label only
 NEW = ("film", "portable", "enhanced")
+AT_ONCE = 1024  # images that the small network is asked about together
 ENDS = {"value": "", "low": "_low", "high": "_high"}  # of a score's columns
 
 
@@ -106,15 +109,15 @@ def knob(
     if not seeds or len(set(levels)) < len(levels) or len(set(seeds)) < len(seeds):
         raise ShortcutError(f"Give each level and seed once, not levels={levels}, seeds={seeds}.")
     start_keras()
-    rows, model = [], None
+    rows, model, way = [], build_cnn(size), None
     for seed in seeds:
         mine, others = 2 * seed, 2 * seed + 1  # seeds of the training's and the tests' patients
         new = make_cohort(test_patients, (1, 1), LABELS, 0, NEW, size, others)
-        twins = _twins(test_patients, size, others)
+        twins, start = _twins(test_patients, size, others), build_cnn(size, seed)
         for level in levels:
             train = make_cohort(patients, (1, 1), LABELS, level, INSIDE, size, mine)
             inside = make_cohort(test_patients, (1, 1), LABELS, level, INSIDE, size, others)
-            model = _train(model, train, epochs, seed)
+            way = _train(model, way, start, train, epochs, seed)
             found = _measure(model, inside, new, twins)
             rows.append({"level": level, "seed": seed} | found)
             if look:
@@ -131,26 +134,28 @@ def _twins(patients: int, size: int, seed: int) -> np.ndarray:
     return np.stack(images).reshape(2, 2, patients, size, size)
 
 
-def _train(model, train: Cohort, epochs: int, seed: int):
-    """Train from the seed's initial weights, in the model before (a new one takes Keras longer)."""
+def _train(model, way, start, train: Cohort, epochs: int, seed: int):
+    """Train from the weights of `start`, always the same model (a new one takes Keras longer).
+
+    `way` is what trains it, which this returns: None where nothing has yet.
+    """
     side, targets = train.images.shape[1], train.targets(LABELS).astype(np.float32)[:, None]
     data = training.batches(train.images, side, targets, 16, shuffle=True, seed=seed)
-    if model is None:  # Keras prepares in the first epoch, which on JAX and PyTorch is irregular
-        model = build_cnn(side, seed)
-        model.fit(data, epochs=1, verbose=0)
+    if way is None:  # Keras prepares in the first epoch, which on JAX and PyTorch is irregular
+        way = compiled.Steps(model) if compiled.fit_here(data) else model
+        way.fit(data, epochs=1, verbose=0)
         data = training.batches(train.images, side, targets, 16, shuffle=True, seed=seed)
-    fresh = build_cnn(side, seed)
-    mine = [*model.weights, *model.optimizer.variables]
-    for variable, first in zip(mine, [*fresh.weights, *fresh.optimizer.variables], strict=True):
-        variable.assign(first)
-    model.fit(data, epochs=epochs, verbose=0)
-    return model
+    mine, first = ([*one.weights, *one.optimizer.variables] for one in (model, start))
+    for variable, value in zip(mine, first, strict=True):
+        variable.assign(value)
+    way.fit(data, epochs=epochs, verbose=0)
+    return way
 
 
 def _measure(model, inside: Cohort, new: Cohort, twins) -> dict:
     """Say how well a network does on the same patients in both cohorts, and what it goes by."""
     truth = inside.targets(LABELS)
-    said = [training.predict(model, cohort.images)[:, 1] for cohort in (inside, new)]
+    said = [training.predict(model, cohort.images, AT_ONCE)[:, 1] for cohort in (inside, new)]
     row = both_scores(truth, *said)
     for place, cohort in (("inside", inside), ("new", new)):
         found = heat_inside_lungs(model, cohort.take(truth == 1))
@@ -172,13 +177,10 @@ def both_scores(truth, inside, new) -> dict:
 
 def heat_inside_lungs(model, cohort: Cohort) -> dict[str, float]:
     """Mean share of the heat inside the lungs: ``heat``, ``places``, ``area`` as :func:`knob`'s."""
-    import keras
-
-    base, tail = explain.split_at_last_convolution(model)
-    ready = training.batches(cohort.images, model.input_shape[1])
-    maps = [keras.ops.convert_to_numpy(base(ready[n][0])) for n in range(len(ready))]
-    maps, lungs = np.concatenate(maps), cohort.masks["lungs"][:]
-    slopes = explain.gradients(tail, maps, 1)
+    base, derive = _reader(model, len(cohort))
+    ready = training.batches(cohort.images, model.input_shape[1], batch_size=AT_ONCE)
+    maps, lungs = training.ask(base, ready), cohort.masks["lungs"][:]
+    slopes = derive(maps)
     weights = {"heat": slopes.mean(axis=(1, 2), keepdims=True), "places": slopes}
     found = {"area": float(lungs.mean())}
     for name, weight in weights.items():
@@ -187,6 +189,13 @@ def heat_inside_lungs(model, cohort: Cohort) -> dict[str, float]:
         inside = inside[~np.isnan(inside)]
         found[name] = float(inside.mean()) if len(inside) else float("nan")
     return found
+
+
+@lru_cache(1)
+def _reader(model, films: int):
+    """Prepare what makes a model's last maps, and what derives the second label's score by them."""
+    base, tail = explain.split_at_last_convolution(model)
+    return base, explain.Derivative(tail, (films, *base.output_shape[1:]), 1)
 
 
 def covered_share(model, cohort: Cohort) -> float:
@@ -211,7 +220,7 @@ def finding_share(model, twins) -> float:
 
 def _logit(model, images) -> np.ndarray:
     """Give the model's logits; beyond one in a million float32 is too coarse to tell."""
-    probability = np.clip(training.predict(model, images)[:, 1], 1e-6, 1 - 1e-6)
+    probability = training.predict(model, images, AT_ONCE)[:, 1].clip(1e-6, 1 - 1e-6)
     return np.log(probability) - np.log1p(-probability)
 
 

@@ -95,6 +95,42 @@ def test_in_mixed_precision_too(policy, monkeypatch):
     assert np.abs(ours["loss"] - theirs["loss"]).max() < 0.05
 
 
+def test_features_too(monkeypatch):
+    def head():
+        training.set_seed(0)
+        return keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, "softmax")])
+
+    random = np.random.default_rng(0)
+    y = random.integers(0, 3, 43)
+    data = [(random.normal(size=(n, 5)) + y[:n, None], y[:n]) for n in (43, 21)]
+    ours, theirs = (
+        trained(monkeypatch, way, data, model=head(), epochs=5, learning_rate=1e-2)
+        for way in ("compiled", "keras")
+    )
+    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
+    for one, other in zip(ours[1], theirs[1], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    assert theirs[0]["loss"].iloc[-1] < theirs[0]["loss"].iloc[0] - 0.01
+
+
+def test_what_is_made_once_trains_again(monkeypatch):
+    made, make = [], epochs._loop
+    monkeypatch.setattr(epochs, "_loop", lambda *given: made.append(1) or make(*given))
+    (x, y), _ = films()
+    model = training.compile_model(network(), 1e-2)
+    model.optimizer.build(model.trainable_variables)
+    variables = [*model.weights, *model.optimizer.variables]
+    start = [np.array(variable) for variable in variables]
+    steps, found = epochs.Steps(model), []
+    for _ in range(2):
+        for variable, first in zip(variables, start, strict=True):
+            variable.assign(first)
+        data = training.batches(x, 24, y[:, None].astype(np.float32), BATCH, shuffle=True)
+        found.append(steps.fit(data, epochs=2).history)
+    assert list(found[0]) == ["accuracy", "loss"] and len(made) == 2  # to train and to validate
+    np.testing.assert_allclose(found[0]["loss"], found[1]["loss"], rtol=1e-5)
+
+
 def test_frozen_layers_stay(monkeypatch):
     model = network()
     model.layers[1].trainable = False
@@ -129,7 +165,9 @@ def test_an_interruption_leaves_the_weights_of_the_last_call(monkeypatch):
 def test_where_it_is_used(monkeypatch):
     monkeypatch.delenv("CXR_STEPS", raising=False)
     train = training.batches(np.zeros((40, 9, 9), np.uint8), 24, np.zeros((40, 1)))
-    assert not epochs.fit_here(train)
+    for backend, here in (("tensorflow", True), ("jax", False), ("torch", False)):
+        monkeypatch.setattr(keras.backend, "backend", lambda backend=backend: backend)
+        assert epochs.fit_here(train) == here
     for kind in ("gpu", "tpu", "mps"):
         monkeypatch.setattr(epochs, "accelerator", lambda kind=kind: kind)
         assert epochs.fit_here(train)

@@ -102,7 +102,7 @@ def test_heat_is_grad_cams_and_hirescam_divides_the_logit_among_places():
 def known(monkeypatch):
     """Models whose logit is known: a function of the images' grey values."""
 
-    def predict(logit, images):
+    def predict(logit, images, _):
         probability = 1 / (1 + np.exp(-logit(np.asarray(images, dtype=float))))
         return np.stack([1 - probability, probability], axis=1)
 
