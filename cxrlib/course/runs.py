@@ -16,8 +16,10 @@ from cxrlib.course import execute, folder, lessons
 from cxrlib.course.folder import DONE, forget
 from cxrlib.course.progress import Progress, clock
 from cxrlib.files import shipped, whole_file, write_json
+from cxrlib.parallel import cores
 
 SKIPPED, FAILED, NOT_RUN = "already done", "failed", "not run"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 CELL_TIMEOUT = {"smoke": 900, "quick": 3600, "paper": 86400}  # seconds
 
 
@@ -119,7 +121,7 @@ def run(
         elif not force and folder.is_finished(out, lesson.name, mark):
             outcome = Outcome(lesson.name, SKIPPED)
         else:
-            how = (timeout, _environment(out, command), kernels)
+            how = (timeout, _environment(out, command, jobs), kernels)
             with Progress(title) as progress:
                 outcome = _take(lesson, out, noted | {"fingerprint": mark}, progress, how)
         outcomes[lesson.name] = outcome
@@ -164,13 +166,18 @@ def _in_turn(chosen) -> list:
     return [*sorted(first, key=lambda lesson: len(lesson.needs)), *rest]
 
 
-def _environment(out: Path, command: str | None) -> dict[str, str]:
-    """Environment of the kernels; of the quieting values the user's own come first."""
-    quiet = {name: os.environ.get(name, text) for name, text in execute.QUIET_KERNEL.items()}
+def _environment(out: Path, command: str | None, jobs: int) -> dict[str, str]:
+    """Environment of the kernels; of what sets their tone and threads the user's own comes first.
+
+    Kernels that run at once share the cores: more threads than cores wait for each other.
+    """
+    threads = dict.fromkeys(THREADS, str(max(1, cores() // jobs))) if jobs > 1 else {}
+    ours = execute.QUIET_KERNEL | threads
+    ours = {name: os.environ.get(name, text) for name, text in ours.items()}
     # Kernels run in the notebooks' folder, where a relative path would mean another place.
     places = {name: os.environ.get(name) for name in ("CXR_CACHE", "CXR_WEIGHTS", "KERAS_HOME")}
     whole = {name: str(Path(p).expanduser().absolute()) for name, p in places.items() if p}
-    return quiet | whole | {"CXR_RUN": str(out), "CXR_COMMAND": command or ""}
+    return ours | whole | {"CXR_RUN": str(out), "CXR_COMMAND": command or ""}
 
 
 def _leave_out(name: str, out: Path, note: dict, missing: list[str]) -> Outcome:

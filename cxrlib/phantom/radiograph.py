@@ -10,6 +10,7 @@ Synthetic images: not for clinical use.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlib.cohort import SIDE, Cohort
-from cxrlib.files import cache_folder
+from cxrlib.files import cache_folder, whole_file
 from cxrlib.parallel import disk, share
 from cxrlib.phantom import thorax
 from cxrlib.phantom.findings import LABELS, lesion_depth
@@ -28,7 +29,9 @@ from cxrlib.phantom.thorax import BONE, LUNG, PATIENT, POSE, TISSUE, chord, unit
 
 SMALLEST = 32  # pixels: below this no lesion can be told from a rib
 LARGE = 10**9  # bytes of images and masks above which a cohort's images lie on disk
+MASKS = ("lungs", "lesions")
 SMALL, KEPT = 96, 1000  # pixels up to which films are kept once drawn, and how many (30 MB)
+MANY = 50  # larger films from which they are kept in the cache folder: more than a second
 
 
 class PhantomError(ValueError):
@@ -241,8 +244,24 @@ def make_cohort(
             }
             rows.append(row)
     name = f"phantom (synthetic, confounding {confounding:g})"
-    pictures = _on_disk if 3 * len(plans) * size**2 > LARGE else _in_memory
+    pictures = _drawn_once if size > SMALL and len(plans) >= MANY else _in_memory
+    pictures = _on_disk if 3 * len(plans) * size**2 > LARGE else pictures
     return Cohort(pd.DataFrame(rows), *pictures(plans, size, progress, name))
+
+
+def _drawn_once(plans, size, progress, name):
+    """Draw films, or read them from the cache folder: several lessons want the same."""
+    try:
+        with np.load(_place(plans).with_suffix(".npz"), allow_pickle=False) as kept:
+            masks = np.unpackbits(kept["masks"], axis=-1, count=size).astype(bool)
+            return kept["images"], name, dict(zip(MASKS, masks, strict=True))
+    except Exception:  # NumPy and zipfile raise many kinds; what is damaged is drawn again
+        images, _, masks = _in_memory(plans, size, progress, name)
+    # A full disk, or none to write on, costs only time
+    with suppress(OSError), whole_file(_place(plans).with_suffix(".npz")) as partial:
+        packed = np.packbits(np.stack(list(masks.values())), axis=-1)
+        np.savez(partial, images=images, masks=packed)
+    return images, name, masks
 
 
 def _in_memory(plans, size, progress, name):
@@ -270,13 +289,17 @@ def _kept(*plan) -> Phantom:
     return render(*plan)
 
 
-def _on_disk(plans, size, progress, name):
-    """Keep many images in the cache folder, by all that they are made from, this code included."""
+def _place(plans) -> Path:
+    """Name a place in the cache folder by all that films are made from, this code included."""
     code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    digest = hashlib.sha256(code + repr(plans).encode()).hexdigest()[:20]
-    place = cache_folder("phantoms") / digest
+    return cache_folder("phantoms") / hashlib.sha256(code + repr(plans).encode()).hexdigest()[:20]
+
+
+def _on_disk(plans, size, progress, name):
+    """Keep many images in the cache folder, and draw their masks when they are asked for."""
+    place = _place(plans)
     images, *_ = disk.fill(place, plans, size, draw_block, None, progress, "making")
-    return images, name, {mask: Drawn(plans, size, mask) for mask in ("lungs", "lesions")}
+    return images, name, {mask: Drawn(plans, size, mask) for mask in MASKS}
 
 
 def draw_block(plans, size: int, threads: int = 1) -> list:

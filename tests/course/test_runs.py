@@ -188,6 +188,24 @@ def test_odd_surroundings_neither_stop_a_kernel_nor_reach_it(tmp_path, monkeypat
     assert (place / "run{}" / "notebooks" / "01_a.ipynb").exists()
 
 
+def test_kernels_that_run_at_once_share_the_cores(tmp_path, monkeypatch):
+    place = "Path(os.environ['CXR_RUN'], 'seen.json')"
+    write_book(
+        tmp_path,
+        "01_a",
+        f"import json, os\nfrom pathlib import Path\n{place}.write_text(json.dumps(dict(os.environ)))",
+    )
+    seen = []
+    monkeypatch.setattr("cxrlib.course.runs.cores", lambda: 8)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    for jobs in (1, 3, 20):
+        course.run(out=tmp_path / "run", notebooks=tmp_path, jobs=jobs, force=True)
+        seen.append(json.loads((tmp_path / "run" / "seen.json").read_text()))
+    assert [one.get("OPENBLAS_NUM_THREADS") for one in seen] == [None, "2", "1"]
+    assert [one["OMP_NUM_THREADS"] for one in seen] == ["5"] * 3
+
+
 def test_a_kernel_that_never_starts_says_why_and_ends_the_run(tmp_path, monkeypatch):
     """A package that is broken, so that no kernel starts"""
     (tmp_path / "ipykernel_launcher.py").write_text("raise ImportError('a broken pyzmq')")

@@ -216,6 +216,32 @@ def test_make_cohort_refuses_and_says_why(wrong, names):
         make_cohort(**wrong)
 
 
+def test_lessons_draw_a_cohort_once(monkeypatch, own_cache):
+    drawn, draw = [], radiograph.render
+    monkeypatch.setattr(radiograph, "MANY", 5)
+    monkeypatch.setattr(radiograph, "render", lambda *plan: drawn.append(plan) or draw(*plan))
+    known = []
+    for _ in range(2):
+        known.append(make_cohort(5, (1, 1), size=97, seed=3))
+    (kept,) = own_cache.rglob("*.npz")
+    kept.write_bytes(kept.read_bytes()[:-5000])
+    known += [make_cohort(5, (1, 1), size=97, seed=3), make_cohort(5, (1, 1), size=97, seed=4)]
+    assert len(drawn) == 15  # once, again where the file is damaged, and other patients
+    for cohort in known[1:3]:
+        np.testing.assert_array_equal(cohort.images[:], known[0].images[:])
+        for mask in ("lungs", "lesions"):
+            assert cohort.masks[mask][:].dtype == bool
+            np.testing.assert_array_equal(cohort.masks[mask][:], known[0].masks[mask][:])
+    assert known[0].masks["lesions"][:].any() and known[0].masks["lungs"][:].mean() < 0.9
+
+
+def test_without_a_cache_a_cohort_is_drawn(monkeypatch, tmp_path):
+    monkeypatch.setattr(radiograph, "MANY", 2)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("CXR_CACHE", str(tmp_path / "file"))
+    assert len(make_cohort(3, (1, 1), size=97)) == 3
+
+
 def on_disk(monkeypatch, **changed):
     """Make a cohort as if it were large, three images to a block."""
     monkeypatch.setattr(radiograph, "LARGE", 0)
