@@ -14,7 +14,7 @@ import pandas as pd
 
 from cxrlib import augment, metrics, split, training
 from cxrlib.compute import Head, fit_folds
-from cxrlib.files import cache_folder, whole_file
+from cxrlib.files import cache_folder, shipped, whole_file
 from cxrlib.machine import start_keras
 from cxrlib.phantom import make_cohort
 from cxrlib.shortcuts import probes, views
@@ -28,6 +28,7 @@ HEAD = Head(1, 64, learning_rate=3e-3)  # at the usual rate random features lear
 NEW_HEAD = (200, 3e-3)  # fine-tuning begins with it: steps of Adam, learning rate
 GOING_ON = (100, 1e-3)  # from there, smaller: what the block knows must not be washed away
 WAYS = {"head alone": ("output",), "last block": ("output", "convolution_4")}  # what goes on
+SHIPPED = 1000  # patients that the weights in data/pretrained.npz were learned from
 VERSION = 1  # of the weights in the cache: raise it when network or task change
 
 
@@ -52,26 +53,42 @@ def build_network(seed: int = 0):
     return keras.Sequential([*layers, keras.layers.Dense(1, "sigmoid", name="output")])
 
 
-def pretrained_network(patients: int = 1000):
+def pretrained_network(patients: int = SHIPPED):
     """Build the small backbone with weights learned on phantoms of so many patients.
 
-    The first call makes the phantoms and trains, half a minute of processor time. Then the weights
-    are in the cache; a damaged file is made again. Each Keras backend trains a little differently,
-    and has a file of its own.
+    Those of `SHIPPED` patients come with the course, the same on every Keras backend. With others
+    the first call makes the phantoms and trains, a minute of processor time; then the weights are
+    in the cache, a file for each backend, which is made again if it is damaged.
     """
     network, backend = build_network(), start_keras().backend.backend()
-    path = cache_folder("pretrained") / f"v{VERSION}-{backend}-{patients}.npz"
+    path = shipped("data") / "pretrained.npz"
+    if patients != SHIPPED:
+        path = cache_folder("pretrained") / f"v{VERSION}-{backend}-{patients}.npz"
     try:
         with np.load(path, allow_pickle=False) as kept:
             network.set_weights(list(kept.values()))
     except Exception:  # NumPy, zipfile and Keras raise many kinds here
-        cohort = make_cohort(patients, (1, 1), STATES, size=SIDE, seed=SEED)
-        some = cohort.take(np.arange(min(patients, 100)))  # scored, but nothing is chosen by it
-        data = [(part.images, part.targets(STATES)) for part in (cohort, some)]
-        training.fit(network, *data, EPOCHS, learning_rate=1e-3)
-        with whole_file(path) as partial:
-            np.savez(partial, *network.get_weights())
+        if patients == SHIPPED:
+            raise
+        network = learned_on_phantoms(patients)
+        save(network, path)
     return network
+
+
+def learned_on_phantoms(patients: int):
+    """Train the small backbone on phantoms of so many patients to tell STATES apart."""
+    network = build_network()
+    cohort = make_cohort(patients, (1, 1), STATES, size=SIDE, seed=SEED)
+    some = cohort.take(np.arange(min(patients, 100)))  # scored, but nothing is chosen by it
+    data = [(part.images, part.targets(STATES)) for part in (cohort, some)]
+    training.fit(network, *data, EPOCHS, learning_rate=1e-3)
+    return network
+
+
+def save(network, path) -> None:
+    """Write a network's weights into one file, whole or not at all."""
+    with whole_file(path) as partial:
+        np.savez(partial, *network.get_weights())
 
 
 def features(network, images) -> np.ndarray:

@@ -189,11 +189,11 @@ def test_odd_surroundings_neither_stop_a_kernel_nor_reach_it(tmp_path, monkeypat
 
 
 def test_kernels_that_run_at_once_share_the_cores(tmp_path, monkeypatch):
-    place = "Path(os.environ['CXR_RUN'], 'seen.json')"
     write_book(
         tmp_path,
         "01_a",
-        f"import json, os\nfrom pathlib import Path\n{place}.write_text(json.dumps(dict(os.environ)))",
+        "import json, os\nfrom pathlib import Path\n"
+        "Path(os.environ['CXR_RUN'], 'seen.json').write_text(json.dumps(dict(os.environ)))",
     )
     seen = []
     monkeypatch.setattr("cxrlib.course.runs.cores", lambda: 8)

@@ -227,11 +227,17 @@ def test_a_half_with_too_few_patients_gets_no_probe(cohort, monkeypatch):
         assert np.isnan(area).all() and images == 3
 
 
-@pytest.mark.sweep
-def test_pretraining_on_pneumonia_helps_to_find_covid(tmp_path, monkeypatch):
-    monkeypatch.setenv("CXR_CACHE", str(tmp_path))
+def test_a_damaged_file_of_the_course_is_not_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "pretrained.npz").write_bytes(b"damaged")
+    monkeypatch.setattr(pretraining, "shipped", lambda _: tmp_path)
+    with pytest.raises(ValueError, match=r"pickle|zip|file"):
+        pretraining.pretrained_network()
+
+
+def test_pretraining_on_pneumonia_helps_to_find_covid(own_cache):
     new = make_cohort(200, (1, 1), CLASSES, size=pretraining.SIDE, seed=9)
     networks = {"told": pretraining.pretrained_network(), "random": pretraining.build_network()}
     x = {name: pretraining.features(one, new.images) for name, one in networks.items()}
     _, gains = pretraining.learning_curves(x, new, CLASSES, [20, 100], [0])
     assert (gains["low"] > 0).all()
+    assert not list(own_cache.rglob("*pretrained*"))  # the weights came with the course
