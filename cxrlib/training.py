@@ -24,10 +24,11 @@ def set_seed(seed: int) -> None:
     start_keras().utils.set_random_seed(seed)
 
 
-def compile_model(model, learning_rate: float):
+def compile_model(model, learning_rate):
     """Adam with binary cross-entropy for one output, categorical for several (paper, IV and V).
 
-    XLA is left off where it only costs time: TensorFlow and PyTorch on a CPU.
+    The learning rate is a number or a schedule of Keras's. XLA is left off where it only costs
+    time: TensorFlow and PyTorch on a CPU.
     """
     import keras
 
@@ -49,6 +50,7 @@ def fit(
     learning_rate: float = 5e-4,
     batch_size: int = 32,
     seed: int = 0,
+    decay: bool = False,
 ) -> pd.DataFrame:
     """Train a Keras model by Adam; a row an epoch tells what happened.
 
@@ -68,12 +70,20 @@ def fit(
         A TrainingError says that they differ in number, or are no classes of the model.
     seed : int
         Decides the order of the batches and the dropout.
+    decay : bool
+        Let the learning rate fall to 0 along half a cosine (Loshchilov and Hutter 2017,
+        arXiv:1608.03983), so that the last epoch is no matter of luck.
     """
     set_seed(seed)
+    import keras
+
     outputs = model.output_shape[-1]
     (x, y), (x_held, y_held) = train, validation
     y = check_targets(x, y, outputs, "training")
     y_held = check_targets(x_held, y_held, outputs, "validation")
+    if decay:
+        steps = epochs * -(-len(y) // batch_size)
+        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     compile_model(model, learning_rate)
     images, side = len(model.input_shape) == 4, model.input_shape[1]
     data = batches(x, side, y, batch_size, shuffle=True, seed=seed)
@@ -88,7 +98,7 @@ def fit(
 
 
 @contextmanager
-def _in_precision(model, policy: str, learning_rate: float, seed: int):
+def _in_precision(model, policy: str, learning_rate, seed: int):
     """Give what to train: the model, or a copy that computes in another precision.
 
     Keras takes the precision when a network is built: the layers of the copy, but for the last,

@@ -32,6 +32,15 @@ def test_reported_validation_loss_is_scikit_learns():
     assert history["val_loss"].iloc[-1] == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_rate_falls_to_0_with_the_last_step():
+    model, x, y = small_network(), *films()[0]
+    training.fit(model, (x, y), (x, y), 3, 0.1, -(-len(y) // 3), decay=True)
+    optimizer = model.optimizer
+    assert int(optimizer.iterations) == 9 and float(optimizer.learning_rate) == 0
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 3, 6)]
+    assert rates == pytest.approx([0.1, 0.075, 0.025])  # half a cosine, by hand
+
+
 def test_same_seed_same_history():
     runs = [training.fit(training.dense_head(X[:80], dropout=0.3), TRAIN, HELD, 3) for _ in "ab"]
     assert runs[0].equals(runs[1])
