@@ -327,10 +327,10 @@ RECORDED = {  # what the sentences conclude from the numbers between them
     "recorded-headline": lambda low, high, clean_low, **rest: low > high and clean_low > 0,
     "recorded-promise": lambda kept, mean, worst: worst < mean < kept,
     "recorded-widths": lambda films, people: films < people,
-    "recorded-lungs": lambda lungs, area, other: 0 < lungs - other < 0.02 < area - lungs,
+    "recorded-lungs": lambda lungs, area, other: abs(lungs - other) < 0.02 < area - lungs,
     "recorded-shortcuts": lambda whole, covered, border, file: min(covered, border, file) > 0.9,
     "recorded-heat": lambda finding, machine, before, after, area: (
-        machine < finding / 4 and abs(after - before) < 0.05
+        machine < finding / 4 and max(abs(before - area), abs(after - area)) < 0.05
     ),
     "recorded-abroad": lambda low, promised, missed_high, alarmed_low, **rest: (
         low > 0 and missed_high < promised and alarmed_low > 0
