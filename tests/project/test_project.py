@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -88,10 +89,16 @@ def test_no_image_weight_or_foreign_address_is_in_the_repository():
     pictures = {path for path in files if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".dcm")}
     assert all(path.parts[0] == "docs" for path in pictures), pictures
     weights = [path for path in files if path.suffix in (".h5", ".keras", ".npy", ".npz")]
-    assert weights == [Path("data/reference/models/03_custom_cnn/model.weights.h5")]
-    card = json.loads((ROOT / weights[0]).with_name("predictor.json").read_text(encoding="utf-8"))
+    small, model = (
+        Path("data", name)
+        for name in ("pretrained.npz", "reference/models/03_custom_cnn/model.weights.h5")
+    )
+    assert weights == [small, model]
+    card = json.loads((ROOT / model).with_name("predictor.json").read_text(encoding="utf-8"))
     assert card["provenance"]["synthetic"] and card["weights"] is None, "made here, of phantoms"
-    assert (ROOT / weights[0]).stat().st_size < 1e6
+    with np.load(ROOT / small, allow_pickle=False) as kept:  # data/make_pretrained.py's
+        assert sum(array.size for array in kept.values()) == 98_257
+    assert all((ROOT / path).stat().st_size < 1e6 for path in weights)
 
 
 def test_profiles_use_known_parameters_and_agree_on_them():
