@@ -113,7 +113,7 @@ def knob(
     for seed in seeds:
         mine, others = 2 * seed, 2 * seed + 1  # seeds of the training's and the tests' patients
         new = make_cohort(test_patients, (1, 1), LABELS, 0, NEW, size, others)
-        twins, start = _twins(test_patients, size, others), build_cnn(size, seed)
+        twins, start = _twins(test_patients, size, others), _values(build_cnn(size, seed))
         for level in levels:
             train = make_cohort(patients, (1, 1), LABELS, level, INSIDE, size, mine)
             inside = make_cohort(test_patients, (1, 1), LABELS, level, INSIDE, size, others)
@@ -134,8 +134,17 @@ def _twins(patients: int, size: int, seed: int) -> np.ndarray:
     return np.stack(images).reshape(2, 2, patients, size, size)
 
 
+def _variables(model) -> list:
+    return [*model.weights, *model.optimizer.variables]
+
+
+def _values(model) -> list[np.ndarray]:
+    """Copy what a model starts from: JAX takes the memory of what it trains."""
+    return [np.array(variable.numpy()) for variable in _variables(model)]
+
+
 def _train(model, way, start, train: Cohort, epochs: int, seed: int):
-    """Train from the weights of `start`, always the same model (a new one takes Keras longer).
+    """Train from the values of `start`, always the same model (a new one takes Keras longer).
 
     `way` is what trains it, which this returns: None where nothing has yet.
     """
@@ -145,9 +154,10 @@ def _train(model, way, start, train: Cohort, epochs: int, seed: int):
         way = compiled.Steps(model) if compiled.fit_here(data) else model
         way.fit(data, epochs=1, verbose=0)
         data = training.batches(train.images, side, targets, 16, shuffle=True, seed=seed)
-    mine, first = ([*one.weights, *one.optimizer.variables] for one in (model, start))
-    for variable, value in zip(mine, first, strict=True):
+    for variable, value in zip(_variables(model), start, strict=True):
         variable.assign(value)
+    if way is model:  # Keras shuffles the order of the batches once more
+        training.set_seed(seed)
     way.fit(data, epochs=epochs, verbose=0)
     return way
 
