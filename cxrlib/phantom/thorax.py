@@ -134,8 +134,8 @@ def _vessel_trees() -> np.ndarray:
         angle = (np.arange(11) * 93 + rng.integers(0, 93, size=11)).astype(np.float32)
         radius = np.float32(0.16) + rng.random(11, dtype=np.float32) * np.float32(0.16)
         drift = rng.random(11, dtype=np.float32) - np.float32(0.5)
+        drawn = []
         for row in range(12, 256):
-            centimetres = row * 14 / 256
             if row % 34 == 0 and len(angle) < 200:  # every vessel forks
                 split = (rng.random(len(angle), dtype=np.float32) * 2 + 1) / row * 50
                 drift = np.concatenate([drift + split, drift - split])
@@ -143,11 +143,14 @@ def _vessel_trees() -> np.ndarray:
                 radius = np.concatenate([radius, radius * np.float32(0.8)]) * np.float32(0.78)
             drift = drift * np.float32(0.95) + (rng.random(len(drift), dtype=np.float32) - 0.5) / 3
             angle = angle + drift
-            half = radius * np.float32(163 / centimetres)  # in columns
-            columns = np.rint(angle).astype(int)[:, None] + np.arange(-14, 15)
-            away = (columns - angle[:, None]).astype(np.float32) / half[:, None]
-            path = 2 * radius[:, None] * chord(away * away)
-            np.maximum.at(tree[row], columns % 1024, path.astype(np.float32))
+            drawn.append((np.full(len(angle), row), angle, radius))
+        row, angle, radius = (np.concatenate(part)[:, None] for part in zip(*drawn, strict=True))
+        half = radius * (163 / (row * 14 / 256)).astype(np.float32)  # in columns
+        columns = np.rint(angle).astype(int) + np.arange(-14, 15)
+        away = (columns - angle).astype(np.float32) / half
+        inside = np.abs(away) < 1
+        path = (2 * radius * chord(away * away))[inside]
+        np.maximum.at(tree.reshape(-1), (row * 1024 + columns % 1024)[inside], path)
     return trees
 
 

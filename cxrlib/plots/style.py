@@ -48,7 +48,7 @@ class CourseFigure(Figure):
             names = [text.get_text() for text in axis.get_ticklabels()]
             if names != (shown := [*map(legible, names)]):
                 axis.set_ticks(axis.get_ticklocs(), shown)
-        for text in self.findobj(Text):
+        for text in self.findobj(lambda one: isinstance(one, Text) and not _plain(one.get_text())):
             text.set(text=legible(text.get_text()), family=list(_fonts()))
         super().draw(renderer)
 
@@ -68,9 +68,13 @@ def _fonts() -> dict[str, set[int]]:
     return {name: set(font_manager.get_font(path).get_charmap()) for name, path in paths.items()}
 
 
+def _plain(text: str) -> bool:
+    return text.isascii() and text.replace("\n", "").isprintable()
+
+
 def legible(text: str) -> str:
     r"""Write characters that no font here has, and bytes that are no text, as ``\u80ba``."""
-    if text.isascii() and text.replace("\n", "").isprintable():
+    if _plain(text):
         return text
     there = {ord("\n")}.union(*_fonts().values())
     return "".join(
