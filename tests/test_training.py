@@ -105,6 +105,7 @@ def test_batches_are_the_same_for_a_seed_however_many_threads(monkeypatch, threa
 
 
 def test_a_cnn_trains_on_cohort_images():
+    training.set_seed(0)
     cohort = tiny_cohort(patients=16)
     layers = keras.layers
     model = keras.Sequential(

@@ -36,6 +36,15 @@ def test_every_notebook_shows_figures_that_say_what_they_are(smoke):
         assert re.search(r"not(hing here is)? for clinical use", text), name
 
 
+def test_no_lesson_shows_what_only_programmers_read(smoke):
+    for name in NOTEBOOKS:
+        executed = json.loads((smoke[0] / "notebooks" / f"{name}.ipynb").read_text())
+        for cell in executed["cells"]:
+            shown = [output for output in cell.get("outputs", ()) if output.get("name") == "stderr"]
+            assert not shown, (name, cell["id"], shown)
+            assert "np.float64(" not in json.dumps(cell.get("outputs", "")), (name, cell["id"])
+
+
 def test_every_lesson_on_shortcuts_is_demonstrated(smoke):
     held = results.load(smoke[0], "09_shortcuts").tables["lessons held"]
     assert len(held) >= 12 and held["held"].all(), held[~held["held"]]["lesson"].tolist()
