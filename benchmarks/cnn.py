@@ -27,7 +27,7 @@ BACKENDS = {
     "JAX": ("jax", None),
 }
 PLAIN = list(BACKENDS)
-BACKENDS |= {  # as on an accelerator: CXR_STEPS=compiled
+BACKENDS |= {  # as on an accelerator, and with TensorFlow everywhere: CXR_STEPS=compiled
     f"{name}, steps together": (*BACKENDS[name], True) for name in (DEFAULT, "PyTorch", "JAX")
 }
 
@@ -113,9 +113,9 @@ medians of {len(ran[0].seconds)} rounds after one that compiles. Matrix products
 
 Fastest step by step is {first}, {verdict}
 (`training.compile_model`, with `KERAS_BACKEND` unset: XLA only where there is an accelerator, or on
-JAX, which knows nothing else). *Steps together* is what an accelerator gets
-(`cxrlib.compute.epochs`): images read before, an epoch in two compiled calls. A processor takes the
-steps one by one: its memory may not hold the images, and JAX's loops are slow there.
+JAX, which knows nothing else). *Steps together* (`cxrlib.compute.epochs`) is what accelerators get,
+and TensorFlow on a processor: images read before, an epoch in two compiled calls. JAX and PyTorch
+take the steps one by one on a processor: JAX's loops are slow there.
 """
 
 
