@@ -213,5 +213,5 @@ def _static(asker):
     model, film = next(iter(asker.models)), next(iter(asker.films))
     answer = asker.answer(model, film)
     said = ", ".join(f"{name} {p:.2f}" for name, p in answer.probabilities.items())
-    note = " ".join([asker.films[film][1], *answer.warnings, MOVE_IT])
+    note = " ".join([asker.films[film][1], f"Heat for {answer.label}.", *answer.warnings, MOVE_IT])
     return plots.heat_map(asker.films[film][0], answer.heat_map, f"{model} on {film}: {said}", note)

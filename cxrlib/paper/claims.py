@@ -84,9 +84,9 @@ def table1() -> pd.DataFrame:
 
 
 def table2(counts: bool = False) -> pd.DataFrame:
-    """Table II: a row for each actual class, laid out by :func:`cxrlib.metrics.row_percent`.
+    """Table II: a row for each actual class, laid out by :func:`cxrlib.metrics.scores.row_percent`.
 
-    With `counts`, the inferred confusion matrix (int), as :func:`cxrlib.metrics.confusion`'s.
+    With `counts`, the inferred confusion matrix (int), as `metrics.confusion` gives it.
     """
     rows = _of_place("Table II")
     rows[["actual", "predicted"]] = rows["id"].str.split(".", expand=True)[[1, 2]]

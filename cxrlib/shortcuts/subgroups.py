@@ -20,7 +20,7 @@ def subgroups(predictions, table, facts=FACTS, fewest: int = FEWEST) -> pd.DataF
     ----------
     predictions : DataFrame
         One row an image: ``image``, ``patient``, ``truth`` (0 or 1), ``probability`` (0 to 1),
-        and ``fold`` where several models answered (:func:`cxrlib.metrics.area`).
+        and ``fold`` where several models answered (:func:`cxrlib.metrics.intervals.area`).
     table : DataFrame
         A cohort's table: ``image``, and those of the `facts` that are known. A fact in numbers,
         such as an age in years, is cut into groups at `AGES`.

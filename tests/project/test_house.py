@@ -21,7 +21,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 def test_there_are_few_parts():
     assert len(FRONT) <= 15, FRONT
     wanted = {"sources", "phantom", "paper", "shortcuts", "plots", "audit", "interactive"}
-    assert set(ROOMS) == wanted | {"course", "compute", "parallel"}
+    assert set(ROOMS) == wanted | {"course", "compute", "parallel", "metrics"}
 
 
 def test_imports_keep_their_order():
