@@ -44,6 +44,7 @@ HOSPITAL = {"labels": ["healthy", "covid"]}
 INSIDE, OUTSIDE = ["digital", "computed", "film"], ["portable", "enhanced"]
 KNOB = {"levels": [0.0, 1.0], "seeds": [0], "epochs": 12}
 KNOB |= {"patients": 150, "test_patients": 150, "size": 96}
+CXR = [sys.executable, "-m", "cxrlib.cli"]
 CODE = "from cxrlib import machine; machine.start_keras(); print(machine.accelerator())"
 
 
@@ -88,7 +89,7 @@ def words(lesson, given: dict, profile: str = "paper") -> list[str]:
 
 def run_lesson(name: str, options: list[str], out: Path, seconds: float) -> list:
     """Run one lesson; a row: seconds, the shares of time at work, and what was waited for."""
-    command = [sys.executable, "-m", "cxrlib.cli", "run", "--out", str(out), *options]
+    command = [*CXR, "run", "--no-report", "--out", str(out), *options]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     state = out / "state" / f"{name}.json"
     with device_busy() as seen:
@@ -111,6 +112,11 @@ def run_lesson(name: str, options: list[str], out: Path, seconds: float) -> list
     most = max(busy, key=busy.get)
     waited = most if busy[most] > 0.5 else "single threads"
     return [name, f"{told['seconds']:.0f}", *(f"{share:.0%}" for share in busy.values()), waited]
+
+
+def cxr(*words: str) -> None:
+    """Run a command of this checkout."""
+    subprocess.run([*CXR, *words], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 @contextmanager
@@ -227,9 +233,10 @@ def main() -> int:
         lessons.append(run_lesson(lesson.name, how, given.out, left))
         keep()
         if given.tiny and len(lessons) == 1:  # the first has gone the whole way: the rest at once
-            two = ["run", "--profile", profile, "--jobs", "2", "--out", str(given.out)]
-            command = [sys.executable, "-m", "cxrlib.cli", *two]
-            subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+            two = ["run", "--no-report", "--profile", profile, "--jobs", "2", "--out"]
+            cxr(*two, str(given.out))
+    if lessons:
+        cxr("report", str(given.out))
     text = keep()
     if given.tiny:
         seen = "" if kind else "No GPU was found. "

@@ -65,8 +65,9 @@ that does not exist, or the folder is in use; 130 interrupted.
     metavar="SECONDS",
     help="Longest time for one cell.  [default: 900 in smoke, 86400 in paper, else 3600]",
 )
+@click.option("--no-report", is_flag=True, help="Leave the report to `cxr report`.")
 @click.pass_context
-def run_command(ctx, profile, only, settings, out, force, notebooks, jobs, cell_timeout):
+def run_command(ctx, profile, only, settings, out, force, notebooks, jobs, cell_timeout, no_report):
     """Run the notebooks and write a report.
 
     What an earlier run finished with the same notebooks, code, data and parameters is skipped,
@@ -110,7 +111,8 @@ def run_command(ctx, profile, only, settings, out, force, notebooks, jobs, cell_
         if outcome.status == runs.FAILED:
             kept = short_path(summary.out / "failed" / f"{outcome.name}.ipynb")
             click.echo(f"\n{outcome.name} failed in {printable(outcome.why)}\nSee {kept}", err=True)
-    click.echo(f"\nReport: {short_path(report.write(summary.out))}")
+    if not no_report:
+        click.echo(f"\nReport: {short_path(report.write(summary.out))}")
     ctx.exit(1 if summary.failed else 0)
 
 

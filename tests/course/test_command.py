@@ -63,6 +63,11 @@ def test_a_run_ends_with_its_report_and_its_failures(tmp_path, monkeypatch):
     page = (tmp_path / "mine" / "report.html").read_text(encoding="utf-8")
     assert "cxr run --profile quick --only 03 --only 07 --out mine" in page
 
+    (tmp_path / "mine" / "report.html").unlink()
+    found = cxr(*words, "--no-report")
+    assert found.exit_code == 0 and "Report: " not in found.output
+    assert not (tmp_path / "mine" / "report.html").exists()
+
     found = cxr(*words, "--set", "broken=true")
     assert found.exit_code == 1
     assert "03_model failed in cell In [4]" in found.output
