@@ -197,9 +197,11 @@ def cnn(films, rounds: int, tiny: bool) -> dict:
         return timed(lambda: training.fit(build_network(side), (films, y), held, epochs))
 
     first, whole = fit(1), fit(1 + epochs)
-    rate = epochs * len(films) / (whole - first)
-    if whole < 1.1 * first:  # the epochs are lost in what compiling takes: count it, too
-        rate = (1 + epochs) * len(films) / whole
+    while whole < 2 * first and not tiny:  # else the epochs are lost in what compiling takes
+        epochs *= 6
+        whole = fit(1 + epochs)
+    seen, seconds = (1 + epochs, whole) if tiny else (epochs, whole - first)
+    rate = seen * len(films) / seconds
     policy = training_precision()
     with dtype_policy(policy):
         model = training.compile_model(build_network(side), 1e-3)
