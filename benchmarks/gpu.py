@@ -114,9 +114,11 @@ def run_lesson(name: str, options: list[str], out: Path, seconds: float) -> list
     return [name, f"{told['seconds']:.0f}", *(f"{share:.0%}" for share in busy.values()), waited]
 
 
-def cxr(*words: str) -> None:
-    """Run a command of this checkout."""
-    subprocess.run([*CXR, *words], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+def cxr(*words: str) -> int:
+    """Run a command of this checkout; its exit code."""
+    return subprocess.run(
+        [*CXR, *words], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    ).returncode
 
 
 @contextmanager
@@ -235,8 +237,9 @@ def main() -> int:
         if given.tiny and len(lessons) == 1:  # the first has gone the whole way: the rest at once
             two = ["run", "--no-report", "--profile", profile, "--jobs", "2", "--out"]
             cxr(*two, str(given.out))
-    if lessons:
-        cxr("report", str(given.out))
+    unwritten = bool(lessons) and cxr("report", str(given.out)) != 0
+    if unwritten:
+        notes.append("The report could not be written: see above.")
     text = keep()
     if given.tiny:
         seen = "" if kind else "No GPU was found. "
@@ -245,7 +248,7 @@ def main() -> int:
     if given.write and not given.tiny:
         write("gpu", text)
     wrong = [row for row in parts if "problem" in row] + [r for r in lessons if "failed" in r[1]]
-    return 1 if wrong or not parts else 0
+    return 1 if wrong or unwritten or not parts else 0
 
 
 if __name__ == "__main__":

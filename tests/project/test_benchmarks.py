@@ -110,6 +110,19 @@ def test_the_benchmark_goes_the_whole_way_in_small(gpu, smoke, tmp_path, monkeyp
     assert page.read_text(encoding="utf-8") == before
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_report_that_cannot_be_written_is_told(gpu, monkeypatch, tmp_path, code):
+    row = {"work": "a", "images/s": 1.0, "flop": 1.0, "peak": 1.0, "precision": "float32"}
+    row |= {"reading": 1.0, "copying": 1.0, "computing": 1.0, "device": "H0", "backend": "jax"}
+    monkeypatch.setattr(gpu, "choose_backend", lambda: "gpu")
+    monkeypatch.setattr(gpu, "measured", lambda *_: iter([row]))
+    monkeypatch.setattr(gpu, "run_lesson", lambda name, *_: [name, "7", "", "", ""])
+    monkeypatch.setattr(gpu, "cxr", lambda *_: code)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path)])
+    assert gpu.main() == code
+    assert ("could not be written" in (tmp_path / "gpu.md").read_text(encoding="utf-8")) == code
+
+
 def test_a_cut_leaves_what_is_known_and_a_failure_stops_nothing(gpu, monkeypatch, tmp_path):
     """Cut in the second lesson; before it a part failed, and papermill is there."""
     good = {"work": "a", "images/s": 100.0, "flop": 2e9, "peak": 1e12, "precision": "TF32"}
