@@ -24,7 +24,7 @@ RANKS = {"figure": 1, "ask": 2, "table": 3}  # what a section shows beside its m
 ROOM = {"figure": 170, "table": 250, "ask": 300, "prose": 420}  # characters of a piece of text
 LEAST = 200  # characters that a section without figure or table has to say
 SIDE = 1.85  # a figure that is not wider than this times its height stands beside its text
-_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)(?: \"[^\"]*\")?\)")
 _BADGE = re.compile(r"\[!\[.*?\]\(.*?\)\]\(.*?\)|<!--.*?-->", re.S)
 _SENTENCE = re.compile(r"(?:(?<=[.?!])|(?<=[.?!][*)])|(?<=[.?!]\*\*))\s+(?=[A-Z*`\"'(])")
 _DRAWN = re.compile(r"\b(figure|panel|curve|line|dot|bar|colour)s?\b")

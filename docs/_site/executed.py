@@ -3,6 +3,8 @@
 import json
 import re
 
+import link_terms
+
 _HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 EXPLORER = re.compile(r"^widgets\.\w+\(", re.MULTILINE)
@@ -91,6 +93,6 @@ def _described(output: dict, heading: str, before: list) -> str:
         if isinstance(held, dict) and held.get("alt"):
             return " ".join(held["alt"].split())
     texts = [cell["source"] for cell in before if cell["cell_type"] == "markdown"]
-    said = _HEADING.sub("", texts[-1]).strip().splitlines() if texts else []
+    said = _HEADING.sub("", link_terms.unlink(texts[-1])).strip().splitlines() if texts else []
     plain = re.sub(r"[*`_\[\]]|\([^)]*\)", "", said[-1]) if said else ""
     return f"Figure in the section {heading}. {plain}".strip()[:300]

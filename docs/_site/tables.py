@@ -7,6 +7,7 @@ more: ``<!-- site: modules plots -->``.
 import json
 import re
 
+import link_terms
 import yaml
 
 from . import pages, project
@@ -26,10 +27,10 @@ def fill(text: str) -> str:
 
 
 def _prose(name: str) -> str:
-    """Give the Markdown cells of a notebook."""
+    """Give the Markdown cells of a notebook, without its links to the glossary."""
     cells = json.loads((project.ROOT / name).read_text(encoding="utf-8"))["cells"]
     texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
-    return "\n\n".join(texts)
+    return link_terms.unlink("\n\n".join(texts))
 
 
 def _opening(name: str) -> str:
