@@ -24,7 +24,7 @@ from cxrlib.files import cache_folder, check_weights, no_such, sha256
 from cxrlib.machine import start_keras
 from cxrlib.parallel import RowCache, cluster, share
 
-VERSION = 1  # of the features in the cache: raise it when `prepare` or the weights' use changes
+VERSION = 2  # of the features in the cache: raise it when how they are computed changes
 BLOCK = 64  # images read and prepared at once, while the backbone works on as many others
 FIRST = 16  # images in the first block, and in a batch
 ON_DEVICE = 128  # images in a batch on an accelerator, and a quarter of a block
@@ -278,9 +278,8 @@ def _features(images, which: tuple, progress: bool):
     from tqdm import tqdm
 
     name, size, weights, chosen, _ = which
-    label = f"v{VERSION}-{start_keras().backend.backend()}-{name}-{size}-{weights.key}"
-    if chosen != engine.Engine():  # features of one engine are never another's
-        label = "-".join([label, *chosen])
+    # What anything else computed, be it another version of Keras, is never taken for this
+    label = f"v{VERSION}-{engine.mark(chosen)}-{name}-{size}-{weights.key}"
     what, count = f"{name} features", len(images)
     # To workers and devices go grey pixels, a twelfth of the bytes; OpenVINO wants them prepared
     grey = cluster.client() is not None or chosen.name == "keras"

@@ -57,6 +57,27 @@ def test_each_image_passes_the_backbone_once(monkeypatch):
     np.testing.assert_array_equal(twice[:12], twice[12:])
 
 
+def test_what_another_version_or_setting_computed_is_computed_anew(monkeypatch):
+    images, computed = np.asarray(tiny_cohort(patients=4).images), []
+    compute = backbone.compute_features
+    monkeypatch.setattr(
+        backbone, "compute_features", lambda *given: computed.append(1) or compute(*given)
+    )
+
+    def passes():
+        computed.clear()
+        backbone.features(images, "MobileNet", SIZE, "random")
+        return len(computed)
+
+    assert [passes(), passes()] == [1, 0]
+    monkeypatch.setattr(keras, "version", lambda: "3.0.0")
+    assert [passes(), passes()] == [1, 0]
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert [passes(), passes()] == [1, 0]
+    monkeypatch.setenv("CXR_HEADS", "numpy")  # trains heads, computes no feature
+    assert passes() == 0
+
+
 def test_reading_ahead_gives_the_same_features_and_keeps_what_is_done(monkeypatch):
     cohort = augment.expand(tiny_cohort(patients=6), copies=2)
     at_once = backbone.features(cohort.images, "MobileNet", SIZE, "random", progress=False)

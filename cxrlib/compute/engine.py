@@ -8,11 +8,15 @@ the time again where there is that type; its 8 significant bits change features 
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import tempfile
 import warnings
 import zipfile
 from functools import cache, partial
+from hashlib import sha256
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +81,21 @@ def choose(size: int) -> Engine:
 def settings() -> dict[str, str]:
     """Which of SHAPING are set: recorded with results, and part of what a lesson hangs on."""
     return {name: os.environ[name] for name in SHAPING if os.environ.get(name)}
+
+
+def mark(chosen: Engine) -> str:
+    """Name what computes: backend, engine, precision, and a hash of versions, device and settings.
+
+    Each of them moves the last digits of features. A choice between candidates that score alike
+    can hang on those, and with it the third digit of a result.
+    """
+    keras = start_keras()
+    backend = keras.backend.backend()
+    facts = [keras.version(), sys.modules[backend].__version__, accelerator()]
+    facts += [metadata.version("openvino")] if chosen.name == "openvino" else []
+    facts += sorted(item for item in settings().items() if not item[0].startswith("CXR_"))
+    known = sha256(json.dumps(facts).encode()).hexdigest()[:8]
+    return "-".join([backend, *chosen, known])
 
 
 def setting(variable: str, known) -> str | None:
