@@ -114,11 +114,6 @@ def gradients(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
     return Derivative(tail, maps.shape, class_number)(maps)
 
 
-def grad_cam(tail, maps: np.ndarray, class_number: int) -> np.ndarray:
-    """Heat maps of a class, as :func:`weigh` gives them; the rest is as in :func:`gradients`."""
-    return weigh(maps, gradients(tail, maps, class_number))
-
-
 def weigh(maps: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """Grad-CAM: channels weighted by their mean gradient, negative parts cut off.
 

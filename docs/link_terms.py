@@ -17,7 +17,7 @@ GLOSSARY = HERE / "glossary.md"
 LESSONS = HERE.parent / "notebooks"
 LINKED = re.compile(r'\[([^\]]+)\]\(\.\./docs/glossary\.md#[^)"]+ "[^"]*"\)')
 # Code, formulas, links, HTML, headings, rows of tables and titles of papers stay as they are
-KEPT = r"""```[\s\S]*?```|`[^`\n]*`|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\)|\*[^*\n]+\*,[ ]doi:
+KEPT = r"""```[\s\S]*?```|`[^`\n]*`|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\)|\*[^*\n]+\*,[ ](?:doi|arXiv):
 |^[ ]{0,3}</?[a-z][\s\S]*?(?:\n\s*\n|\Z)|<[^>\n]+>|^\#.*$|^\|.*$"""
 
 

@@ -65,13 +65,14 @@ def test_grad_cam_of_a_linear_reader_is_the_map_it_reads():
     maps[0, 1, 4, 0] = 3
     maps[1, 2, 2, 1] = 3
     maps[2, 0, 0, 0] = 1.5
-    heat = explain.grad_cam([pool, dense], maps, 1)
+    heat = explain.weigh(maps, explain.gradients([pool, dense], maps, 1))
     expected = np.zeros((6, 6))
     expected[1, 4] = 1
     np.testing.assert_allclose(heat[0], expected, atol=1e-6)
     assert not heat[1].any()
     assert heat[2, 0, 0] == pytest.approx(0.5), "half the evidence, on the scale of all"
-    assert explain.grad_cam([pool, dense], maps, 0)[1].argmax() == 2 * 6 + 2
+    heat = explain.weigh(maps, explain.gradients([pool, dense], maps, 0))
+    assert heat[1].argmax() == 2 * 6 + 2
 
 
 def test_a_cnn_is_divided_where_its_maps_end():

@@ -89,7 +89,7 @@ def test_heat_is_grad_cams_and_hirescam_divides_the_logit_among_places():
     model = k.build_cnn(32, seed=3)
     base, tail = explain.split_at_last_convolution(model)
     maps = base.predict(training.batches(cohort.images, 32), verbose=0)
-    heat = explain.enlarge(explain.grad_cam(tail, maps, 1), 32)
+    heat = explain.enlarge(explain.weigh(maps, explain.gradients(tail, maps, 1)), 32)
     expected = np.nanmean(explain.mass_inside(heat, cohort.masks["lungs"][:]))
     assert k.heat_inside_lungs(model, cohort)["heat"] == pytest.approx(expected, rel=1e-4)
     logits = (explain.gradients(tail, maps, 1) * maps).sum(axis=(1, 2, 3))
