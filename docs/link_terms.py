@@ -16,9 +16,13 @@ HERE = Path(__file__).resolve().parent
 GLOSSARY = HERE / "glossary.md"
 LESSONS = HERE.parent / "notebooks"
 LINKED = re.compile(r'\[([^\]]+)\]\(\.\./docs/glossary\.md#[^)"]+ "[^"]*"\)')
-# Code, formulas, links, HTML, headings, rows of tables and titles of papers stay as they are
-KEPT = r"""```[\s\S]*?```|`[^`\n]*`|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\)|\*[^*\n]+\*,[ ](?:doi|arXiv):
-|^[ ]{0,3}</?[a-z][\s\S]*?(?:\n\s*\n|\Z)|<[^>\n]+>|^\#.*$|^\|.*$"""
+# What stays as it is, where a word of the glossary is no word of the prose
+KEPT = r"""
+  ```[\s\S]*?``` | `[^`\n]*` | \$[^$\n]+\$                  # code, formulas
+  | ^[ ]{0,3}</?[a-z][\s\S]*?(?:\n\s*\n|\Z) | <[^>\n]+>     # HTML
+  | ^\#.*$ | ^\|.*$ | !?\[[^\]]*\]\([^)]*\)                 # headings, rows of tables, links
+  | \*[^*\n]+\*,[ ](?:doi|arXiv): | Model[ ]\d              # titles of papers, the paper's models
+"""
 
 
 def read_glossary() -> dict[str, str]:
