@@ -51,6 +51,7 @@ def environment() -> dict:
         "engine": ", ".join(sorted({name for name, _ in engines_used})) or None,
         "precision": ", ".join(sorted({precision for _, precision in engines_used})) or None,
         "cores": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),  # `cxr run --jobs`
         "versions": versions,
     }
 
