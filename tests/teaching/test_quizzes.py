@@ -315,11 +315,8 @@ RECORDED = {  # what the sentences conclude from the numbers between them
         whole < half < quarter and badly < well and low > 0
     ),
     "recorded-pairs": lambda missed, wrong, patches: True,
-    "recorded-fine-tuning": lambda before, after, below, above, area_low, area_high, **rest: (
-        before > 0.9
-        and abs(after - before) < 0.02
-        and below < 0 < above < 0.01
-        and area_low < 0 < area_high
+    "recorded-fine-tuning": lambda before, other, below, above, area_low, area_high, **rest: (
+        other >= before > 0.9 and below < 0 < above < 0.01 and area_low < 0 < area_high
     ),
     "recorded-search": lambda picked, usual, honest, average, flattered: (
         picked - usual > honest - average and flattered > honest
