@@ -70,7 +70,7 @@ def shortcut_plot(table, title="What tells the classes apart", note=""):
     return finish(figure, title, note, predictions=True, legend=axis)
 
 
-def drop_plot(external, title="The same model inside and at another hospital", note=""):
+def drop_plot(external, title="One recipe, inside and at another hospital", note=""):
     """Draw scores inside and outside with intervals, and the AUC's drop.
 
     `external` is as ``hospitals.external_validation`` gives it.
