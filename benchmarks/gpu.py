@@ -24,7 +24,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -88,11 +89,17 @@ def words(lesson, given: dict, profile: str = "paper") -> list[str]:
     return ["--profile", profile, "--only", lesson.name, *(word for pair in pairs for word in pair)]
 
 
-def run_others(lessons, out: Path) -> subprocess.Popen:
-    """Start all lessons of a try but ALONE, two at a time, beside whatever comes next."""
-    only = [word for one in lessons if one.name != ALONE for word in ("--only", one.name)]
-    words = ["run", "--no-report", "--profile", "smoke", "--jobs", "2", *only, "--out", str(out)]
-    return subprocess.Popen([*CXR, *words], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+def try_lessons(lessons, out: Path) -> list[list]:
+    """Run one lesson as all run that are measured, then the others two at a time; their rows."""
+    one = next(lesson for lesson in lessons if lesson.name == ALONE)
+    rows = {ALONE: run_lesson(ALONE, words(one, {}, "smoke"), out, 600)}
+    cxr("run", "--no-report", "--profile", "smoke", "--jobs", "2", "--out", str(out))
+    for name in (lesson.name for lesson in lessons if lesson.name != ALONE):
+        told = read_state(name, out)
+        done = told.get("status") == "done"
+        seen = f"{told['seconds']:.0f}" if done else f"failed: {told.get('why') or 'see above'}"
+        rows[name] = [name, seen, "", "", ""]
+    return [rows[lesson.name] for lesson in lessons]
 
 
 def read_state(name: str, out: Path) -> dict:
@@ -127,10 +134,9 @@ def run_lesson(name: str, options: list[str], out: Path, seconds: float) -> list
     return [name, f"{told['seconds']:.0f}", *(f"{share:.0%}" for share in busy.values()), waited]
 
 
-def write_report(out: Path) -> bool:
-    """Write the report of all lessons; tells whether it could be."""
-    surroundings = os.environ | {"PYTHONPATH": str(ROOT)}
-    return not subprocess.call([*CXR, "report", str(out)], cwd=ROOT, env=surroundings)
+def cxr(*words: str) -> int:
+    """Run a command of this checkout; its exit code."""
+    return subprocess.call([*CXR, *words], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 @contextmanager
@@ -239,20 +245,17 @@ def main() -> int:
     from cxrlib.course import lessons as course
 
     found = course.find(ROOT / "notebooks") if not missing else []
-    with run_others(found, given.out) if given.tiny and found else nullcontext():
+    with ThreadPoolExecutor(1) as beside:
+        trying = beside.submit(try_lessons, found, given.out) if given.tiny and found else None
         for row in measured(given, 0.6 * (end - time.monotonic())):  # or none is left for lessons
             parts.append(row)
             keep()
-    sizes, profile = ({}, "smoke") if given.tiny else (settings(given.full), "paper")
-    for lesson in found:
-        told = read_state(lesson.name, given.out)
-        if given.tiny and lesson.name != ALONE and told.get("status") == "done":
-            lessons.append([lesson.name, f"{told['seconds']:.0f}", "", "", ""])
-        else:
-            how, left = words(lesson, sizes, profile), max(end - time.monotonic(), 1)
-            lessons.append(run_lesson(lesson.name, how, given.out, left))
+    lessons += trying.result() if trying else []
+    for lesson in () if given.tiny else found:
+        how, left = words(lesson, settings(given.full)), max(end - time.monotonic(), 1)
+        lessons.append(run_lesson(lesson.name, how, given.out, left))
         keep()
-    unwritten = bool(lessons) and not write_report(given.out)
+    unwritten = bool(lessons) and cxr("report", str(given.out)) != 0
     if unwritten:
         notes.append("The report could not be written: see above.")
     text = keep()

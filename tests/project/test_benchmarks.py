@@ -117,7 +117,7 @@ def test_a_report_that_cannot_be_written_is_told(gpu, monkeypatch, tmp_path, cod
     monkeypatch.setattr(gpu, "choose_backend", lambda: "gpu")
     monkeypatch.setattr(gpu, "measured", lambda *_: iter([row]))
     monkeypatch.setattr(gpu, "run_lesson", lambda name, *_: [name, "7", "", "", ""])
-    monkeypatch.setattr(gpu, "write_report", lambda _: not code)
+    monkeypatch.setattr(gpu, "cxr", lambda *_: code)
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path)])
     assert gpu.main() == code
     assert ("could not be written" in (tmp_path / "gpu.md").read_text(encoding="utf-8")) == code
