@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from cxrlib.course.lessons import Lesson
@@ -21,6 +23,7 @@ QUIET_KERNEL = {
 # What a shell sets for other programs: it takes away asserts, makes warnings errors, runs code
 NOT_FOR_KERNELS = ("PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONSTARTUP", "MPLBACKEND")
 LONGEST_START = 120  # seconds until a kernel answers
+SAVED = 60  # seconds from one saving of a notebook that runs to the next
 # Errors, not notes on encryption of local traffic; and no history
 QUIET_ARGUMENTS = ["--log-level=40", "--HistoryManager.hist_file=:memory:"]
 
@@ -109,6 +112,7 @@ def execute(
                 papermill.execute_notebook(
                     *(path.replace("}", "}}") for path in paths),
                     values,
+                    engine_name=_sparing_engine(),
                     kernel_name="python3",
                     language="python",
                     progress_bar=False,
@@ -122,6 +126,35 @@ def execute(
             if of_machine and not tracker.started:
                 raise NoKernelError(_worded(error, noise)) from error
             raise tracker.failure(_explain(error, timeout, noise)) from error
+
+
+@cache
+def _sparing_engine() -> str:
+    """Give papermill an engine that saves a notebook once in SAVED seconds and at its end; a name.
+
+    Papermill's own saves it twice a cell, with all outputs so far, which takes time.
+    """
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Sparing(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, *given, **settings):
+            save, last = nb_man.save, time.monotonic()
+
+            def save_now_and_then(**_):
+                nonlocal last
+                if time.monotonic() > last + SAVED:
+                    save()
+                    last = time.monotonic()
+
+            nb_man.save = save_now_and_then
+            try:
+                super().execute_managed_notebook(nb_man, *given, **settings)
+            finally:
+                nb_man.save = save  # for the end, whichever it is
+
+    papermill_engines.register("sparing", Sparing)
+    return "sparing"
 
 
 @contextmanager

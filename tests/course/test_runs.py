@@ -95,6 +95,21 @@ def test_a_kernel_that_dies_and_a_cell_that_takes_too_long(tmp_path):
     assert "The kernel died" in run(out, "crash=true", only=["05"])[1].failed[0].why
     why = run(out, "pause=600", only=["05"], cell_timeout=1)[1].failed[0].why
     assert "longer than 1 s" in why and '"The long part"' in why and "import os" in why
+    held = json.loads((out / "failed" / "05_slow.ipynb").read_text("utf-8"))["cells"]
+    ran = [cell["metadata"]["papermill"]["status"] for cell in held]
+    assert ran.count("completed") >= 2, "what was done before it is kept"
+
+
+@pytest.mark.parametrize(("pause", "most"), [(60, 3), (0, 99)])
+def test_a_notebook_is_not_saved_after_every_cell(tmp_path, monkeypatch, pause, most):
+    from papermill import engines
+
+    saved, write = [], engines.write_ipynb
+    monkeypatch.setattr(engines, "write_ipynb", lambda *given: saved.append(1) or write(*given))
+    monkeypatch.setattr(execute, "SAVED", pause)
+    run(tmp_path / "run", only=["01"])
+    cells = json.loads((NOTEBOOKS / "01_first.ipynb").read_text("utf-8"))["cells"]
+    assert 1 <= len(saved) <= most and (len(saved) > len(cells)) == (pause == 0)
 
 
 def write_book(folder, name, source, needs=()):
