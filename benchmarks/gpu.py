@@ -2,7 +2,7 @@
 
 python benchmarks/gpu.py [--write]       on a machine with a GPU: at most 8 minutes
 python benchmarks/gpu.py --full          with the lessons at the paper's sizes: hours
-python benchmarks/gpu.py --tiny          anywhere in some 3 minutes: tries all of it, measures nothing
+python benchmarks/gpu.py --tiny          anywhere in 3 minutes: tries all of it, measures nothing
 
 First the work is taken apart (features from files, the custom CNN, lesson 5's search of heads),
 then `cxr run --profile paper` runs lesson by lesson on phantoms. The table in OUT/gpu.md grows with
