@@ -12,6 +12,8 @@ import re
 import sys
 from pathlib import Path
 
+from cxrlib.files import whole_file
+
 HERE = Path(__file__).resolve().parent
 GLOSSARY = HERE / "glossary.md"
 LESSONS = HERE.parent / "notebooks"
@@ -87,7 +89,8 @@ def main(arguments=None) -> int:
         if (text := linked(path)) != path.read_text(encoding="utf-8"):
             drifted.append(path.name)
             if not given.check:
-                path.write_text(text, encoding="utf-8")
+                with whole_file(path) as partial:
+                    partial.write_text(text, encoding="utf-8")
     print("\n".join(drifted) or "Each word of the glossary is linked where a lesson uses it first.")
     return int(given.check and bool(drifted))
 

@@ -10,8 +10,9 @@ from sphinx.addnodes import pending_xref
 def _lead_to_words(app, doctree):
     words = {link_terms.anchor(word): word for word in link_terms.read_glossary()}
     for link in doctree.findall(pending_xref):
-        if link["reftarget"] == "docs/glossary" and link.get("reftargetid"):
-            place = {"refdomain": "std", "reftype": "term", "reftarget": words[link["reftargetid"]]}
+        word = words.get(link.get("reftargetid"))  # of others Sphinx says that they lead nowhere
+        if word and link["reftarget"] == "docs/glossary":
+            place = {"refdomain": "std", "reftype": "term", "reftarget": word}
             link.attributes.update(place, refexplicit=True, refwarn=True)
 
 
