@@ -1,6 +1,7 @@
 """The benchmark for a GPU counts rightly, and works without one; faults are planted as said."""
 
 import importlib
+import json
 import os
 import re
 import shutil
@@ -108,6 +109,23 @@ def test_the_benchmark_goes_the_whole_way_in_small(gpu, smoke, tmp_path, monkeyp
     lessons = re.findall(r"^\| (\d\d)_\w+ \| \d+ \|", told, re.MULTILINE)
     assert lessons == [f"{number:02}" for number in range(10)]
     assert page.read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize(("code", "broken"), [(0, ""), (1, "03"), (1, "")])
+def test_a_try_tells_what_failed_and_takes_nothing_old(gpu, monkeypatch, tmp_path, code, broken):
+    from cxrlib.course import lessons
+
+    found = lessons.find(ROOT / "notebooks")
+    (tmp_path / "state").mkdir()
+    for one in found:
+        state = {"status": "failed" if one.name[:2] == broken else "done", "seconds": 7.0}
+        (tmp_path / "state" / f"{one.name}.json").write_text(json.dumps(state))
+    monkeypatch.setattr(gpu, "run_lesson", lambda name, *_: [name, "5", "", "", ""])
+    monkeypatch.setattr(gpu, "cxr", lambda *_: code)
+    seen = {name[:2]: told for name, told, *_ in gpu.try_lessons(found, tmp_path)}
+    failed = {name for name, told in seen.items() if "failed" in told}
+    assert failed == ({broken} if broken else set(seen) - {"08"} if code else set())
+    assert seen["08"] == "5" and len(seen) == 10
 
 
 @pytest.mark.parametrize("code", [0, 1])
