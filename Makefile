@@ -63,7 +63,8 @@ slides: $(EVERY_STAMP)
 
 student: $(EVERY_STAMP)
 	@$(BIN)/python notebooks/exercises/make_release.py $(ARGS)
-	@if [ -n "$(SEED)" ]; then \
+	@if [ -n "$(SEED)" ]; then $(BIN)/python notebooks/exercises/make_private.py --seed "$(SEED)"; fi
+	@if [ -n "$(CLASS)" ]; then \
 		$(BIN)/python notebooks/exercises/make_private.py --seed "$(SEED)" --class "$(CLASS)"; fi
 
 quizzes: $(EVERY_STAMP)

@@ -1,30 +1,60 @@
-"""Give each student questions with numbers of their own, on paper, and the teacher the key.
+"""Make private variants: questions with other numbers than those that are public.
 
-    python make_private.py --seed WORD ada bob             names as your list has them
-    python make_private.py --seed WORD --class list.txt    or a file with a name a line
+    python make_private.py --seed WORD                     the exercises, each with one task more
+    python make_private.py --seed WORD ada bob             a sheet for each of these students
+    python make_private.py --seed WORD --class list.txt    or for those in a file, a name a line
     python make_private.py --grade key.csv answers.csv     the columns student, question, answer
 
 The exercises are public with their solutions. Here the seed is the secret: who knows it has the
-key. One question a lesson, a pocket calculator or Python allowed; some 40 minutes.
+key. One question a lesson, a pocket calculator or Python allowed. The exercises get the numbers of
+the class, in a course folder for nbgrader; a sheet has all ten with the student's own, for some 40
+minutes on paper.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import re
+import shutil
 import sys
 from hashlib import sha256
 from math import ceil, isclose
 from pathlib import Path
 
+import nbformat
 import numpy as np
+from nbformat import v4
 from scipy.stats import binomtest
 from scipy.stats.contingency import association
 
 from cxrlib import metrics
 from cxrlib.files import whole_file
 
-FOLDER = Path(__file__).resolve().parents[2] / "build" / "private"
+HERE = Path(__file__).resolve().parent
+FOLDER = HERE.parents[1] / "build" / "private"
+CLASS = ""  # in the place of a student's name: no student is called so
+POINTS = 4
+TASK = """\
+## One more task · With the numbers of your class
+
+*Work it out, {points} points, about 4 minutes*
+
+{text}
+
+**Write** the number as `answer`, with the decimals that it asks for or more. The check here knows \
+only whether it is a number."""
+CHECK = """\
+from math import isclose
+from numbers import Real
+
+assert isinstance(answer, Real), f"Write one number, not {{answer!r}}."
+### BEGIN HIDDEN TESTS
+if not __debug__:
+    raise RuntimeError("PYTHONOPTIMIZE (or -O) takes out all asserts: unset it to grade.")
+assert isclose(answer, {value}, rel_tol=1e-9, abs_tol={tolerance}), f"{{answer}} is not it."
+### END HIDDEN TESTS
+print("That is a number. Whether it is right, your teacher's copy says.")"""
 COLUMNS = ("student", "question", "value", "tolerance")
 HEAD = "# {}\n\nTeaching material: not for clinical use. All numbers are invented.\n\n"
 
@@ -143,6 +173,47 @@ def write(seed: str, students: list[str], folder: Path) -> None:
         csv.writer(file).writerows([COLUMNS, *rows])
 
 
+def variant(master, text: str, value: float, tolerance: float):
+    """Give a master one task more, whose answer is a number. The master is changed in place."""
+    value, mark = float(value), {"schema_version": 3, "task": False}
+    told, answer, check = (
+        v4.new_markdown_cell(TASK.format(text=text, points=POINTS), id="private-text"),
+        v4.new_code_cell(
+            f"### BEGIN SOLUTION\nanswer = {value}\n### END SOLUTION", id="task-private"
+        ),
+        v4.new_code_cell(CHECK.format(value=value, tolerance=tolerance), id="check-private"),
+    )
+    answer.metadata["nbgrader"] = mark | {"grade": False, "locked": False, "solution": True}
+    check.metadata["nbgrader"] = mark | {"grade": True, "locked": True, "solution": False}
+    check.metadata["nbgrader"]["points"] = POINTS
+    for cell in (answer, check):
+        cell.metadata["nbgrader"]["grade_id"] = cell.id
+    title = master.cells[0]
+    # The badges open the public release, which lacks the task
+    title.source = re.sub(r"(?m)^\[!\[.*\n", "", title.source)
+    stated = re.search(r"(\d+) points\.", title.source)
+    title.source = title.source.replace(stated[0], f"{int(stated[1]) + POINTS} points.", 1)
+    master.cells += [told, answer, check]
+    return master
+
+
+def write_exercises(seed: str, folder: Path) -> int:
+    """Write masters and releases with the class's task, as a course folder for nbgrader.
+
+    Returns the exit status of ``make_release.py``, which says what is wrong.
+    """
+    import make_release
+
+    names = make_release.find_masters(HERE / "source")
+    for name, asked in zip(names, sheet(seed, CLASS), strict=True):
+        master = nbformat.read(HERE / "source" / name / f"{name}.ipynb", as_version=4)
+        with whole_file(folder / "source" / name / f"{name}.ipynb") as partial:
+            nbformat.write(variant(master, *asked), partial)
+    shutil.copy(HERE / "nbgrader_config.py", folder)
+    print(f"The exercises with one task more, for nbgrader, in {folder}:")
+    return make_release.main([], folder)
+
+
 def grade(key: Path, answers: Path) -> list[str]:
     """Say of each student how many answers are right, and which are not.
 
@@ -180,7 +251,7 @@ def _rows(path: Path, columns) -> list[dict]:
 
 
 def main(arguments=None) -> int:
-    """Write the sheets, or mark answers. Returns the exit status."""
+    """Write exercises and sheets, or mark answers. Returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -196,10 +267,12 @@ def main(arguments=None) -> int:
             return 0
         listed = chosen.names.read_text(encoding="utf-8").splitlines() if chosen.names else []
         students = list(filter(None, map(str.strip, [*chosen.students, *listed])))
-        if not chosen.seed or not students:
-            parser.error("give --seed and the students' names, or --grade with key and answers")
+        if not chosen.seed:
+            parser.error("give --seed, or --grade with key and answers")
         if len(set(students)) < len(students):
             parser.error("a name stands twice: tell the two apart, such as 'ada 2'")
+        if not students:
+            return write_exercises(chosen.seed, chosen.out / "exercises")
         write(chosen.seed, students, chosen.out)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)

@@ -1,14 +1,17 @@
 """Questions with a student's own numbers: right, different, and marked fairly."""
 
 import importlib.util
+import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 from statsmodels.stats.proportion import proportion_confint
 
-from grading import ROOT
+from grading import LESSONS, ROOT, Course, answer, find, points, read, source
 
 PATH = ROOT / "notebooks" / "exercises" / "make_private.py"
 
@@ -101,6 +104,52 @@ def test_what_is_wrong_is_named(private, tmp_path, capsys):
         assert told in capsys.readouterr().err
     assert private.main(["--seed", "w", "--class", str(tmp_path / "lost.txt")]) == 1
     assert "lost.txt" in capsys.readouterr().err
-    for wrong in (["ada"], ["--seed", "w"], ["--seed", "w", "ada", "ada"]):
+    for wrong in (["ada"], [], ["--seed", "w", "ada", "ada"]):
         with pytest.raises(SystemExit):
             private.main(wrong)
+
+
+@pytest.fixture(scope="module")
+def variants(private, tmp_path_factory):
+    """A course folder with the class's task in each exercise."""
+    pytest.importorskip("nbgrader", reason="nbgrader is missing (extra teach)")
+    folder = tmp_path_factory.mktemp("private")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(PATH.parent)
+        assert private.main(["--seed", "w", "--out", str(folder)]) == 0
+    return folder / "exercises"
+
+
+def test_each_exercise_gets_a_task_that_only_the_seed_can_answer(private, variants):
+    for number, lesson in enumerate(LESSONS):
+        question, value, _ = private.sheet("w", "")[number]
+        path = Path("release", lesson, f"{lesson}.ipynb")
+        given = (variants / path).read_text(encoding="utf-8")
+        cells = json.loads(given)["cells"]
+        assert question in source(cells[-3]) and "NotImplementedError" in source(cells[-2])
+        assert str(value) not in given and "isclose" in given and "colab-badge" not in given
+        master = json.loads((variants / "source" / lesson / path.name).read_text("utf-8"))
+        assert f". {sum(points(master).values())} points." in source(cells[0])
+        public = read(lesson, "release")["cells"]
+        assert cells[1:-3] == public[1:], "all else is as everybody has it"
+
+
+@pytest.mark.slow
+def test_the_public_solution_earns_nothing_in_the_task_of_the_class(private, variants, tmp_path):
+    lesson = LESSONS[0]
+    course = Course(tmp_path, lesson)
+    for step in ("source", "release"):
+        shutil.copytree(variants / step / lesson, course.folder / step / lesson, dirs_exist_ok=True)
+    value = private.sheet("w", "")[0][1]
+    course.submit("public", answer(lesson))
+    for student, said in {"right": value, "wrong": value + 1, "words": "'many'"}.items():
+        notebook = json.loads(course.path("release", ".").read_text(encoding="utf-8"))
+        find(notebook, "task-private")["source"] = f"answer = {said}"
+        course.submit(student, notebook)
+    assert course.type("generate_assignment", lesson, "--create").returncode == 0
+    ended = course.type("autograde", lesson, "--create")
+    assert ended.returncode == 0, ended.stderr
+    found = {student: grades["check-private"] for student, grades in course.grades().items()}
+    assert found == {"right": private.POINTS, "wrong": 0, "words": 0, "public": 0}
+    full = points(read(lesson, "source"))
+    assert course.grades()["public"]["check-1"] == full["check-1"], "its other tasks count"
