@@ -137,24 +137,36 @@ class Recorded:
         return f"<details>{summary}<p>{to_html(self.text)}</p></details>"
 
 
-def recorded(lesson: str, text: str, weights: bool = True, **places) -> Recorded:
+def recorded(lesson: str, name: str) -> Recorded:
     """Say what the recorded run of a lesson found (data/reference), for a cell to show.
 
-    `text` is a paragraph of Markdown with names in braces; `places` says for each the table of
-    the lesson's results, its row and its column; `weights`, whether the lesson's backbone has a
-    part in it. A QuizError names one that is not there.
+    ``notebooks/quizzes/recorded.yml`` has the paragraphs, by lesson and `name`, and says where
+    their numbers stand. A QuizError names a paragraph or a number that is not there.
     """
     try:
+        given = recordings()[lesson][name]
+    except KeyError:
+        there = [f"{one} / {key}" for one, told in recordings().items() for key in told]
+        raise QuizError(no_such("recorded text", f"{lesson} / {name}", there)) from None
+    try:
         run = _recorded(lesson)
-        found = {name: _result([lesson, "tables", *place]) for name, place in places.items()}
-        told = _fill(text, found)
+        places = given["places"].items()
+        found = {name: _result([lesson, "tables", *place]) for name, place in places}
+        told = _fill(given["text"], found)
     except ValueError as error:
-        raise QuizError(f"{lesson}: {error}.") from error
+        raise QuizError(f"recorded.yml, {lesson} / {name}: {error}.") from error
     kinds = sorted({one["kind"] for one in run.weights.values()})
     said = {"random": "random weights in place of ImageNet's"}
-    kinds = [f"{said.get(kind, f'{kind} weights')}, " for kind in kinds if weights]
+    kinds = [f"{said.get(kind, f'{kind} weights')}, " for kind in kinds if given["weights"]]
     synthetic = "Synthetic" if run.data["synthetic"] else "Real"
     return Recorded(f"{told} ({synthetic} images, {''.join(kinds)}seed {run.seed}.)")
+
+
+@cache
+def recordings() -> dict[str, dict]:
+    """Read what lessons say of the recorded run: ``text``, ``places``, ``weights``, by name."""
+    path = shipped("notebooks") / "quizzes" / "recorded.yml"
+    return parse_yaml(path.read_text(encoding="utf-8"))
 
 
 @cache

@@ -184,3 +184,12 @@ def test_a_cell_shows_forms_and_plain_text_names_no_answer_as_right():
     assert not [a for _, a in tags.seen if {"src", "action"} & a.keys()], "nothing is fetched"
     text = repr(quiz)
     assert text.count("?\n") >= 8 and not re.search("(?i)feedback|right:", text)
+
+
+def test_a_recorded_text_that_is_not_there_is_named(monkeypatch):
+    with pytest.raises(quizzes.QuizError, match=r"'04_resnet50 / curve'\. Did you mean"):
+        interactive.recorded("04_resnet50", "curve")
+    lost = {"text": "It was {x}.", "weights": True, "places": {"x": ["pretraining", 999, "value"]}}
+    monkeypatch.setattr(quizzes, "recordings", lambda: {"04_resnet50": {"curves": lost}})
+    with pytest.raises(quizzes.QuizError, match=r"recorded\.yml, 04_resnet50 / .*correct the path"):
+        interactive.recorded("04_resnet50", "curves")

@@ -345,16 +345,23 @@ def test_what_lessons_say_of_the_recorded_run_is_so():
         if cell["id"].startswith("recorded-")
     ]
     assert {cell["id"] for cell in cells} == set(RECORDED)
+    shown = [
+        (lesson, f"recorded-{name}")
+        for lesson, told in quizzes.recordings().items()
+        for name in told
+    ]
+    assert len(shown) == len(cells), "a text that no cell shows"
     for cell in cells:
         call = ast.parse("".join(cell["source"])).body[-1].value
-        lesson = ast.literal_eval(call.args[0])
+        lesson, name = map(ast.literal_eval, call.args)
+        assert (lesson, cell["id"]) in shown and cell["id"] == f"recorded-{name}"
+        given = quizzes.recordings()[lesson][name]
         tables = results.load(ROOT / "data" / "reference", lesson).tables
-        given = {one.arg: ast.literal_eval(one.value) for one in call.keywords}
-        places = {name: place for name, place in given.items() if name != "weights"}
-        found = {name: tables[t].loc[row, column] for name, (t, row, column) in places.items()}
+        places = given["places"].items()
+        found = {name: tables[t].loc[row, column] for name, (t, row, column) in places}
         assert RECORDED[cell["id"]](**found), (cell["id"], found)
-        said = repr(interactive.recorded(lesson, ast.literal_eval(call.args[1]), **given))
-        assert "seed 0" in said and ("weights in place" in said) <= given.get("weights", True)
+        said = repr(interactive.recorded(lesson, name))
+        assert "seed 0" in said and ("weights in place" in said) <= given["weights"]
         for value in found.values():
             digits = "1g" if 0 < abs(value) < 0.005 else "2f"
             assert f"{value:.0f} %" in said if value > 10 else f"{value:.{digits}}" in said
