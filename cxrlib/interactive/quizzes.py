@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache, partial
 from hashlib import sha256
 from html import escape
@@ -280,7 +281,7 @@ def _said(value) -> str:
     if not isinstance(value, float):
         return str(value)
     if 0 < abs(value) < 0.005:  # on which side of 0 it lies is what an interval's end says
-        return f"{value:.1g}"
+        return format(Decimal(f"{value:.1g}"), "f")
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
 
 

@@ -12,7 +12,7 @@ STILL = (
     "{{.still}}\nHere the picture stands still. Move it yourself in the live notebook: "
     "[in Colab](colab:{0}) or [in Binder](binder:{0})."
 )
-DEEPER = "\n\n{.deeper}\nThis section goes deeper than the lesson's core.\n"
+DEEPER = "\n\n{.deeper}\nThis section goes deeper.\n"
 PARAMETERS = "Values of this run, instead of those above"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cxrlib import __version__
+from cxrlib import __version__, results
 from cxrlib.course import lessons
 from helpers import KEEP
 
@@ -210,3 +210,16 @@ def test_make_app_opens_the_apps_in_a_folder_with_a_space(tmp_path):
     words = ["make", "--no-print-directory", "app"]
     found = subprocess.run(words, cwd=place, capture_output=True, text=True)
     assert found.stdout.splitlines()[-1:] == [str(place / "notebooks" / "apps")], found.stderr
+
+
+def test_the_readme_quotes_the_reference_results():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    quoted = re.search(r"phantoms with random weights (.+?), each with an interval above 0", text)
+    differences = [
+        results.load(ROOT / "data" / "reference", path.stem).tables["protocol_difference"]
+        for path in NOTEBOOKS
+        if path.stem[:2] in ("03", "04", "05", "06")
+    ]
+    found = [table.loc["accuracy"] for table in differences]
+    assert re.findall(r"\d\.\d+", quoted[1]) == [f"{one['value']:.2f}" for one in found]
+    assert all(one["low"] > 0 for one in found)
