@@ -38,6 +38,13 @@ def bundle(nodeid) -> str:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One more than cores, for ``-n logical``: who waits for a browser or a disk needs none."""
+    all_cores = os.cpu_count() or 1
+    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else all_cores)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Deal out bundles, in the order of `pytest_collection_modifyitems`."""
     from xdist.scheduler import LoadScopeScheduling
