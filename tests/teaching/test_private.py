@@ -128,6 +128,9 @@ def test_each_exercise_gets_a_task_that_only_the_seed_can_answer(private, varian
         cells = json.loads(given)["cells"]
         assert question in source(cells[-3]) and "NotImplementedError" in source(cells[-2])
         assert str(value) not in given and "isclose" in given and "colab-badge" not in given
+        exec(source(cells[-1]), {"answer": 7})  # a number is told only that it is one
+        with pytest.raises(AssertionError, match="Write one number, not 'many'"):
+            exec(source(cells[-1]), {"answer": "many"})
         master = json.loads((variants / "source" / lesson / path.name).read_text("utf-8"))
         assert f". {sum(points(master).values())} points." in source(cells[0])
         public = read(lesson, "release")["cells"]
